@@ -1,0 +1,27 @@
+#pragma once
+// The ops that the engine itself needs; all others live in hone/ops/.
+
+#include "hone/core/op.h"
+
+namespace hone {
+
+extern const OpDef kAlias;       // same storage, a graph node of its own
+extern const OpDef kCast;        // attributes: dtype; always a new contiguous tensor
+extern const OpDef kAccumulate;  // a + b, same shape and dtype: sums gradients
+
+/// The same values in `dtype`, as a new contiguous tensor; differentiable between floating dtypes.
+/// Floating to integer truncates towards zero; to bool, non-zero is true.
+Tensor cast(const Tensor& x, DType dtype);
+/// A contiguous copy, differentiable.
+Tensor clone(const Tensor& x);
+/// x itself where it is contiguous, else a contiguous copy.
+Tensor contiguous(const Tensor& x);
+/// On `device`; x itself where it is there already. DeviceError where the device is not usable.
+Tensor to(const Tensor& x, Device device);
+
+namespace detail {
+/// Copies between strided arrays of one shape, converting dtype. No broadcast except by stride 0 in `from`.
+void copy_strided(const View& from, const View& to);
+}  // namespace detail
+
+}  // namespace hone

@@ -1,0 +1,178 @@
+#pragma once
+// An operation is one constant that says everything about it once: eager calls, autograd, tracing, the executor, the
+// file loader and the tests all read that constant. docs/adding_an_op.md shows one end to end.
+//
+//   struct SoftmaxAttrs { int64_t dim = -1; void fields(FieldVisitor& v) { v("dim", dim); } };
+//   const OpDef kSoftmax = {.name = "softmax", .attributes = attributes<SoftmaxAttrs>(), .shapes = softmax_shapes,
+//                           .run = softmax_run, .saves = {.outputs = 1}, .backward = softmax_backward};
+//   Tensor softmax(const Tensor& x, int64_t dim) { return apply(kSoftmax, SoftmaxAttrs{dim}, {x}); }
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <type_traits>
+
+#include "hone/core/tensor.h"
+
+namespace hone {
+
+/// Reads or writes an op's attributes by name: saving, loading, printing.
+struct FieldVisitor {
+  virtual ~FieldVisitor() = default;
+  virtual void operator()(const char* name, int64_t& v) = 0;
+  virtual void operator()(const char* name, double& v) = 0;
+  virtual void operator()(const char* name, bool& v) = 0;
+  virtual void operator()(const char* name, Shape& v) = 0;
+  virtual void operator()(const char* name, DType& v) = 0;
+};
+
+struct AttrType {
+  size_t size;
+  void (*init)(void*);                      ///< writes the defaults
+  void (*visit)(void*, FieldVisitor&);
+};
+
+/// The one AttrType of an attribute struct: trivially copyable, with defaults and fields(FieldVisitor&).
+template <class A>
+const AttrType* attributes() {
+  static_assert(std::is_trivially_copyable_v<A>);
+  static constexpr AttrType type = {sizeof(A), [](void* p) { new (p) A(); },
+                                    [](void* p, FieldVisitor& v) { static_cast<A*>(p)->fields(v); }};
+  return &type;
+}
+
+/// An op's attributes, held inline.
+class Attrs {
+ public:
+  static constexpr size_t kCapacity = 192;
+  Attrs() = default;
+  template <class A>
+    requires requires(A& a, FieldVisitor& v) { a.fields(v); }
+  Attrs(const A& a) : type_(attributes<A>()) {
+    static_assert(sizeof(A) <= kCapacity);
+    std::memcpy(bytes_, &a, sizeof(A));
+  }
+  explicit Attrs(const AttrType* type) : type_(type) { if (type) type->init(bytes_); }
+  template <class A> const A& as() const {
+    HONE_ASSERT(type_ == attributes<A>());
+    return *std::launder(reinterpret_cast<const A*>(bytes_));
+  }
+  const AttrType* type() const { return type_; }
+  void visit(FieldVisitor& v) { if (type_) type_->visit(bytes_, v); }
+
+ private:
+  const AttrType* type_ = nullptr;
+  alignas(16) std::byte bytes_[kCapacity];
+};
+
+inline constexpr int kMaxOutputs = 4;
+
+/// Scratch memory for one run, from the caching allocator; freed when the run ends. 64-byte aligned.
+class Workspace {
+ public:
+  Workspace() = default;
+  Workspace(const Workspace&) = delete;
+  ~Workspace();
+  /// Uninitialized room for n elements of T.
+  template <class T> T* get(int64_t n) { return static_cast<T*>(bytes(static_cast<size_t>(n) * sizeof(T))); }
+
+ private:
+  void* bytes(size_t n);
+  PoolVector<std::pair<void*, size_t>> blocks_;
+};
+
+/// What `shapes` sees and fills: check every rule here, then describe each output.
+struct ShapeContext {
+  const char* op;
+  std::span<const View> in;  ///< data not to be read; absent optional inputs are not defined()
+  const Attrs& attrs;
+  struct Output { Shape shape; DType dtype; };
+  std::array<Output, kMaxOutputs> out{};
+  int outputs = 0;
+  void add(const Shape& shape, DType dtype) { out[static_cast<size_t>(outputs++)] = {shape, dtype}; }
+  Shape shape(int i) const { return Shape(std::span<const int64_t>(in[i].sizes, static_cast<size_t>(in[i].ndim))); }
+  DType dtype(int i) const { return in[i].dtype; }
+  bool has(int i) const { return i < static_cast<int>(in.size()) && in[i].defined(); }
+};
+
+/// What `run` sees. Outputs are contiguous, uninitialized and do not overlap the inputs; inputs have any strides.
+struct RunContext {
+  const char* op;
+  std::span<const View> in;
+  std::span<const View> out;
+  const Attrs& attrs;
+  Workspace& workspace;
+  bool has(int i) const { return i < static_cast<int>(in.size()) && in[i].defined(); }
+};
+
+class BackwardContext;
+
+/// Bit masks: which inputs and outputs backward reads.
+struct Saves { uint32_t inputs = 0, outputs = 0; };
+inline constexpr uint32_t kAllInputs = ~0u;
+
+struct OpDef {
+  const char* name;                        ///< unique; the field's term
+  const AttrType* attributes = nullptr;
+  void (*shapes)(ShapeContext&) = nullptr;
+  /// For views: sets sizes, strides and data of `out` inside input 0's array and returns true; false: run must copy.
+  bool (*alias)(const View& in, const Attrs&, View& out) = nullptr;
+  void (*run)(RunContext&) = nullptr;
+  Saves saves{};
+  void (*backward)(BackwardContext&) = nullptr;
+  /// Why there is no backward. One of the two must be set. Floating outputs then throw GradError in backward();
+  /// integer and bool outputs never require grad.
+  const char* not_differentiable = nullptr;
+  uint32_t aux_outputs = 0;                ///< outputs kept for backward or information, never with a gradient
+  int64_t (*macs)(std::span<const View> in, std::span<const View> out, const Attrs&) = nullptr;  ///< multiply-adds
+};
+
+/// The outputs of apply(); converts to Tensor where there is one.
+class Outputs {
+ public:
+  Tensor& operator[](int i) { return items_[static_cast<size_t>(i)]; }
+  const Tensor& operator[](int i) const { return items_[static_cast<size_t>(i)]; }
+  int size() const { return size_; }
+  void push_back(Tensor t) { items_[static_cast<size_t>(size_++)] = std::move(t); }
+  operator Tensor() && { return std::move(items_[0]); }
+  operator Tensor() const& { return items_[0]; }
+
+ private:
+  std::array<Tensor, kMaxOutputs> items_;
+  int size_ = 0;
+};
+
+/// The one door: checks devices and shapes, allocates outputs, runs, records for autograd and for an OpRecorder.
+/// Undefined tensors stand for absent optional inputs. Throws what `shapes` throws, and DeviceError for mixed devices.
+Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs);
+inline Outputs apply(const OpDef& op, const Attrs& attrs, std::initializer_list<Tensor> inputs) {
+  return apply(op, attrs, std::span<const Tensor>(inputs.begin(), inputs.size()));
+}
+
+/// Sees every apply() on this thread, under no_grad too: tracing, counting of multiply-adds.
+struct OpRecorder {
+  virtual ~OpRecorder() = default;
+  virtual void record(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs, const Outputs& outputs) = 0;
+};
+/// Installs a recorder for a scope; the former one returns after it.
+class RecorderScope {
+ public:
+  explicit RecorderScope(OpRecorder* r);
+  ~RecorderScope();
+  RecorderScope(const RecorderScope&) = delete;
+
+ private:
+  OpRecorder* former_;
+};
+
+// Checks that ops share. Each names the op, the input and the rule.
+void check_inputs(const ShapeContext& c, int least, int most);      ///< count of inputs; required ones defined
+void check_floating(const ShapeContext& c, int i, const char* what);
+void check_same_dtype(const ShapeContext& c, int i, int j);
+void check_ndim(const ShapeContext& c, int i, int ndim, const char* what);
+
+}  // namespace hone

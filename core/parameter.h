@@ -1,0 +1,83 @@
+#pragma once
+// A Parameter is what training changes and compression marks: raw value, gradient, generation and weight type under
+// one identity. Modules own Parameters (copying a module copies the value under a new identity); optimizers hold
+// ParameterRefs to the same identity.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "hone/core/tensor.h"
+
+namespace hone {
+
+/// How value() is made of the raw value. Only dense exists so far; value() of the others throws ValueError.
+enum class WeightType : uint8_t { dense, masked, fake_quantized, codebook };
+const char* name(WeightType t);
+
+/// What identifies a Parameter.
+struct ParameterState {
+  Tensor raw;               ///< the leaf that optimizers change
+  uint64_t generation = 0;  ///< advanced when the shape changes: stale optimizer state is noticed
+  WeightType type = WeightType::dense;
+};
+
+/// Shared handle to a Parameter's identity: what module.parameters() returns and optimizers keep.
+class ParameterRef {
+ public:
+  ParameterRef() = default;
+  explicit ParameterRef(std::shared_ptr<ParameterState> s) : s_(std::move(s)) {}
+  bool defined() const { return s_ != nullptr; }
+  Tensor value() const;                       ///< what layers compute with: the weight type applied to the raw value
+  const Tensor& raw() const { return s_->raw; }
+  Tensor grad() const { return s_->raw.grad(); }  ///< of the raw value
+  void zero_grad() const { s_->raw.set_grad({}); }
+  WeightType type() const { return s_->type; }
+  uint64_t generation() const { return s_->generation; }
+  void replace(Tensor raw) const;             ///< a new raw value; a new shape advances the generation
+  const ParameterState* id() const { return s_.get(); }
+  friend bool operator==(const ParameterRef&, const ParameterRef&) = default;
+
+ private:
+  std::shared_ptr<ParameterState> s_;
+};
+
+/// Owner of a Parameter inside a module. Copy: a new identity with a copy of the raw value (no gradient). Move: keeps it.
+class Parameter {
+ public:
+  Parameter() = default;                      ///< absent (a layer without bias)
+  explicit Parameter(Tensor raw);             ///< floating dtype (DTypeError); becomes a leaf that requires grad
+  Parameter(const Parameter& o);
+  Parameter& operator=(const Parameter& o);
+  Parameter(Parameter&&) noexcept = default;
+  Parameter& operator=(Parameter&&) noexcept = default;
+  bool defined() const { return ref_.defined(); }
+  const ParameterRef& ref() const { return ref_; }
+  operator const ParameterRef&() const { return ref_; }
+  Tensor value() const { return ref_.value(); }   ///< undefined where absent
+  const Tensor& raw() const { return ref_.raw(); }
+  Tensor grad() const { return ref_.grad(); }
+  const Shape& shape() const { return ref_.raw().shape(); }
+
+ private:
+  ParameterRef ref_;
+};
+
+/// State that is saved with a module but not trained (running means). Copies are deep.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(Tensor t) : tensor_(std::move(t)) {}
+  Buffer(const Buffer& o);
+  Buffer& operator=(const Buffer& o);
+  Buffer(Buffer&&) noexcept = default;
+  Buffer& operator=(Buffer&&) noexcept = default;
+  bool defined() const { return tensor_.defined(); }
+  Tensor& tensor() { return tensor_; }
+  const Tensor& tensor() const { return tensor_; }
+
+ private:
+  Tensor tensor_;
+};
+
+}  // namespace hone

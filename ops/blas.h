@@ -1,0 +1,31 @@
+#pragma once
+// Matrix products. ops/blas.cpp is the only file that knows BLAS.
+
+#include <cstdint>
+
+namespace hone::blas {
+
+/// C = alpha·op(A)·op(B) + beta·C, row-major, op(A) m×k, op(B) k×n, leading dimensions in elements. Single-threaded:
+/// callers split work by size. beta = 0 never reads C. First use checks the library against plain loops on a few
+/// sizes; if it is wrong on this processor, Hone's own kernel serves, and a line on stderr says so.
+void gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
+          const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+void gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a, int64_t lda,
+          const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
+
+/// As gemm, split over threads by fixed blocks of rows (or columns): the same bits at any thread count.
+void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
+                   const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a,
+                   int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
+
+/// Hone's own kernel: the check's reference and the fallback.
+void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
+                const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a, int64_t lda,
+                const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
+
+/// "OpenBLAS 0.3.21 …" or "hone (OpenBLAS gave wrong results here)".
+const char* description();
+
+}  // namespace hone::blas
