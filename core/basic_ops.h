@@ -22,6 +22,10 @@ Tensor to(const Tensor& x, Device device);
 namespace detail {
 /// Copies between strided arrays of one shape, converting dtype. No broadcast except by stride 0 in `from`.
 void copy_strided(const View& from, const View& to);
+/// into += from, elementwise: contiguous, one shape and dtype, CPU.
+void accumulate_into(const View& from, const View& into);
+/// Contiguous, one shape and dtype; at least one side on CUDA.
+void copy_between_devices(const Tensor& from, const Tensor& to);
 }  // namespace detail
 
 }  // namespace hone

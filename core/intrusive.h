@@ -7,7 +7,13 @@
 
 namespace hone {
 
-/// T has `std::atomic<int64_t> references` and a static `release(T*)` called when it reaches zero.
+/// The count itself, as a base.
+struct Counted {
+  std::atomic<int64_t> references{0};
+};
+
+/// For T, which may be incomplete where handles are used, the functions intrusive_retain(T*), intrusive_release(T*) (which
+/// destroys at zero) and intrusive_count(const T*) are found beside it.
 template <class T>
 class Handle {
  public:
@@ -17,17 +23,19 @@ class Handle {
   Handle(Handle&& o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
   Handle& operator=(Handle o) noexcept { std::swap(p_, o.p_); return *this; }
   ~Handle() {
-    if (p_ && p_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) T::release(p_);
+    if (p_) intrusive_release(p_);
   }
   T* get() const { return p_; }
   T* operator->() const { return p_; }
   T& operator*() const { return *p_; }
   explicit operator bool() const { return p_ != nullptr; }
   friend bool operator==(const Handle&, const Handle&) = default;
-  bool unique() const { return p_ && p_->references.load(std::memory_order_acquire) == 1; }
+  bool unique() const { return p_ && intrusive_count(p_) == 1; }
 
  private:
-  void retain() { if (p_) p_->references.fetch_add(1, std::memory_order_relaxed); }
+  void retain() {
+    if (p_) intrusive_retain(p_);
+  }
   T* p_ = nullptr;
 };
 

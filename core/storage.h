@@ -11,8 +11,7 @@
 
 namespace hone {
 
-struct Storage : detail::Pooled {
-  std::atomic<int64_t> references{0};
+struct Storage : detail::Pooled, Counted {
   std::atomic<uint64_t> version{0};  ///< advanced by every in-place change
   void* data = nullptr;
   size_t bytes = 0;
@@ -21,8 +20,12 @@ struct Storage : detail::Pooled {
   /// Uninitialized memory on `device`.
   Storage(size_t bytes, Device device);
   ~Storage();
-  static void release(Storage* s) { delete s; }
 };
+inline void intrusive_retain(Storage* s) { s->references.fetch_add(1, std::memory_order_relaxed); }
+inline int64_t intrusive_count(const Storage* s) { return s->references.load(std::memory_order_acquire); }
+inline void intrusive_release(Storage* s) {
+  if (s->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete s;
+}
 using StoragePtr = Handle<Storage>;
 
 }  // namespace hone

@@ -12,6 +12,8 @@
 #include <iosfwd>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "hone/core/device.h"
@@ -26,6 +28,12 @@ namespace hone {
 struct Node;        // autograd.h
 struct TensorImpl;  // tensor_impl.h
 class Tensor;
+void intrusive_retain(TensorImpl* t);
+void intrusive_release(TensorImpl* t);
+int64_t intrusive_count(const TensorImpl* t);
+void intrusive_retain(Node* n);
+void intrusive_release(Node* n);
+int64_t intrusive_count(const Node* n);
 
 using GradHook = std::function<Tensor(const Tensor& grad)>;
 
@@ -70,7 +78,10 @@ class Tensor {
   void* raw_data() const;
   View view() const;
   /// The only element, converted to T; ShapeError if there is not exactly one.
-  template <class T = double> T item() const { return static_cast<T>(item_f64()); }
+  template <class T = double> T item() const {
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(item_i64());
+    else return static_cast<T>(item_f64());
+  }
   /// All elements in row-major order, converted to T.
   template <class T> std::vector<T> to_vector() const;
 
@@ -103,6 +114,7 @@ class Tensor {
  private:
   void* checked_data(DType want) const;
   double item_f64() const;
+  int64_t item_i64() const;
   Handle<TensorImpl> impl_;
 };
 

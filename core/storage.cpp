@@ -1,0 +1,47 @@
+#include "hone/core/storage.h"
+
+#include <new>
+
+#include "hone/core/error.h"
+#include "hone/cuda/api.h"
+
+namespace hone {
+
+void check_usable(Device d) {
+  if (d.type == DeviceType::cpu) {
+    HONE_CHECK(d.index == 0, DeviceError, "device ", d.index, " of cpu: there is only cpu 0");
+    return;
+  }
+  if constexpr (kHasCuda) {
+    const int count = cuda::device_count();
+    HONE_CHECK(d.index >= 0 && d.index < count, DeviceError, "device ", to_string(d), " is not there: this machine has ",
+               count, " CUDA devices");
+  } else {
+    throw DeviceError(str("device ", to_string(d), ": this is a CPU build of Hone; configure with -DHONE_CUDA=ON"));
+  }
+}
+
+Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
+  check_usable(d);
+  try {
+    if constexpr (kHasCuda) {
+      if (d.type == DeviceType::cuda) {
+        data = cuda::allocate(n, d.index);
+        return;
+      }
+    }
+    data = detail::allocate_data(n);
+  } catch (const std::bad_alloc&) {
+    throw Error(str("out of memory: ", n, " bytes wanted on ", to_string(d), ", ", memory_stats().live_bytes,
+                    " bytes live"));
+  }
+}
+
+Storage::~Storage() {
+  if constexpr (kHasCuda) {
+    if (device.type == DeviceType::cuda) return cuda::release(data, device.index);
+  }
+  detail::free_data(data, bytes);
+}
+
+}  // namespace hone

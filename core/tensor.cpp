@@ -1,0 +1,221 @@
+#include "hone/core/tensor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "hone/core/autograd.h"
+#include "hone/core/basic_ops.h"
+#include "hone/core/node.h"
+#include "hone/core/parallel.h"
+
+namespace hone {
+
+namespace {
+TensorImpl& deref(const Handle<TensorImpl>& h) {
+  if (!h) [[unlikely]] throw ValueError("undefined tensor: it holds no array");
+  return *h;
+}
+// Rule for every in-place change: what the graph has recorded must not move under it.
+void check_in_place(const Tensor& t, const char* what) {
+  HONE_CHECK(!(t.requires_grad() && grad_enabled()), GradError, what,
+             ": in-place change of a tensor that requires grad (or of a view of one); do it under NoGrad");
+}
+}  // namespace
+
+void intrusive_retain(TensorImpl* t) { t->references.fetch_add(1, std::memory_order_relaxed); }
+int64_t intrusive_count(const TensorImpl* t) { return t->references.load(std::memory_order_acquire); }
+void intrusive_release(TensorImpl* t) {
+  if (t->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete t;
+}
+
+Tensor make_view(const StoragePtr& storage, const Shape& sizes, const Shape& strides, int64_t offset, DType dtype) {
+  Handle<TensorImpl> t(new TensorImpl);
+  t->storage = storage;
+  t->sizes = sizes;
+  t->strides = strides;
+  t->offset = offset;
+  t->dtype = dtype;
+  t->inference = inference_mode();
+  return Tensor(std::move(t));
+}
+
+Edge edge_of(const Tensor& t) {
+  if (!t.defined() || !t.impl()->requires_grad) return {};
+  if (t.impl()->node) return {t.impl()->node, t.impl()->node_index, {}};
+  return {{}, 0, t.handle()};
+}
+
+int64_t Tensor::numel() const {
+  int64_t n = 1;
+  for (int64_t s : shape()) n *= s;
+  return n;
+}
+const Shape& Tensor::shape() const { return deref(impl_).sizes; }
+const Shape& Tensor::strides() const { return deref(impl_).strides; }
+int64_t Tensor::offset() const { return deref(impl_).offset; }
+int64_t Tensor::size(int64_t dim) const {
+  const int64_t n = ndim();
+  HONE_CHECK(dim >= -n && dim < n, ShapeError, "size: dim ", dim, " out of range for shape ", shape());
+  return shape()[dim < 0 ? dim + n : dim];
+}
+DType Tensor::dtype() const { return deref(impl_).dtype; }
+Device Tensor::device() const { return deref(impl_).storage->device; }
+bool Tensor::is_contiguous() const { return view().is_contiguous(); }
+const StoragePtr& Tensor::storage() const { return deref(impl_).storage; }
+
+void* Tensor::raw_data() const {
+  const TensorImpl& t = deref(impl_);
+  auto* base = static_cast<std::byte*>(t.storage->data);
+  return base ? base + t.offset * size_of(t.dtype) : nullptr;
+}
+void* Tensor::checked_data(DType want) const {
+  HONE_CHECK(dtype() == want, DTypeError, "data<", want, ">: the tensor's dtype is ", dtype());
+  HONE_CHECK(device().type == DeviceType::cpu, DeviceError, "data: the tensor is on ", device(), ", not on cpu");
+  return raw_data();
+}
+View Tensor::view() const {
+  View v;
+  if (!impl_) return v;
+  v.data = raw_data();
+  v.dtype = impl_->dtype;
+  v.device = impl_->storage->device.type;
+  v.ndim = impl_->sizes.ndim();
+  std::copy(impl_->sizes.begin(), impl_->sizes.end(), v.sizes);
+  std::copy(impl_->strides.begin(), impl_->strides.end(), v.strides);
+  return v;
+}
+namespace {
+template <class To>
+To only_element(const Tensor& x) {
+  HONE_CHECK(x.numel() == 1, ShapeError, "item: the tensor of shape ", x.shape(), " does not hold exactly one element");
+  const Tensor t = to(x, cpu);
+  return visit_dtype(t.dtype(), [&]<class T>() { return static_cast<To>(*static_cast<T*>(t.raw_data())); });
+}
+}  // namespace
+double Tensor::item_f64() const { return only_element<double>(*this); }
+int64_t Tensor::item_i64() const { return only_element<int64_t>(*this); }
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  NoGrad guard;
+  const Tensor t = to(dtype() == dtype_of<T> ? contiguous(*this) : cast(*this, dtype_of<T>), cpu);
+  const T* p = static_cast<T*>(t.raw_data());
+  return std::vector<T>(p, p + numel());
+}
+template std::vector<double> Tensor::to_vector() const;
+template std::vector<float> Tensor::to_vector() const;
+template std::vector<BFloat16> Tensor::to_vector() const;
+template std::vector<int64_t> Tensor::to_vector() const;
+template std::vector<int32_t> Tensor::to_vector() const;
+template std::vector<int8_t> Tensor::to_vector() const;
+template std::vector<uint8_t> Tensor::to_vector() const;
+template std::vector<bool> Tensor::to_vector() const;
+
+uint64_t Tensor::version() const { return storage()->version.load(std::memory_order_acquire); }
+void Tensor::bump_version() const { storage()->version.fetch_add(1, std::memory_order_acq_rel); }
+
+Tensor& Tensor::fill_(double value) {
+  check_in_place(*this, "fill_");
+  NoGrad guard;
+  // A 0-d source of stride 0 in every dim, whatever the shape.
+  Tensor one = empty({}, dtype());
+  visit_dtype(dtype(), [&]<class T>() { *static_cast<T*>(one.raw_data()) = static_cast<T>(value); });
+  const Tensor source = make_view(one.storage(), shape(), Shape::filled(static_cast<int>(ndim()), 0), 0, dtype());
+  if (device() == cpu) {
+    detail::copy_strided(source.view(), view());
+  } else {
+    copy_(source);
+  }
+  bump_version();
+  return *this;
+}
+
+Tensor& Tensor::copy_(const Tensor& source) {
+  check_in_place(*this, "copy_");
+  HONE_CHECK(shape() == source.shape(), ShapeError, "copy_: shape ", source.shape(), " does not fit into ", shape());
+  NoGrad guard;
+  if (device() == cpu && source.device() == cpu) {
+    // Overlapping ranges of one storage go through a copy.
+    const Tensor from = shares_storage_with(source) && !is_same(source) ? clone(source) : source;
+    detail::copy_strided(from.view(), view());
+  } else {
+    HONE_CHECK(is_contiguous(), DeviceError, "copy_: a copy between devices needs a contiguous target");
+    const Tensor from = contiguous(dtype() == source.dtype() ? source : cast(source, dtype()));
+    detail::copy_between_devices(from, *this);
+  }
+  bump_version();
+  return *this;
+}
+
+bool Tensor::requires_grad() const { return impl_ && impl_->requires_grad; }
+Tensor& Tensor::requires_grad_(bool on) {
+  TensorImpl& t = deref(impl_);
+  HONE_CHECK(!on || is_floating(t.dtype), DTypeError, "requires_grad_: only floating tensors have gradients, not ", t.dtype);
+  HONE_CHECK(!t.node, GradError, "requires_grad_: the tensor was made by ", t.node->op->name, "; only leaves can be set");
+  HONE_CHECK(!(on && t.inference), GradError, "requires_grad_: the tensor was made in inference mode");
+  t.requires_grad = on;
+  return *this;
+}
+bool Tensor::is_leaf() const { return !deref(impl_).node; }
+Tensor Tensor::grad() const {
+  const TensorImpl& t = deref(impl_);
+  return t.retained ? t.retained->grad : t.grad;
+}
+void Tensor::set_grad(Tensor g) const {
+  TensorImpl& t = deref(impl_);
+  if (g.defined()) {
+    HONE_CHECK(g.shape() == shape(), ShapeError, "set_grad: gradient of shape ", g.shape(), " for a tensor of shape ", shape());
+    HONE_CHECK(g.dtype() == dtype(), DTypeError, "set_grad: gradient of dtype ", g.dtype(), " for a tensor of dtype ", dtype());
+  }
+  (t.retained ? t.retained->grad : t.grad) = std::move(g);
+}
+void Tensor::retain_grad() const {
+  TensorImpl& t = deref(impl_);
+  HONE_CHECK(t.requires_grad, GradError, "retain_grad: the tensor does not require grad");
+  if (!t.node || t.retained) return;
+  t.retained = Handle<GradCell>(new GradCell);
+  t.node->retained.emplace_back(t.node_index, t.retained);
+}
+Tensor Tensor::detach() const {
+  const TensorImpl& t = deref(impl_);
+  Tensor d = make_view(t.storage, t.sizes, t.strides, t.offset, t.dtype);
+  d.impl_->inference = t.inference;
+  return d;
+}
+const char* Tensor::grad_op() const { return deref(impl_).node ? impl_->node->op->name : nullptr; }
+
+HookHandle Tensor::register_hook(GradHook hook) const {
+  TensorImpl& t = deref(impl_);
+  HONE_CHECK(t.requires_grad, GradError, "register_hook: the tensor does not require grad");
+  const auto drop = [](auto& hooks, auto same) { hooks.erase(std::remove_if(hooks.begin(), hooks.end(), same), hooks.end()); };
+  if (t.node) {
+    const uint32_t id = t.node->next_hook++;
+    t.node->hooks.push_back({t.node_index, id, std::move(hook)});
+    return HookHandle([node = t.node, id, drop] { drop(node->hooks, [id](auto& h) { return h.id == id; }); });
+  }
+  const uint32_t id = t.next_hook++;
+  t.hooks.emplace_back(id, std::move(hook));
+  return HookHandle([leaf = impl_, id, drop] { drop(leaf->hooks, [id](auto& h) { return h.first == id; }); });
+}
+
+bool equal(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  return visit_dtype(a.dtype(), [&]<class T>() {
+    const auto x = a.to_vector<T>(), y = b.to_vector<T>();
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (!(x[i] == y[i]) && !(x[i] != x[i] && y[i] != y[i])) return false;
+    }
+    return true;
+  });
+}
+bool allclose(const Tensor& a, const Tensor& b, double rtol, double atol) {
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (x[i] == y[i]) continue;
+    if (!(std::abs(x[i] - y[i]) <= atol + rtol * std::abs(y[i]))) return false;
+  }
+  return true;
+}
+
+}  // namespace hone
