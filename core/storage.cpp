@@ -39,7 +39,10 @@ Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
 
 Storage::~Storage() {
   if constexpr (kHasCuda) {
-    if (device.type == DeviceType::cuda) return cuda::release(data, device.index);
+    if (device.type == DeviceType::cuda) {
+      cuda::release(data, device.index);
+      return;
+    }
   }
   detail::free_data(data, bytes);
 }
