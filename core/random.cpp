@@ -1,0 +1,28 @@
+#include "hone/core/random.h"
+
+#include <mutex>
+
+namespace hone {
+namespace {
+std::mutex mutex;
+GeneratorState state;
+}  // namespace
+
+void manual_seed(uint64_t seed) { set_generator_state({seed, 0}); }
+
+GeneratorState generator_state() {
+  const std::lock_guard lock(mutex);
+  return state;
+}
+
+void set_generator_state(GeneratorState s) {
+  const std::lock_guard lock(mutex);
+  state = s;
+}
+
+Philox next_stream() {
+  const std::lock_guard lock(mutex);
+  return {state.seed, state.next_stream++};
+}
+
+}  // namespace hone
