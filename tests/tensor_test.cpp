@@ -184,7 +184,7 @@ TEST(Shapes, BroadcastAndWrap) {
   EXPECT_MESSAGE(ShapeError, "op", broadcast_shapes("op", {2}, {3}));
   EXPECT_EQ(wrap_dim("op", -1, 3), 2);
   EXPECT_EQ(wrap_dim("op", -1, 0), 0);
-  EXPECT_MESSAGE(ShapeError, "dim 3", wrap_dim("op", 3, 3));
+  EXPECT_MESSAGE(ShapeError, "dimension 3", wrap_dim("op", 3, 3));
   EXPECT_MESSAGE(ShapeError, "", dim_mask("op", {0, -2}, 2));
   EXPECT_EQ(dim_mask("op", {}, 3), 7u);
   EXPECT_MESSAGE(ShapeError, "", (Shape{1, 2, 3, 4, 5, 6, 7, 8, 9}));
