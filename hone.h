@@ -1,2 +1,12 @@
 #pragma once
 // Everything a program needs.
+
+#include "hone/core/allocator.h"
+#include "hone/core/autograd.h"
+#include "hone/core/basic_ops.h"
+#include "hone/core/op.h"
+#include "hone/core/parallel.h"
+#include "hone/core/parameter.h"
+#include "hone/core/random.h"
+#include "hone/core/serialize.h"
+#include "hone/core/tensor.h"
