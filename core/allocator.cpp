@@ -31,7 +31,9 @@ constexpr int kSteps = 4;                     // classes per power of two: at mo
 constexpr int kClasses = kSteps * 40 + 1;
 
 // 64, 80, 96, 112, 128, 160, …
-constexpr size_t class_bytes(int c) { return (kSmallest / kSteps * static_cast<size_t>(kSteps + c % kSteps)) << (c / kSteps); }
+constexpr size_t class_bytes(int c) {
+  return (kSmallest / kSteps * static_cast<size_t>(kSteps + c % kSteps)) << (c / kSteps);
+}
 
 constexpr int class_of(size_t bytes) {
   if (bytes <= kSmallest) return 0;
@@ -43,7 +45,9 @@ constexpr int class_of(size_t bytes) {
 static_assert(class_of(kLargest) < kClasses && class_bytes(class_of(kLargest)) == kLargest);
 static_assert(class_bytes(class_of(65)) == 80 && class_bytes(class_of(80)) == 80 && class_bytes(class_of(129)) == 160);
 
-struct Block { Block* next; };
+struct Block {
+  Block* next;
+};
 
 // A free list under a spin lock that is held for two loads and a store.
 struct alignas(64) FreeList {
@@ -113,10 +117,10 @@ void* Cache::allocate(size_t bytes) {
   }
   ASAN_UNPOISON_MEMORY_REGION(p, bytes);
   ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + bytes, size - bytes);
-  const int64_t now = live.fetch_add(static_cast<int64_t>(size), std::memory_order_relaxed) + static_cast<int64_t>(size);
+  const int64_t now =
+      live.fetch_add(static_cast<int64_t>(size), std::memory_order_relaxed) + static_cast<int64_t>(size);
   int64_t highest = peak.load(std::memory_order_relaxed);
-  while (now > highest && !peak.compare_exchange_weak(highest, now, std::memory_order_relaxed)) {
-  }
+  while (now > highest && !peak.compare_exchange_weak(highest, now, std::memory_order_relaxed)) {}
   return p;
 }
 

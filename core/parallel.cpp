@@ -93,7 +93,8 @@ class Pool {
     members_.fetch_and(~kOpen, std::memory_order_relaxed);
     for (int tries = 0; members_.load(std::memory_order_acquire) != 0; ++tries)
       tries < 2000 ? relax() : std::this_thread::yield();
-    if (job_.failed.exchange(false, std::memory_order_relaxed)) std::rethrow_exception(std::exchange(job_.error, nullptr));
+    if (job_.failed.exchange(false, std::memory_order_relaxed))
+      std::rethrow_exception(std::exchange(job_.error, nullptr));
   }
 
   /// Has `count` workers running, or as many as the system grants.

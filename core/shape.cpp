@@ -76,8 +76,8 @@ Shape contiguous_strides(const Shape& sizes) {
 
 int64_t wrap_dim(const char* op, int64_t dim, int64_t ndim) {
   const int64_t range = std::max<int64_t>(ndim, 1);
-  HONE_CHECK(dim >= -range && dim < range, ShapeError, op, ": dimension ", dim, " is outside [", -range, ", ", range - 1,
-             "] of a ", ndim, "-d tensor");
+  HONE_CHECK(dim >= -range && dim < range, ShapeError, op, ": dimension ", dim, " is outside [", -range, ", ",
+             range - 1, "] of a ", ndim, "-d tensor");
   return dim < 0 ? dim + range : dim;
 }
 

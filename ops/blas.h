@@ -14,8 +14,8 @@ void gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double al
           const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
 
 /// As gemm, split over threads by fixed blocks of rows (or columns): the same bits at any thread count.
-void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
-                   const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
+                   int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a,
                    int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
 
@@ -25,7 +25,21 @@ void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, flo
 void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a, int64_t lda,
                 const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
 
-/// "OpenBLAS 0.3.21 …" or "hone (OpenBLAS gave wrong results here)".
+/// "OpenBLAS 0.3.21 (Haswell)" or "hone (OpenBLAS gave wrong results here)".
 const char* description();
+
+namespace detail {
+/// What serves gemm, with the meaning of gemm's own arguments.
+struct Library {
+  void (*sgemm)(bool, bool, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*, int64_t, float,
+                float*, int64_t);
+  void (*dgemm)(bool, bool, int64_t, int64_t, int64_t, double, const double*, int64_t, const double*, int64_t, double,
+                double*, int64_t);
+};
+Library openblas();
+/// As the first use does: checks `library` and has it serve, or Hone's own kernel where it is wrong. For tests, and not
+/// beside running products. Returns whether the library was right.
+bool adopt(const Library& library);
+}  // namespace detail
 
 }  // namespace hone::blas

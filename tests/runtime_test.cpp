@@ -250,9 +250,11 @@ TEST(Parallel, ExceptionsReachTheCaller) {
   for (const int threads : {1, 4}) {
     Threads scope(threads);
     for (int round = 0; round < 200; ++round) {
-      EXPECT_THROW(parallel_for(64, 1, [&](int64_t i, int64_t) {
-        if (i % 7 == 3) throw ValueError(str("piece ", i));
-      }), ValueError);
+      EXPECT_THROW(parallel_for(64, 1,
+                                [&](int64_t i, int64_t) {
+                                  if (i % 7 == 3) throw ValueError(str("piece ", i));
+                                }),
+                   ValueError);
       std::atomic<int> count{0};
       parallel_for(8, 1, [&](int64_t, int64_t) { ++count; });
       ASSERT_EQ(count, 8);
