@@ -3,12 +3,12 @@
 
 Usage: extract_snippets.py PAGE.md OUT_DIR        writes OUT_DIR/PAGE_snippets.cpp and OUT_DIR/PAGE_programs.cpp
 
-A block with an `int main` is a program of its own: compiled, not run. Any other block is the body of a GoogleTest case named after
-its line. A comment line before the fence changes that:
+A block with an `int main` is a program of its own: compiled, not run. Any other block is the body of a GoogleTest case
+named after its line. Includes move to the top of the source. A comment line before the fence changes that:
   <!-- snippet: shared -->      at namespace scope, seen by all later blocks of the page
   <!-- snippet: continue -->    goes on in the same body as the block before
   <!-- snippet: compile -->     compiled, not run (it needs data or a file)
-  <!-- snippet: program -->     part of one program: such blocks are compiled together at namespace scope of their own
+  <!-- snippet: program -->     a program without an int main (a definition that stands alone)
 """
 import os
 import re
@@ -59,7 +59,7 @@ def blocks_of(text, page):
 
 def sources_of(text, page, name):
     """(test source, program source) of a page."""
-    cases, programs = [], []
+    cases, programs, hoisted = [], [], []
     body = None  # of the case that `continue` goes on with
 
     def close():
@@ -69,14 +69,16 @@ def sources_of(text, page, name):
             body = None
 
     for line, kind, code in blocks_of(text, page):
-        where = f'#line {line} "{page}"\n{code}\n'
+        includes = "".join(l + "\n" for l in code.splitlines() if l.lstrip().startswith("#include"))
+        # Blanked, not removed: line numbers in errors stay true.
+        rest = "\n".join("" if l.lstrip().startswith("#include") else l for l in code.splitlines())
+        where = f'#line {line} "{page}"\n{rest}\n'
         if kind == "program" or re.search(r"^\s*int main\(", code, re.MULTILINE):
-            includes = "".join(l + "\n" for l in code.splitlines() if l.lstrip().startswith("#include"))
-            # Blanked, not removed: line numbers in errors stay true.
-            rest = "\n".join("" if l.lstrip().startswith("#include") else l for l in code.splitlines())
             rest = re.sub(r"\bint main\(", f"[[maybe_unused]] int main_{line}(", rest)
             programs.append(f'{includes}namespace program_{line} {{\n#line {line} "{page}"\n{rest}\n}}\n')
-        elif kind == "shared":
+            continue
+        hoisted.append(includes)
+        if kind == "shared":
             close()
             cases.append(where)
         elif kind == "continue":
@@ -91,7 +93,7 @@ def sources_of(text, page, name):
             body = f"TEST(Docs_{name}, Line{line}) {{\n{where}"
     close()
     head = HEAD.format(page=page)
-    test = head + "namespace {\nusing namespace hone;\n" + "".join(cases) + "}  // namespace\n"
+    test = head + "".join(hoisted) + "namespace {\nusing namespace hone;\n" + "".join(cases) + "}  // namespace\n"
     return test, head + "".join(programs)
 
 
