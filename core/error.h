@@ -15,6 +15,7 @@ namespace hone {
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+// clang-format off
 struct ShapeError : Error { using Error::Error; };    ///< shapes, dimensions or element counts that do not fit
 struct DTypeError : Error { using Error::Error; };    ///< a dtype that the operation does not take
 struct DeviceError : Error { using Error::Error; };   ///< a device that is absent, or tensors on different ones
@@ -24,6 +25,7 @@ struct NumericError : Error { using Error::Error; };  ///< a NaN or infinity whe
 struct IoError : Error { using Error::Error; };       ///< the operating system refused to read or write
 struct FormatError : Error { using Error::Error; };   ///< a file whose content breaks its format
 struct GraphError : Error { using Error::Error; };    ///< a traced graph that cannot be built, edited or run
+// clang-format on
 
 namespace detail {
 inline void append(std::string& s, std::string_view v) { s += v; }
