@@ -12,6 +12,8 @@ void unary(int op, int order, const View* in, const View& out, const double* sca
 void binary(int op, const View* in, int inputs, const View& out);
 /// out = condition ? a : b; condition is bool.
 void where(const View& condition, const View& a, const View& b, const View& out);
+/// bool out = a and b (0), a or b (1), not a (2).
+void logical(int op, const View* in, const View& out);
 /// Copies between strided arrays of one shape, converting dtype; `from` may broadcast by stride 0.
 void copy_strided(const View& from, const View& to);
 /// Sets every element of a strided array.
