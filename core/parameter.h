@@ -18,7 +18,7 @@ const char* name(WeightType t);
 /// What identifies a Parameter.
 struct ParameterState {
   Tensor raw;               ///< the leaf that optimizers change
-  uint64_t generation = 0;  ///< advanced when the shape changes: stale optimizer state is noticed
+  uint64_t generation = 0;  ///< advanced when shape, dtype or device change: stale optimizer state is noticed
   WeightType type = WeightType::dense;
 };
 
@@ -34,7 +34,9 @@ class ParameterRef {
   void zero_grad() const { s_->raw.set_grad({}); }
   WeightType type() const { return s_->type; }
   uint64_t generation() const { return s_->generation; }
-  void replace(Tensor raw) const;             ///< a new raw value; a new shape advances the generation
+  /// A new raw value (copied unless a contiguous leaf) under the same identity; it requires grad as the old one did and
+  /// has no gradient. A new shape, dtype or device advances the generation. DTypeError unless floating.
+  void replace(Tensor raw) const;
   const ParameterState* id() const { return s_.get(); }
   friend bool operator==(const ParameterRef&, const ParameterRef&) = default;
 
