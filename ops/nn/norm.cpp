@@ -1,0 +1,36 @@
+#include "hone/ops/nn/norm.h"
+
+#include "hone/ops/norm.h"
+
+namespace hone::nn {
+
+BatchNorm::BatchNorm(const BatchNormOptions& o) : eps(o.eps), momentum(o.momentum) {
+  HONE_CHECK(o.features > 0, ValueError, "BatchNorm: features must be positive, is ", o.features);
+  HONE_CHECK(o.eps >= 0, ValueError, "BatchNorm: eps must not be negative, is ", o.eps);
+  HONE_CHECK(o.momentum >= 0 && o.momentum <= 1, ValueError, "BatchNorm: momentum must be in [0, 1], is ", o.momentum);
+  running_mean = Buffer(zeros({o.features}));
+  running_var = Buffer(ones({o.features}));
+  if (!o.affine) return;
+  weight = Parameter(ones({o.features}));
+  bias = Parameter(zeros({o.features}));
+}
+
+Tensor BatchNorm1d::forward(const Tensor& x) {
+  HONE_CHECK(x.ndim() == 2 || x.ndim() == 3, ShapeError, "BatchNorm1d: x must be [N, C] or [N, C, L], is ", x.shape());
+  return BatchNorm::forward(x);
+}
+
+Tensor BatchNorm2d::forward(const Tensor& x) {
+  HONE_CHECK(x.ndim() == 4, ShapeError, "BatchNorm2d: x must be [N, C, H, W], is ", x.shape());
+  return BatchNorm::forward(x);
+}
+
+LayerNorm::LayerNorm(const LayerNormOptions& o) : dims(o.shape.ndim()), eps(o.eps) {
+  HONE_CHECK(dims > 0, ValueError, "LayerNorm: shape must name at least one dim");
+  for (const int64_t n : o.shape) HONE_CHECK(n > 0, ValueError, "LayerNorm: sizes must be positive, shape is ", o.shape);
+  if (!o.affine) return;
+  weight = Parameter(ones(o.shape));
+  bias = Parameter(zeros(o.shape));
+}
+
+}  // namespace hone::nn

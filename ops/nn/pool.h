@@ -1,0 +1,49 @@
+#pragma once
+// Pooling over the last two dims of [N, C, H, W]: the ops of hone/ops/pool.h as modules.
+
+#include "hone/ops/nn/module.h"
+#include "hone/ops/nn/size2.h"
+
+namespace hone::nn {
+
+struct PoolOptions {
+  Size2 kernel = 0;
+  Size2 stride = 0;   ///< 0: the kernel's
+  Size2 padding = 0;
+};
+
+/// The largest of each window. ValueError unless the kernel is positive and stride and padding are not negative.
+struct MaxPool2d : Module {
+  Size2 kernel, stride, padding;
+  HONE_MODULE(MaxPool2d)
+  explicit MaxPool2d(const PoolOptions& o);
+  Tensor forward(const Tensor& x);
+};
+
+/// The mean of each window. ValueError likewise.
+struct AvgPool2d : Module {
+  Size2 kernel, stride, padding;
+  HONE_MODULE(AvgPool2d)
+  explicit AvgPool2d(const PoolOptions& o);
+  Tensor forward(const Tensor& x);
+};
+
+struct AdaptivePoolOptions { Size2 output = 1; };
+
+/// Mean over windows chosen so that the result is [N, C, output.h, output.w]. ValueError unless that is positive.
+struct AdaptiveAvgPool2d : Module {
+  Size2 output;
+  HONE_MODULE(AdaptiveAvgPool2d)
+  explicit AdaptiveAvgPool2d(const AdaptivePoolOptions& o = {});
+  Tensor forward(const Tensor& x);
+};
+
+/// The largest, over the same windows.
+struct AdaptiveMaxPool2d : Module {
+  Size2 output;
+  HONE_MODULE(AdaptiveMaxPool2d)
+  explicit AdaptiveMaxPool2d(const AdaptivePoolOptions& o = {});
+  Tensor forward(const Tensor& x);
+};
+
+}  // namespace hone::nn
