@@ -18,13 +18,13 @@
 namespace {
 int64_t system_allocations = 0;
 }
-void* operator new(size_t n) {
+[[gnu::noinline]] void* operator new(size_t n) {
   ++system_allocations;
   if (void* p = std::malloc(n ? n : 1)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace hone {
 namespace {
@@ -32,7 +32,6 @@ namespace {
 /// y = scale·x + shift, elementwise; counts its calls in a buffer while training.
 struct Affine : nn::Module {
   Parameter scale, shift;
-  nn::Module& self() { return *this; }
   Buffer calls{zeros({1}, i64)};
   HONE_MODULE(Affine, scale, shift, calls)
   explicit Affine(int64_t n = 3, bool with_shift = true) : scale(rand({n})) {
@@ -586,7 +585,7 @@ TEST(Sequential, HoldsValues) {
 
 TEST(Parameter, OwnsALeaf) {
   EXPECT_THROW(Parameter(ones({2}, i64)), DTypeError);
-  EXPECT_THROW(Parameter(Tensor()), ValueError);
+  EXPECT_THROW(Parameter(Tensor{}), ValueError);
   Parameter p(ones({2, 2}));
   EXPECT_TRUE(p.raw().requires_grad() && p.raw().is_leaf());
   const Tensor made = p.value() * 2.0;

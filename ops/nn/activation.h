@@ -72,7 +72,7 @@ struct LogSoftmax : Module {
 
 struct DropoutOptions { double p = 0.5; };
 /// While training, each element is 0 with probability p, else scaled by 1/(1 − p); in eval mode x itself. ValueError
-/// unless 0 <= p < 1.
+/// unless 0 <= p <= 1.
 struct Dropout : Module {
   double p;
   HONE_MODULE(Dropout)

@@ -13,7 +13,8 @@ struct BatchNormOptions {
 
 /// y = (x − mean) / √(variance + eps) · weight + bias per channel (dim 1). Mean and variance are the batch's while
 /// training (biased; the running variance takes the unbiased one), else the running ones, which begin as 0 and 1.
-/// Ioffe and Szegedy, "Batch normalization", 2015. ValueError unless features is positive.
+/// Ioffe and Szegedy, "Batch normalization", 2015. ValueError unless features and eps are
+/// positive and momentum is in [0, 1].
 struct BatchNorm : Module {
   Parameter weight, bias;
   Buffer running_mean, running_var;
@@ -46,7 +47,7 @@ struct LayerNormOptions {
 
 /// y = (x − mean) / √(variance + eps) · weight + bias, mean and biased variance over the trailing dims of each sample.
 /// Without affine any sizes do: the number of dims is all that is kept. Ba, Kiros and Hinton, "Layer normalization",
-/// 2016. ValueError for an empty shape or a size that is not positive.
+/// 2016. ValueError for an empty shape, and for a size or eps that is not positive.
 struct LayerNorm : Module {
   Parameter weight, bias;
   int dims;
