@@ -36,13 +36,17 @@ struct AttrType {
   void (*visit)(void*, FieldVisitor&);
 };
 
+namespace detail {
+template <class A>
+inline constexpr AttrType kAttrType = {sizeof(A), [](void* p) { new (p) A(); },
+                                       [](void* p, FieldVisitor& v) { static_cast<A*>(p)->fields(v); }};
+}  // namespace detail
+
 /// The one AttrType of an attribute struct: trivially copyable, with defaults and fields(FieldVisitor&).
 template <class A>
-const AttrType* attributes() {
+constexpr const AttrType* attributes() {
   static_assert(std::is_trivially_copyable_v<A>);
-  static constexpr AttrType type = {sizeof(A), [](void* p) { new (p) A(); },
-                                    [](void* p, FieldVisitor& v) { static_cast<A*>(p)->fields(v); }};
-  return &type;
+  return &detail::kAttrType<A>;
 }
 
 /// An op's attributes, held inline.

@@ -25,7 +25,7 @@ struct UnaryOp {
     else if constexpr (std::is_same_v<A, LeakyReluAttrs>) return &attrs.as<A>().slope;
     else return &attrs.as<A>().low;
   }
-  static const AttrType* attributes() {
+  static constexpr const AttrType* attributes() {
     if constexpr (std::is_void_v<A>) return nullptr;
     else return hone::attributes<A>();
   }
