@@ -10,3 +10,5 @@
 #include "hone/core/random.h"
 #include "hone/core/serialize.h"
 #include "hone/core/tensor.h"
+#include "hone/ops/arithmetic.h"
+#include "hone/ops/unary.h"
