@@ -11,4 +11,7 @@
 #include "hone/core/serialize.h"
 #include "hone/core/tensor.h"
 #include "hone/ops/arithmetic.h"
+#include "hone/ops/matmul.h"
+#include "hone/ops/reduce.h"
+#include "hone/ops/shape_ops.h"
 #include "hone/ops/unary.h"
