@@ -69,16 +69,16 @@ std::string format_bar(const std::string& label, int64_t done, int64_t total, do
                        int columns) {
   std::string left = label.empty() ? "" : label + " ", right;
   if (total >= 0) {
-    right = " " + str(done) + "/" + str(total) + " · " + rate(done, seconds) + " · ";
+    right = str(" ", done, "/", total, " · ", rate(done, seconds), " · ");
     if (done >= total)
       right += format_seconds(seconds);
     else
       right += done > 0 ? format_seconds(seconds / static_cast<double>(done) * static_cast<double>(total - done)) + " left"
                         : "? left";
   } else {
-    right = " " + str(done) + " · " + rate(done, seconds) + " · " + format_seconds(seconds);
+    right = str(" ", done, " · ", rate(done, seconds), " · ", format_seconds(seconds));
   }
-  if (!note.empty()) right += " · " + note;
+  if (!note.empty()) right += str(" · ", note);
   const int64_t room = columns - 1 - static_cast<int64_t>(width(left) + width(right));
   std::string bar;
   if (total > 0 && room >= 4) {
@@ -94,9 +94,9 @@ std::string format_bar(const std::string& label, int64_t done, int64_t total, do
 
 std::string format_plain(const std::string& label, int64_t done, int64_t total, double seconds, const std::string& note) {
   std::string s = label.empty() ? "" : label + ": ";
-  s += total >= 0 && total != done ? str(done) + "/" + str(total) : str(done);
-  s += " in " + format_seconds(seconds) + ", " + rate(done, seconds);
-  return note.empty() ? s : s + ", " + note;
+  s += total >= 0 && total != done ? str(done, "/", total) : str(done);
+  s += str(" in ", format_seconds(seconds), ", ", rate(done, seconds));
+  return note.empty() ? s : str(s, ", ", note);
 }
 
 ProgressBar::ProgressBar(std::string label, int64_t total, std::FILE* out)
@@ -119,7 +119,7 @@ void ProgressBar::refresh() {
 void ProgressBar::draw(bool last) {
   if (!out_) return;
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-  const std::string line = terminal_ ? "\r" + format_bar(label_, done_, total_, seconds, note_, columns_) + "\x1b[K"
+  const std::string line = terminal_ ? str("\r", format_bar(label_, done_, total_, seconds, note_, columns_), "\x1b[K")
                                      : format_plain(label_, done_, total_, seconds, note_);
   std::fputs(line.c_str(), out_);
   if (last) std::fputc('\n', out_);
