@@ -1,5 +1,6 @@
 #include "hone/optim/schedule.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -55,7 +56,8 @@ double OneCycle::cycle(int64_t t, double start, double top, double end) const {
   const double from = rising ? start : top, to = rising ? top : end;
   const double length = rising ? rise : last - rise;
   if (length <= 0) return to;
-  const double part = (rising ? at : at - rise) / length;
+  // After the last step t = steps, past the end: its value is held (PyTorch extrapolates, a linear one below 0).
+  const double part = std::min((rising ? at : at - rise) / length, 1.0);
   if (options_.anneal == Anneal::linear) return from + (to - from) * part;
   return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * part));
 }

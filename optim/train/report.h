@@ -1,0 +1,66 @@
+#pragma once
+// A training run as one HTML file: no network, no scripts; light and dark; readable by screen readers and in print.
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hone/core/tensor.h"
+#include "hone/optim/train/machine.h"
+#include "hone/optim/train/metrics.h"
+
+namespace hone::train {
+
+/// One line of a chart; y[i] stands at x = 1 + i. A NaN or infinity leaves a gap.
+struct Curve {
+  std::string name;
+  std::vector<double> y;
+};
+
+struct Chart {
+  std::string title, x_label, y_label;  ///< labels with their units: "accuracy (%)"
+  std::vector<Curve> curves;
+};
+
+struct Mistake {
+  Tensor image;           ///< [H, W] or [C, H, W] with 1 or 3 channels; u8 as it is, floating scaled from its own range
+  int64_t label = 0, predicted = 0;
+  double confidence = 0;  ///< probability given to `predicted`
+};
+
+/// What the page shows; empty parts are left out.
+struct Report {
+  std::string title, summary;
+  std::vector<std::pair<std::string, std::string>> figures;   ///< headline: {"Test accuracy", "91.2 %"}
+  std::vector<std::pair<std::string, std::string>> settings;  ///< {"optimizer", "Adam"}
+  std::optional<Machine> machine;
+  std::vector<Chart> charts;
+  std::vector<std::string> classes;  ///< names, one a class of `confusion`; numbers where none are given
+  std::optional<ConfusionMatrix> confusion;
+  std::vector<Mistake> mistakes;
+};
+
+/// The whole page; every text is escaped. ShapeError or DTypeError for an image of another form, ValueError for a
+/// confusion matrix whose classes do not fit `classes`.
+std::string to_html(const Report& report);
+/// Written to a temporary, then renamed. IoError.
+void save_report(const std::string& path, const Report& report);
+
+/// The wrong predictions with the highest probability, most confident first, at most `count`. images [N, …], logits
+/// [N, C], labels [N].
+std::vector<Mistake> most_confident_mistakes(const Tensor& images, const Tensor& logits, const Tensor& labels,
+                                             int64_t count);
+
+/// A PNG file's bytes; `image` as in Mistake.
+std::string encode_png(const Tensor& image);
+
+namespace detail {
+std::string escape_html(const std::string& text);
+std::string draw_chart(const Chart& chart, int index);      // an svg element
+std::string format_number(double v, int decimals);          // "0.50", "–" where not finite
+std::vector<double> axis_ticks(double low, double high, int about);  // round numbers within [low, high]
+extern const char* const kReportStyle;
+}  // namespace detail
+
+}  // namespace hone::train

@@ -1,0 +1,190 @@
+// The report page and the results object.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "hone/optim/train/machine.h"
+#include "hone/optim/train/report.h"
+#include "hone/optim/train/results.h"
+
+namespace hone::train {
+namespace {
+
+template <class E, class F>
+void expect_error(F&& f, const std::string& part) {
+  try {
+    f();
+  } catch (const E& e) {
+    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    return;
+  }
+  FAIL() << "no error; expected one with: " << part;
+}
+bool has(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
+int count(const std::string& s, const std::string& part) {
+  int n = 0;
+  for (size_t at = s.find(part); at != std::string::npos; at = s.find(part, at + part.size())) ++n;
+  return n;
+}
+
+// Every element that is opened is closed, in order: enough of a parser for what we write.
+void expect_balanced(const std::string& html) {
+  std::vector<std::string> open;
+  for (size_t at = html.find('<'); at != std::string::npos; at = html.find('<', at + 1)) {
+    const size_t end = html.find('>', at);
+    ASSERT_NE(end, std::string::npos);
+    const std::string tag = html.substr(at + 1, end - at - 1);
+    const std::string name = tag.substr(tag[0] == '/' ? 1 : 0, tag.find_first_of(" >", 1) - (tag[0] == '/' ? 1 : 0));
+    if (tag[0] == '!' || tag.back() == '/' || name == "meta" || name == "img" || name == "br") continue;
+    if (tag[0] != '/') {
+      open.push_back(name);
+      continue;
+    }
+    ASSERT_FALSE(open.empty()) << tag;
+    ASSERT_EQ(open.back(), name) << html.substr(at > 80 ? at - 80 : 0, 120);
+    open.pop_back();
+  }
+  EXPECT_TRUE(open.empty()) << open.back();
+}
+
+Report sample() {
+  Report r;
+  r.title = "LeNet <on> \"Fashion\" & more";
+  r.summary = "it's <b>bold</b>";
+  r.figures = {{"Test accuracy", "91.2 %"}};
+  r.settings = {{"optimizer", "Adam<script>alert(1)</script>"}};
+  r.machine = machine();
+  r.charts = {{"Loss", "epoch", "loss (nats)", {{"training", {0.9, 0.5, 0.4}}, {"validation", {0.8, std::nan(""), 0.5}}}}};
+  r.classes = {"T-shirt/top", "Shirt & <tie>"};
+  r.confusion = ConfusionMatrix::from_counts({8, 2, 1, 9});
+  r.mistakes = {{full({4, 4}, 1.0), 0, 1, 0.97}, {tensor(std::vector<uint8_t>(12, 200), {3, 2, 2}), 1, 0, 0.9}};
+  return r;
+}
+
+TEST(Report, WholeEscapedAndSelfContained) {
+  const std::string html = to_html(sample());
+  EXPECT_TRUE(has(html, "<title>LeNet &lt;on&gt; &quot;Fashion&quot; &amp; more</title>"));
+  EXPECT_TRUE(has(html, "it&#39;s &lt;b&gt;bold&lt;/b&gt;"));
+  EXPECT_TRUE(has(html, "Shirt &amp; &lt;tie&gt;"));
+  EXPECT_FALSE(has(html, "<script"));
+  EXPECT_FALSE(has(html, "http:"));
+  EXPECT_FALSE(has(html, "https:"));
+  EXPECT_FALSE(has(html, "url("));
+  EXPECT_TRUE(has(html, "prefers-color-scheme: dark"));
+  EXPECT_EQ(count(html, "alt=\""), 2);
+  EXPECT_EQ(count(html, "data:image/png;base64,iVBORw0KGgo"), 2);
+  EXPECT_TRUE(has(html, "loss (nats)"));
+  EXPECT_TRUE(has(html, "title=\"T-shirt/top predicted as Shirt &amp; &lt;tie&gt;: 2 of 10 (20.0 %)\""));
+  EXPECT_TRUE(has(html, "97.0 %"));
+  EXPECT_FALSE(has(html, "nan"));
+  expect_balanced(html);
+}
+
+TEST(Report, EmptyPartsAreLeftOut) {
+  Report r;
+  r.title = "empty";
+  const std::string html = to_html(r);
+  EXPECT_FALSE(has(html, "<table"));
+  EXPECT_FALSE(has(html, "<svg"));
+  expect_balanced(html);
+}
+
+TEST(Report, ClassNamesMustFit) {
+  Report r = sample();
+  r.classes.push_back("third");
+  expect_error<ValueError>([&] { to_html(r); }, "3 class names for 2 classes");
+  r.classes.clear();
+  expect_balanced(to_html(r));
+}
+
+TEST(Chart, SurvivesOddCurves) {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  for (const std::vector<double>& y : std::vector<std::vector<double>>{
+           {}, {1}, {0, 0, 0}, {nan, nan}, {inf, 1, -inf}, {-5, 5}, {1e-9, 2e-9}, {1e12, 3e12}, std::vector<double>(5000, 0.5)}) {
+    const std::string svg = detail::draw_chart({"t", "x", "y", {{"a", y}, {"b", {}}}}, 0);
+    EXPECT_FALSE(has(svg, "nan")) << svg.substr(0, 300);
+    EXPECT_FALSE(has(svg, "inf"));
+    expect_balanced(svg);
+  }
+  const std::string gap = detail::draw_chart({"t", "x", "y", {{"a", {1, 2, nan, 3, 4}}}}, 0);
+  const size_t d = gap.find(" d=\"") + 4;
+  EXPECT_EQ(count(gap.substr(d, gap.find('"', d) - d), "M"), 2);  // the pen is lifted over the gap
+}
+
+TEST(Chart, RoundTicksWithinTheRange) {
+  EXPECT_EQ(detail::axis_ticks(0, 1, 5), (std::vector<double>{0, 1 * 0.2, 2 * 0.2, 3 * 0.2, 4 * 0.2, 5 * 0.2}));
+  EXPECT_EQ(detail::axis_ticks(1, 12, 8), (std::vector<double>{2, 4, 6, 8, 10, 12}));
+  EXPECT_EQ(detail::axis_ticks(3, 3, 8), (std::vector<double>{3}));
+  for (double v : detail::axis_ticks(-0.37, 0.91, 5)) EXPECT_TRUE(v >= -0.37 && v <= 0.91);
+}
+
+// PNG: the fixed parts, decoded by hand.
+TEST(Png, HeaderAndErrors) {
+  const std::string png = encode_png(tensor(std::vector<float>{0, 1, 2, 3, 4, 5}, {2, 3}));
+  ASSERT_GT(png.size(), 33u);
+  EXPECT_EQ(png.substr(1, 3), "PNG");
+  const auto big_endian = [&](size_t at) { return static_cast<unsigned char>(png[at + 3]) + 256 * static_cast<unsigned char>(png[at + 2]); };
+  EXPECT_EQ(big_endian(16), 3);  // width
+  EXPECT_EQ(big_endian(20), 2);  // height
+  EXPECT_EQ(png[24], 8);         // bits
+  EXPECT_EQ(png[25], 0);         // grey
+  EXPECT_EQ(encode_png(zeros({3, 2, 2}))[25], 2);  // colour
+  expect_error<ShapeError>([] { encode_png(zeros({2, 2, 2})); }, "[2, 2, 2]");
+  expect_error<ShapeError>([] { encode_png(zeros({0, 2})); }, "[0, 2]");
+  expect_error<DTypeError>([] { encode_png(zeros({2, 2}, i64)); }, "i64");
+  expect_error<NumericError>([] { encode_png(full({2, 2}, std::nan(""))); }, "pixel");
+}
+
+TEST(Mistakes, SortedByConfidence) {
+  const Tensor images = tensor(std::vector<float>{0, 0, 1, 1, 2, 2, 3, 3}, {4, 1, 2});
+  const Tensor logits = tensor(std::vector<float>{2, 0, 0, 5, 3, 0, 0, 1}, {4, 2});
+  const Tensor labels = tensor(std::vector<int64_t>{1, 0, 0, 0});
+  const std::vector<Mistake> m = most_confident_mistakes(images, logits, labels, 2);
+  ASSERT_EQ(m.size(), 2u);
+  EXPECT_EQ(m[0].image.to_vector<double>(), (std::vector<double>{1, 1}));
+  EXPECT_EQ(m[0].predicted, 1);
+  EXPECT_EQ(m[0].label, 0);
+  EXPECT_NEAR(m[0].confidence, 1 / (1 + std::exp(-5.0)), 1e-6);
+  EXPECT_NEAR(m[1].confidence, 1 / (1 + std::exp(-2.0)), 1e-6);
+  EXPECT_EQ(most_confident_mistakes(images, logits, labels, 9).size(), 3u);
+  expect_error<ShapeError>([&] { most_confident_mistakes(zeros({3, 1, 2}), logits, labels, 2); }, "[3, 1, 2]");
+}
+
+TEST(Results, OneObject) {
+  Results r;
+  r.job = "test \"job\"";
+  r.figures.set("test_accuracy", 0.91).set("epochs", 12).set("bad", std::nan(""));
+  r.settings.set("optimizer", "adam").set("flip", true);
+  r.rows.emplace_back().set("name", "first").set("latency_us", 3.5f).set("latency_us", 4.5);
+  const auto json = nlohmann::json::parse(to_json(r));
+  EXPECT_EQ(json["job"], "test \"job\"");
+  EXPECT_EQ(json["test_accuracy"], 0.91);
+  EXPECT_EQ(json["epochs"], 12);
+  EXPECT_TRUE(json["bad"].is_null());
+  EXPECT_EQ(json["settings"]["optimizer"], "adam");
+  EXPECT_EQ(json["settings"]["flip"], true);
+  EXPECT_EQ(json["rows"][0]["latency_us"], 4.5);
+  EXPECT_FALSE(json["machine"]["processor"].get<std::string>().empty());
+  EXPECT_GE(json["machine"]["cores"].get<int>(), 1);
+  EXPECT_FALSE(json["machine"]["simd"].get<std::string>().empty());
+  EXPECT_TRUE(json["machine"]["versions"].contains("hone"));
+  r.rows.emplace_back().set("latency_us", 3);
+  expect_error<ValueError>([&] { to_json(r); }, "name");
+}
+
+TEST(Machine, PeakResidentSetGrows) {
+  const int64_t before = peak_rss_bytes();
+  EXPECT_GT(before, 1 << 20);
+  std::vector<char> block(64 << 20, 1);
+  EXPECT_GE(peak_rss_bytes(), before);
+  EXPECT_GE(peak_rss_bytes() + block[5], 64 << 20);
+}
+
+}  // namespace
+}  // namespace hone::train
