@@ -117,10 +117,12 @@ void where_run(RunContext& c) {
   if constexpr (kHasCuda)
     if (c.out[0].device == DeviceType::cuda) return cuda::where(c.in[0], c.in[1], c.in[2], c.out[0]);
   const DType d = c.out[0].dtype;  // bits are moved, not computed with
-  constexpr detail::ElementwiseKernel by_size[] = {where_kernel<uint8_t>, where_kernel<uint16_t>, where_kernel<uint32_t>,
-                                                   where_kernel<uint64_t>};
   const int64_t size = size_of(d);
-  detail::elementwise(c.in, c.out[0], d, d, by_size[size == 8 ? 3 : size == 4 ? 2 : size - 1]);
+  detail::elementwise(c.in, c.out[0], d, d,
+                      size == 4   ? detail::simd_select32_kernel()
+                      : size == 8 ? where_kernel<uint64_t>
+                      : size == 2 ? where_kernel<uint16_t>
+                                  : where_kernel<uint8_t>);
 }
 void where_backward(BackwardContext& c) {
   const Tensor condition = c.input(0), g = c.grad(), zero = detail::scalar_like(c.op(), 0, g);

@@ -122,6 +122,28 @@ ElementwiseKernel binary_of(Binary op) {
   }
 }
 
+/// condition ? a : b for elements of 4 bytes, moved as bits.
+void select32(const void* const* in, void* out, int64_t n, const double*) {
+  const auto* condition = static_cast<const uint8_t*>(in[0]);
+  const auto *a = static_cast<const uint32_t*>(in[1]), *b = static_cast<const uint32_t*>(in[2]);
+  auto* y = static_cast<uint32_t*>(out);
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<uint32_t> d;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (; i + lanes <= n; i += lanes) {
+    const auto c = hn::PromoteTo(d, hn::LoadU(d8, condition + i));
+    hn::StoreU(hn::IfThenElse(hn::Ne(c, hn::Zero(d)), hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i);
+  }
+#endif
+  for (; i < n; ++i) {  // by mask: a branch would be mispredicted
+    const uint32_t mask = 0u - condition[i];
+    y[i] = (a[i] & mask) | (b[i] & ~mask);
+  }
+}
+ElementwiseKernel ChooseSelect32() { return select32; }
+
 ElementwiseKernel ChooseUnary(Unary op, int order, bool f64) {
   return f64 ? unary_of<double>(op, order) : unary_of<float>(op, order);
 }
@@ -137,6 +159,7 @@ namespace hone {
 
 HWY_EXPORT(ChooseUnary);
 HWY_EXPORT(ChooseBinary);
+HWY_EXPORT(ChooseSelect32);
 
 namespace detail {
 
@@ -144,6 +167,7 @@ ElementwiseKernel simd_unary_kernel(Unary op, int order, bool f64) {
   return HWY_DYNAMIC_DISPATCH(ChooseUnary)(op, order, f64);
 }
 ElementwiseKernel simd_binary_kernel(Binary op, bool f64) { return HWY_DYNAMIC_DISPATCH(ChooseBinary)(op, f64); }
+ElementwiseKernel simd_select32_kernel() { return HWY_DYNAMIC_DISPATCH(ChooseSelect32)(); }
 
 }  // namespace detail
 }  // namespace hone

@@ -15,5 +15,6 @@ ElementwiseKernel binary_kernel(Binary op, DType compute);
 // The floating kernels of the best target; the functions above add the rest.
 ElementwiseKernel simd_unary_kernel(Unary op, int order, bool f64);
 ElementwiseKernel simd_binary_kernel(Binary op, bool f64);
+ElementwiseKernel simd_select32_kernel();  ///< bool condition ? a : b, elements of 4 bytes
 
 }  // namespace hone::detail
