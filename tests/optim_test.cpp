@@ -188,7 +188,9 @@ TEST(Optim, AdamAsTheDocumentsWriteIt) {
       m[i] = 0.9 * m[i] + 0.1 * g;
       v[i] = 0.999 * v[i] + 0.001 * g * g;
       w[i] -= 0.01 * m[i] / (std::sqrt(v[i]) + 1e-8);
-      if (t == 0) EXPECT_NEAR(std::abs(w[i] - before), 0.1 / std::sqrt(0.001) * 0.01, 1e-6);  // about 3.2 times the rate
+      if (t == 0) {
+        EXPECT_NEAR(std::abs(w[i] - before), 0.1 / std::sqrt(0.001) * 0.01, 1e-6);  // about 3.2 times the rate
+      }
     }
     expect_close(values(parameters), w, 1e-13, "step " + std::to_string(t));
   }
