@@ -6,6 +6,7 @@
 #include "hone/core/basic_ops.h"
 #include "hone/core/parallel.h"
 #include "hone/ops/blas.h"
+#include "hone/ops/contiguous_view.h"
 #include "hone/ops/elementwise.h"
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
@@ -32,23 +33,10 @@ bool as_matrix(const View& v, Matrix& m) {
   return false;
 }
 
-View contiguous_copy(const View& v, DType dtype, Workspace& workspace) {
-  View copy = v;
-  copy.dtype = dtype;
-  int64_t stride = 1;
-  for (int d = v.ndim - 1; d >= 0; --d) {
-    copy.strides[d] = stride;
-    stride *= v.sizes[d];
-  }
-  copy.data = workspace.get<std::byte>(stride * size_of(dtype));
-  detail::copy_strided(v, copy);
-  return copy;
-}
-
 // A gemm operand for any view: itself, or a contiguous copy in `dtype`.
 View prepared(const View& v, DType dtype, Workspace& workspace, Matrix& m) {
   if (v.dtype == dtype && as_matrix(v, m)) return v;
-  const View copy = contiguous_copy(v, dtype, workspace);
+  const View copy = detail::contiguous_copy(v, dtype, workspace);
   as_matrix(copy, m);
   return copy;
 }
@@ -194,7 +182,7 @@ void linear_run(RunContext& c) {
   View x = c.in[0];
   Matrix mx{}, mw{};
   if (x.ndim != 2) {  // more dims fold into rows only where they follow each other
-    if (!x.is_contiguous()) x = contiguous_copy(x, compute, c.workspace);
+    if (!x.is_contiguous()) x = detail::contiguous_copy(x, compute, c.workspace);
     x.ndim = 2;
     x.sizes[0] = rows;
     x.sizes[1] = x.strides[0] = k;
