@@ -18,7 +18,7 @@
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
-#include "nlohmann/json.hpp"
+#include <nlohmann/json.hpp>
 
 namespace hone {
 namespace {

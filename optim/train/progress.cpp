@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +12,11 @@
 namespace hone::train {
 namespace {
 
-constexpr auto kRedraw = std::chrono::milliseconds(100);
+constexpr double kRedraw = 0.1;  // seconds
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 bool is_terminal(std::FILE* f) {
   const int fd = f ? fileno(f) : -1;
@@ -100,7 +105,7 @@ std::string format_plain(const std::string& label, int64_t done, int64_t total, 
 }
 
 ProgressBar::ProgressBar(std::string label, int64_t total, std::FILE* out)
-    : label_(std::move(label)), total_(total), out_(out), terminal_(is_terminal(out)), start_(Clock::now()),
+    : label_(std::move(label)), total_(total), out_(out), terminal_(is_terminal(out)), start_(now_seconds()),
       next_draw_(start_ + kRedraw) {
   if (terminal_) columns_ = terminal_columns(out);
 }
@@ -110,7 +115,7 @@ ProgressBar::~ProgressBar() {
 }
 
 void ProgressBar::refresh() {
-  const auto now = Clock::now();
+  const double now = now_seconds();
   if (now < next_draw_) return;
   next_draw_ = now + kRedraw;
   draw(false);
@@ -118,7 +123,7 @@ void ProgressBar::refresh() {
 
 void ProgressBar::draw(bool last) {
   if (!out_) return;
-  const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+  const double seconds = now_seconds() - start_;
   const std::string line = terminal_ ? str("\r", format_bar(label_, done_, total_, seconds, note_, columns_), "\x1b[K")
                                      : format_plain(label_, done_, total_, seconds, note_);
   std::fputs(line.c_str(), out_);

@@ -2,7 +2,6 @@
 // for (auto& [images, labels] : train::progress(batches, "epoch", epoch)) …
 // On a terminal: a bar with rate and time left, redrawn at most ten times a second. Piped: one plain line at the end.
 
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <iterator>
@@ -32,7 +31,6 @@ class ProgressBar {
   int64_t done() const { return done_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
   void refresh();
   void draw(bool last);
   std::string label_, note_;
@@ -40,7 +38,7 @@ class ProgressBar {
   std::FILE* out_;
   bool terminal_, finished_ = false;
   int columns_ = 80;
-  Clock::time_point start_, next_draw_;
+  double start_, next_draw_;  // seconds of the steady clock: <chrono> is slow to compile
 };
 
 /// Seconds as people read them: "0.8 s", "12 s", "3:05", "1:02:07".
