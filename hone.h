@@ -27,6 +27,7 @@
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
 #include "hone/ops/softmax.h"
+#include "hone/ops/table.h"
 #include "hone/ops/unary.h"
 #include "hone/optim/adam.h"
 #include "hone/optim/optimizer.h"

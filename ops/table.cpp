@@ -1,0 +1,59 @@
+#include "hone/ops/table.h"
+
+#include "hone/core/basic_ops.h"
+#include "hone/ops/arithmetic.h"
+#include "hone/ops/dropout.h"
+#include "hone/ops/loss.h"
+#include "hone/ops/matmul.h"
+#include "hone/ops/norm.h"
+#include "hone/ops/reduce.h"
+#include "hone/ops/shape_ops.h"
+#include "hone/ops/softmax.h"
+#include "hone/ops/unary.h"
+
+namespace hone {
+namespace {
+
+// clang-format off
+constexpr const OpDef* kTable[] = {
+    // core/basic_ops.h
+    &kAlias, &kCast, &kAccumulate,
+    // ops/arithmetic.h
+    &kAdd, &kSub, &kMul, &kDiv, &kPow, &kMaximum, &kMinimum, &kNeg, &kEq, &kNe, &kLt, &kLe, &kGt, &kGe, &kWhere,
+    &kLogicalAnd, &kLogicalOr, &kLogicalNot,
+    // ops/dropout.h
+    &kDropout,
+    // ops/loss.h
+    &kCrossEntropy, &kCrossEntropyGrad,
+    // ops/matmul.h
+    &kMatmul, &kLinear,
+    // ops/norm.h
+    &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
+    // ops/reduce.h
+    &kSum, &kMean, &kVar, &kLogsumexp,
+    // ops/shape_ops.h
+    &kReshape, &kFlatten, &kPermute, &kSlice, &kSliceGrad, &kSelect, &kSqueeze, &kUnsqueeze, &kExpand, &kFlip,
+    // ops/softmax.h
+    &kSoftmax, &kLogSoftmax, &kSoftmaxGrad, &kLogSoftmaxGrad,
+    // ops/unary.h
+    &kAbs, &kSign, &kExp, &kLog, &kSqrt, &kRsqrt, &kSquare, &kTanh, &kSigmoid, &kErf, &kRelu, &kLeakyRelu, &kGelu,
+    &kGeluTanh, &kSilu, &kClamp, &kRound, &kFloor, &kCeil,
+    &kAbsGrad, &kExpGrad, &kLogGrad, &kSqrtGrad, &kRsqrtGrad, &kSquareGrad, &kTanhGrad, &kSigmoidGrad, &kErfGrad,
+    &kReluGrad, &kLeakyReluGrad, &kGeluGrad, &kGeluTanhGrad, &kSiluGrad, &kClampGrad,
+    &kExpGradGrad, &kLogGradGrad, &kSqrtGradGrad, &kRsqrtGradGrad, &kSquareGradGrad, &kTanhGradGrad,
+    &kSigmoidGradGrad, &kErfGradGrad, &kGeluGradGrad, &kGeluTanhGradGrad, &kSiluGradGrad,
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const OpDef* const> op_table() { return kTable; }
+
+const OpDef* find_op(std::string_view name) {
+  for (const OpDef* op : kTable) {
+    if (name == op->name) return op;
+  }
+  return nullptr;
+}
+
+}  // namespace hone
