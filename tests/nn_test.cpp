@@ -7,13 +7,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/random.h"
-#include "hone/ops/arithmetic.h"
-#include "hone/ops/nn/activation.h"
-#include "hone/ops/nn/sequential.h"
-#include "hone/ops/unary.h"
+#include "hone/hone.h"
 
 namespace {
 int64_t system_allocations = 0;
@@ -529,56 +523,6 @@ TEST(Module, SummaryLeavesTheModuleAsItWas) {
   net.register_forward_hook([&](nn::Module&, const Tensor&, Tensor&) { ++calls; });
   net(ones({3}));
   EXPECT_EQ(calls, 1);
-}
-
-// ---- Sequential ----
-
-TEST(Sequential, HoldsValues) {
-  manual_seed(5);
-  Affine first;
-  nn::Sequential net{first, nn::Tanh(), nn::Sequential(Affine(3, false), nn::ReLU())};
-  net.push_back(Affine());
-  EXPECT_EQ(net.size(), 4);
-  EXPECT_EQ(names(net), (std::vector<std::string>{"0.scale", "0.shift", "2.0.scale", "3.scale", "3.shift"}));
-  EXPECT_FALSE(net.at<Affine>(0).scale.ref() == first.scale.ref());
-  EXPECT_STREQ(net[1].type_name(), "Tanh");
-  EXPECT_EQ(message_of([&] { (void)net.at<Affine>(1); }), "Sequential: module 1 is a Tanh, not of the type asked for");
-  EXPECT_THROW(net[4], ValueError);
-  EXPECT_THROW(net[-1], ValueError);
-
-  const Tensor x = rand({2, 3});
-  auto& last = net.at<Affine>(3);
-  auto& inner = dynamic_cast<nn::Sequential&>(net[2]).at<Affine>(0);
-  const Tensor expected = relu(tanh(x * first.scale.value() + first.shift.value()) * inner.scale.value()) *
-                              last.scale.value() + last.shift.value();
-  EXPECT_TRUE(allclose(net(x), expected));
-
-  nn::Sequential copy = net;
-  NoGrad no_grad;
-  Tensor(copy.at<Affine>(0).scale.raw()).fill_(100);
-  EXPECT_TRUE(allclose(net(x), expected));
-  EXPECT_FALSE(allclose(copy(x), expected));
-  auto cloned = net.clone();
-  EXPECT_TRUE(equal((*cloned)(x), net(x)));
-  nn::Sequential nested{net};   // one Sequential: a copy
-  EXPECT_EQ(nested.size(), 4);
-  const auto identities = net.parameters();
-  nn::Sequential moved = std::move(net);
-  EXPECT_TRUE(moved.parameters() == identities);
-  EXPECT_TRUE(equal(nn::Sequential()(x), x));
-
-  int calls = 0;
-  auto handle = moved.register_forward_hook([&](nn::Module&, const Tensor&, Tensor&) { ++calls; });
-  moved(x);
-  handle.remove();
-  moved(x);
-  EXPECT_EQ(calls, 1);
-
-  // A module known by its base alone.
-  const nn::Module& base = first;
-  nn::Sequential by_base;
-  by_base.push_back(base);
-  EXPECT_STREQ(by_base[0].type_name(), "Affine");
 }
 
 // ---- parameters ----
