@@ -1,0 +1,72 @@
+#pragma once
+// Batches of a dataset, made ahead by a thread of their own.
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include "hone/core/data/dataset.h"
+
+namespace hone::data {
+
+struct LoaderOptions {
+  int64_t batch = 64;
+  bool shuffle = false;
+  std::optional<uint64_t> seed = std::nullopt;  ///< of order and random transforms; else that of manual_seed()
+  bool drop_last = false;                       ///< leave out a last batch that is not full
+  int64_t prefetch = 2;                         ///< batches made ahead; 0: made when asked for, on the caller's thread
+  Transforms transform = {};
+  Device device = cpu;  ///< where batches are delivered
+};
+
+/// A range of batches. Every pass is one epoch: its order is a function of (seed, epoch), a random transform one of
+/// (seed, epoch, position in the dataset), whatever the thread timing. u8 inputs arrive as f32 in [0, 1].
+///
+///   data::Loader batches(fashion.train, {.batch = 64, .shuffle = true});
+///   for (auto& [images, labels] : batches) …
+///
+/// One pass at a time: begin() ends the one before. What fails while a batch is made is thrown where it is asked for.
+class Loader {
+  struct Impl;
+
+ public:
+  /// ValueError, ShapeError or DTypeError for options or transforms that do not fit the dataset.
+  explicit Loader(Dataset dataset, LoaderOptions options = {});
+  ~Loader();
+  Loader(Loader&&) noexcept;
+  Loader& operator=(Loader&&) noexcept;
+
+  int64_t size() const;  ///< batches in a pass
+  const Dataset& dataset() const;
+  const LoaderOptions& options() const;
+  int64_t epoch() const;          ///< of the next pass; begin() advances it
+  void set_epoch(int64_t epoch);  ///< for resuming; ValueError if negative
+
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = Batch;
+    using difference_type = std::ptrdiff_t;
+    using pointer = Batch*;
+    using reference = Batch&;
+    Batch& operator*() const;
+    Batch* operator->() const { return &**this; }
+    Iterator& operator++();
+    void operator++(int) { ++*this; }
+    friend bool operator==(const Iterator& i, std::default_sentinel_t) { return i.ended(); }
+
+   private:
+    friend class Loader;
+    bool ended() const;
+    Impl* impl_ = nullptr;
+  };
+  Iterator begin();
+  std::default_sentinel_t end() const { return {}; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hone::data
