@@ -1,0 +1,48 @@
+#pragma once
+// What all examples share: their common options, and errors told in one line.
+
+#include <hone/hone.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+struct CommonOptions {
+  std::string json, data;
+  uint64_t seed = 7;
+  int threads = hone::num_threads();
+
+  void add_to(CLI::App& app, const char* data_help) {
+    app.add_option("--json", json, "Write what was measured to this file, as one JSON object");
+    app.add_option("--data", data, data_help);
+    app.add_option("--seed", seed, "Seed of all random numbers")->capture_default_str();
+    app.add_option("--threads", threads, "Threads to use")->check(CLI::Range(1, 1024))->capture_default_str();
+  }
+  void apply() const {
+    hone::set_num_threads(threads);
+    hone::manual_seed(seed);
+  }
+};
+
+/// Seconds since it was made.
+struct Stopwatch {
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+};
+
+/// Parses the command line, runs the body; 0, or an error in one line and a status that is not 0.
+template <class Body>
+int run_example(CLI::App& app, int argc, char** argv, const CommonOptions& common, Body&& body) {
+  try {
+    app.parse(argc, argv);
+    common.apply();
+    body();
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,174 @@
+// LeNet on Fashion-MNIST: what scripts/demo runs. Settings were chosen on images held out of the training set; the test
+// images are read once, at the end, by the network as reloaded from its file.
+
+#include <cmath>
+#include <memory>
+
+#include "common.h"
+
+using namespace hone;
+
+namespace {
+
+struct Options {
+  CommonOptions common;
+  int64_t epochs = 15, batch = 64, validation = 5000;
+  double lr = 4e-3, width = 1, label_smoothing = 0;
+  std::string optimizer = "adam", augment = "flip", save, report;
+};
+
+struct Evaluation {
+  Tensor logits, labels;
+  double loss = 0, accuracy = 0;
+};
+
+// 28×28 grey images become 3×32×32; random steps come before the border is added and the values are normalized.
+data::Transforms transforms(const std::string& augment) {
+  data::Transforms steps;
+  if (augment != "none") steps.push_back(data::random_flip());
+  if (augment == "crop") steps.push_back(data::random_crop(1));
+  steps.push_back(data::pad_to(32));
+  steps.push_back(data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd));
+  steps.push_back(data::repeat_channels(3));
+  return steps;
+}
+
+Evaluation evaluate(nn::LeNet& net, data::Loader& batches) {
+  NoGrad no_grad;
+  net.eval();
+  std::vector<Tensor> logits, labels;
+  for (auto& [images, targets] : batches) {
+    logits.push_back(net(images));
+    labels.push_back(clone(targets));
+  }
+  net.train();
+  Evaluation e{concat(logits), concat(labels)};
+  e.loss = cross_entropy(e.logits, e.labels).item();
+  e.accuracy = train::accuracy(e.logits, e.labels);
+  return e;
+}
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::vector<ParameterRef>& parameters) {
+  if (o.optimizer == "sgd")
+    return std::make_unique<optim::SGD>(
+        parameters, optim::SGDOptions{.lr = o.lr, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});
+  if (o.optimizer == "adamw") return std::make_unique<optim::AdamW>(parameters, optim::AdamWOptions{.lr = o.lr});
+  return std::make_unique<optim::Adam>(parameters, optim::AdamOptions{.lr = o.lr});
+}
+
+std::string percent(double share) { return train::detail::format_number(100 * share, 2) + " %"; }
+
+void run(const Options& o) {
+  const auto fashion = data::FashionMNIST::open(o.common.data);
+  const double held_out = static_cast<double>(o.validation) / static_cast<double>(fashion.train.size());
+  HONE_CHECK(held_out > 0 && held_out < 1, ValueError, "--validation ", o.validation, " of ", fashion.train.size(), " images");
+  const auto [training, validation] = data::random_split(fashion.train, {1 - held_out, held_out}, o.common.seed);
+  data::Loader batches(training, {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = transforms(o.augment)});
+  data::Loader checks(validation, {.batch = 500, .transform = transforms("none")});
+  HONE_CHECK(batches.size() > 0, ValueError, "--batch ", o.batch, " is more than the ", training.size(), " training images");
+
+  nn::LeNet net({.width = o.width});
+  const auto optimizer = make_optimizer(o, net.parameters());
+  optim::OneCycle schedule(*optimizer, {.max_lr = o.lr, .steps = o.epochs * batches.size()});
+  train::Results results{.job = "train_lenet", .figures = {}, .settings = {}, .rows = {}};
+  train::Curve train_loss{"training", {}}, train_accuracy = train_loss, held_loss{"held out", {}}, held_accuracy = held_loss;
+
+  const Stopwatch total;
+  double training_seconds = 0;
+  for (int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
+    const Stopwatch watch;
+    double loss_sum = 0, right = 0;
+    int64_t step = 0;
+    for (auto& [images, labels] : train::progress(batches, "epoch", epoch)) {
+      Tensor logits = net(images);
+      Tensor loss = cross_entropy(logits, labels, {.label_smoothing = o.label_smoothing});
+      optimizer->zero_grad();
+      loss.backward();
+      optimizer->step();
+      schedule.step();
+      ++step;
+      const double value = loss.item();
+      HONE_CHECK(std::isfinite(value), NumericError, "the loss is ", value, " at epoch ", epoch, ", step ", step,
+                 "; try a lower --lr");
+      loss_sum += value;
+      right += train::accuracy(logits, labels);
+    }
+    const double seconds = watch.seconds(), n = static_cast<double>(step);
+    training_seconds += seconds;
+    const Evaluation held = evaluate(net, checks);
+    train_loss.y.push_back(loss_sum / n);
+    train_accuracy.y.push_back(100 * right / n);
+    held_loss.y.push_back(held.loss);
+    held_accuracy.y.push_back(100 * held.accuracy);
+    results.rows.emplace_back().set("name", str("epoch ", epoch)).set("train_loss", loss_sum / n).set("train_accuracy", right / n)
+        .set("validation_loss", held.loss).set("validation_accuracy", held.accuracy).set("seconds", seconds);
+    std::printf("epoch %lld/%lld: loss %.4f, accuracy %s; held out: loss %.4f, accuracy %s; %.0f images/s\n",
+                static_cast<long long>(epoch), static_cast<long long>(o.epochs), loss_sum / n, percent(right / n).c_str(), held.loss,
+                percent(held.accuracy).c_str(), n * static_cast<double>(o.batch) / seconds);
+    std::fflush(stdout);
+  }
+
+  if (!o.save.empty()) {
+    net.save(o.save);
+    net = nn::LeNet({.width = o.width});
+    net.load(o.save);
+  }
+  data::Loader test_batches(fashion.test, {.batch = 500, .transform = transforms("none")});
+  const Evaluation test = evaluate(net, test_batches);
+  const double seconds = total.seconds();
+  const double rate = static_cast<double>(o.epochs * batches.size() * o.batch) / training_seconds;
+  std::printf("test accuracy %s (%lld images), %.1f s, %.0f training images/s\n", percent(test.accuracy).c_str(),
+              static_cast<long long>(fashion.test.size()), seconds, rate);
+
+  results.settings.set("optimizer", o.optimizer).set("lr", o.lr).set("batch", o.batch).set("schedule", "one cycle")
+      .set("augment", o.augment).set("label_smoothing", o.label_smoothing).set("width", o.width)
+      .set("training_images", training.size()).set("validation_images", validation.size()).set("seed", o.common.seed);
+  results.figures.set("test_accuracy", test.accuracy).set("test_loss", test.loss)
+      .set("validation_accuracy", held_accuracy.y.back() / 100).set("train_samples_per_second", rate).set("epochs", o.epochs)
+      .set("seconds", seconds).set("parameters", net.parameter_count()).set("threads", o.common.threads)
+      .set("peak_rss_bytes", train::peak_rss_bytes());
+  if (!o.common.json.empty()) train::save_json(o.common.json, results);
+  if (o.report.empty()) return;
+
+  train::ConfusionMatrix confusion(static_cast<int64_t>(fashion.class_names.size()));
+  confusion.update(test.logits, test.labels);
+  train::Report page;
+  page.title = "LeNet on Fashion-MNIST";
+  page.summary = str("Trained from random weights on ", training.size(), " images for ", o.epochs, " epochs, with ",
+                     validation.size(), " held out; tested once on ", fashion.test.size(), " images it never saw.");
+  page.figures = {{"Test accuracy", percent(test.accuracy)}, {"Training time", train::format_seconds(seconds)},
+                  {"Training images per second", train::detail::format_number(rate, 0)},
+                  {"Parameters", str(net.parameter_count())}};
+  for (const auto& [name, value] : results.settings.items())
+    page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
+  page.settings.emplace_back("threads", str(o.common.threads));
+  page.machine = train::machine();
+  page.charts = {{"Accuracy", "epoch", "accuracy (%)", {train_accuracy, held_accuracy}},
+                 {"Loss", "epoch", "cross-entropy (nats)", {train_loss, held_loss}}};
+  page.classes = fashion.class_names;
+  page.confusion = confusion;
+  page.mistakes = train::most_confident_mistakes(fashion.test.all_inputs(), test.logits, test.labels, 24);
+  train::save_report(o.report, page);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains LeNet on Fashion-MNIST.", "train_lenet");
+  Options o;
+  o.common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
+  app.add_option("--epochs", o.epochs, "Passes over the training images")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--batch", o.batch, "Images a step")->check(CLI::Range(1, 60000))->capture_default_str();
+  app.add_option("--lr", o.lr, "Highest learning rate of the one-cycle schedule")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--optimizer", o.optimizer, "sgd (Nesterov), adam or adamw")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
+  app.add_option("--width", o.width, "Factor for the number of channels")->check(CLI::Range(0.05, 64.0))->capture_default_str();
+  app.add_option("--augment", o.augment, "none, flip, or crop (flip and shift)")
+      ->check(CLI::IsMember({"none", "flip", "crop"}))->capture_default_str();
+  app.add_option("--label-smoothing", o.label_smoothing, "Share of each target spread over all classes")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  app.add_option("--validation", o.validation, "Training images held out")->check(CLI::Range(1, 59999))->capture_default_str();
+  app.add_option("--save", o.save, "Write the trained network to this safetensors file");
+  app.add_option("--report", o.report, "Write an HTML report to this file");
+  return run_example(app, argc, argv, o.common, [&] { run(o); });
+}
