@@ -10,7 +10,7 @@
 
 namespace hone::cuda {
 
-/// Devices that can be used; 0 where there is no driver.
+/// Devices that can be used: 1, or 0 where there is no driver or device. CUDA_VISIBLE_DEVICES chooses which.
 int device_count();
 /// Uninitialized memory on `device`; nullptr for 0 bytes. DeviceError.
 void* allocate(size_t bytes, int device);

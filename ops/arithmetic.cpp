@@ -25,7 +25,7 @@ struct BinaryOp {
   }
   static void run(RunContext& c) {
     if constexpr (kHasCuda)
-      if (c.out[0].device == DeviceType::cuda) return cuda::binary(static_cast<int>(kOp), c.in.data(), 2, c.out[0]);
+      if (c.out[0].device == DeviceType::cuda) return cuda::binary(static_cast<int>(kOp), c.in.data(), c.out[0]);
     const DType compute = detail::compute_dtype(c.in[0].dtype);
     detail::elementwise(c.in, c.out[0], compute, detail::is_comparison(kOp) ? boolean : compute,
                         detail::binary_kernel(kOp, compute));
