@@ -148,9 +148,21 @@ void matmul_run(RunContext& c) {
   if (result.data != out.data) detail::copy_strided(result, out);
 }
 
+// [..., n] as [rows, n].
+Tensor rows_of(const Tensor& x) {
+  if (x.ndim() == 2) return x;
+  int64_t rows = 1;
+  for (int64_t d = 0; d + 1 < x.ndim(); ++d) rows *= x.shape()[d];
+  return reshape(x, {rows, x.shape().back()});
+}
+
 void matmul_backward(BackwardContext& c) {
-  if (c.needs(0)) c.set(0, detail::sum_to(matmul(c.grad(), transpose(c.input(1))), c.input_shape(0)));
-  if (c.needs(1)) c.set(1, detail::sum_to(matmul(transpose(c.input(0)), c.grad()), c.input_shape(1)));
+  const Shape &a = c.input_shape(0), &b = c.input_shape(1);
+  if (c.needs(0)) c.set(0, detail::sum_to(matmul(c.grad(), transpose(c.input(1))), a));
+  if (!c.needs(1)) return;
+  // A batch over one b: one product sums over the batch too.
+  if (b.ndim() == 2) c.set(1, matmul(transpose(rows_of(c.input(0))), rows_of(c.grad())));
+  else c.set(1, detail::sum_to(matmul(transpose(c.input(0)), c.grad()), b));
 }
 
 int64_t matmul_macs(std::span<const View> in, std::span<const View> out, const Attrs&) {
@@ -218,16 +230,10 @@ void linear_run(RunContext& c) {
   if (result.data != out.data) detail::copy_strided(result, out);
 }
 
-// [..., n] as [rows, n].
-Tensor rows_of(const Tensor& x) { return x.ndim() == 2 ? x : reshape(x, {-1, x.shape().back()}); }
-
 void linear_backward(BackwardContext& c) {
   const Tensor g = c.grad();
   if (c.needs(0)) c.set(0, matmul(g, c.input(1)));
-  if (!c.needs(1) && !(c.has(2) && c.needs(2))) return;
-  const bool empty = g.numel() == 0;
-  const Tensor rows = empty ? g : rows_of(g);
-  if (c.needs(1)) c.set(1, empty ? zeros(c.input_shape(1), c.input_dtype(1)) : matmul(transpose(rows), rows_of(c.input(0))));
+  if (c.needs(1)) c.set(1, matmul(transpose(rows_of(g)), rows_of(c.input(0))));
   if (c.has(2) && c.needs(2)) c.set(2, detail::sum_to(g, c.input_shape(2)));
 }
 int64_t linear_macs(std::span<const View> in, std::span<const View> out, const Attrs&) {
@@ -249,10 +255,13 @@ const OpDef kLinear = {.name = "linear",
                        .macs = linear_macs};
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
+  HONE_CHECK(a.defined() && b.defined(), ValueError, "matmul: an operand is an undefined tensor");
+  const bool row = a.ndim() == 1, column = b.ndim() == 1;
+  if (a.ndim() >= 2 && b.ndim() >= 2) return apply(kMatmul, {}, {a, b});
   HONE_CHECK(a.ndim() >= 1 && b.ndim() >= 1, ShapeError, "matmul: shapes ", a.shape(), " and ", b.shape(),
              ": a 0-d tensor is no matrix; use *");
-  const bool row = a.ndim() == 1, column = b.ndim() == 1;
-  if (!row && !column) return apply(kMatmul, {}, {a, b});
+  HONE_CHECK(a.size(-1) == b.size(column ? -1 : -2), ShapeError, "matmul: shapes ", a.shape(), " and ", b.shape(),
+             " do not fit: sizes ", a.size(-1), " and ", b.size(column ? -1 : -2), " of the dims to sum over differ");
   Tensor y = apply(kMatmul, {}, {row ? unsqueeze(a, 0) : a, column ? unsqueeze(b, 1) : b});
   if (column) y = squeeze(y, -1);
   if (row) y = squeeze(y, column ? -1 : -2);
