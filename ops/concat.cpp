@@ -151,12 +151,12 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, in
   const int64_t d = wrap_dim("split", dim, x.ndim());
   int64_t left = x.size(d);
   for (int64_t size : sizes) {
-    HONE_CHECK(size >= 0 && size <= left, ShapeError, "split: sizes do not add up to ", x.size(d), ", the size of dim ", d,
-               " of shape ", x.shape());
+    HONE_CHECK(size >= 0 && size <= left, ShapeError, "split: sizes do not add up to ", x.size(d), ", the size of dim ",
+               d, " of shape ", x.shape());
     left -= size;
   }
-  HONE_CHECK(left == 0, ShapeError, "split: sizes leave ", left, " of ", x.size(d), " elements of dim ", d, " of shape ",
-             x.shape());
+  HONE_CHECK(left == 0, ShapeError, "split: sizes leave ", left, " of ", x.size(d), " elements of dim ", d,
+             " of shape ", x.shape());
   std::vector<Tensor> pieces;
   int64_t start = 0;
   for (int64_t size : sizes) {

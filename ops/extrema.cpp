@@ -21,15 +21,13 @@ struct ExtremumAttrs {
 };
 
 // True if x takes the place of a: larger (smaller), or the first NaN.
-template <bool kLargest, class T>
-bool beats(T x, T a) {
+template <bool kLargest, class T> bool beats(T x, T a) {
   if constexpr (is_floating(dtype_of<T>)) {
     if (x != x) return a == a;
   }
   return kLargest ? x > a : x < a;
 }
-template <bool kLargest, class T>
-struct Extremum {
+template <bool kLargest, class T> struct Extremum {
   struct Acc {
     T value;
     int64_t index;
@@ -41,12 +39,12 @@ struct Extremum {
   void merge(Acc& a, const Acc& b) const {
     if (b.index < 0) return;
     // Equal, or both NaN: the lower index.
-    if (a.index < 0 || beats<kLargest>(b.value, a.value) || (b.index < a.index && !beats<kLargest>(a.value, b.value))) a = b;
+    if (a.index < 0 || beats<kLargest>(b.value, a.value) || (b.index < a.index && !beats<kLargest>(a.value, b.value)))
+      a = b;
   }
 };
 
-template <bool kValues>
-void extremum_shapes(ShapeContext& c) {
+template <bool kValues> void extremum_shapes(ShapeContext& c) {
   check_inputs(c, 1, 1);
   const auto& a = c.attrs.as<ExtremumAttrs>();
   const Shape x = c.shape(0);
@@ -60,8 +58,7 @@ void extremum_shapes(ShapeContext& c) {
   if (kValues) c.add(out, c.dtype(0));
   c.add(out, DType::i64);
 }
-template <bool kLargest, bool kValues>
-void extremum_run(RunContext& c) {
+template <bool kLargest, bool kValues> void extremum_run(RunContext& c) {
   const uint32_t mask = dim_mask(c.op, c.attrs.as<ExtremumAttrs>().dims, c.in[0].ndim);
   const detail::ReducePlan plan = detail::plan_reduction(c.in[0], mask);
   int64_t* indices = c.out[kValues ? 1 : 0].as<int64_t>();
@@ -126,8 +123,12 @@ Tensor max(const Tensor& x) { return apply(kMax, ExtremumAttrs{}, {x}); }
 Tensor min(const Tensor& x) { return apply(kMin, ExtremumAttrs{}, {x}); }
 Tensor max(const Tensor& x, int64_t dim, bool keepdim) { return apply(kMax, ExtremumAttrs{{dim}, keepdim}, {x}); }
 Tensor min(const Tensor& x, int64_t dim, bool keepdim) { return apply(kMin, ExtremumAttrs{{dim}, keepdim}, {x}); }
-ValuesAndIndices max_with_indices(const Tensor& x, int64_t dim, bool keepdim) { return both(kMax, x, {{dim}, keepdim}); }
-ValuesAndIndices min_with_indices(const Tensor& x, int64_t dim, bool keepdim) { return both(kMin, x, {{dim}, keepdim}); }
+ValuesAndIndices max_with_indices(const Tensor& x, int64_t dim, bool keepdim) {
+  return both(kMax, x, {{dim}, keepdim});
+}
+ValuesAndIndices min_with_indices(const Tensor& x, int64_t dim, bool keepdim) {
+  return both(kMin, x, {{dim}, keepdim});
+}
 Tensor argmax(const Tensor& x) { return apply(kArgmax, ExtremumAttrs{}, {x}); }
 Tensor argmin(const Tensor& x) { return apply(kArgmin, ExtremumAttrs{}, {x}); }
 Tensor argmax(const Tensor& x, int64_t dim, bool keepdim) { return apply(kArgmax, ExtremumAttrs{{dim}, keepdim}, {x}); }

@@ -55,8 +55,7 @@ class LaneOffsets {
 };
 
 /// Calls body(o, j0, j1) for pieces of lanes that no two threads share: outer index o, inner indices [j0, j1).
-template <class F>
-void for_lanes(const Lanes& lanes, F&& body) {
+template <class F> void for_lanes(const Lanes& lanes, F&& body) {
   if (lanes.inner == 0) return;
   constexpr int64_t kWidth = 256, kGrain = 16384;
   const int64_t width = std::min(lanes.inner, kWidth), pieces = (lanes.inner + width - 1) / width;

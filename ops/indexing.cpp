@@ -68,8 +68,7 @@ const int64_t* checked_index(RunContext& c, int i, int64_t size) {
 int64_t dim_of(const RunContext& c, int64_t dim, const View& v) { return wrap_dim(c.op, dim, v.ndim); }
 
 // Elements of one size move as bytes, whatever they mean.
-template <class F>
-void visit_bytes(DType d, F&& f) {
+template <class F> void visit_bytes(DType d, F&& f) {
   switch (size_of(d)) {
     case 8: return f.template operator()<uint64_t>();
     case 4: return f.template operator()<uint32_t>();
@@ -78,8 +77,7 @@ void visit_bytes(DType d, F&& f) {
   }
 }
 // Calls f<T>(zeroed array that sums of c.out[0] are made in); bf16 sums in f32 and is rounded once.
-template <class F>
-void with_sums(RunContext& c, F&& f) {
+template <class F> void with_sums(RunContext& c, F&& f) {
   const View& out = c.out[0];
   View sums = out;
   if (out.dtype == DType::bf16) {
@@ -210,8 +208,8 @@ void scatter_add_shapes(ShapeContext& c) {
   check_index(c, 0);
   check_numeric(c, 1);
   const auto& a = c.attrs.as<ScatterAttrs>();
-  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": index of shape ", c.shape(0), " and source of shape ", c.shape(1),
-             " must have one shape");
+  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": index of shape ", c.shape(0), " and source of shape ",
+             c.shape(1), " must have one shape");
   check_lanes_fit(c.op, c.shape(0), a.sizes, wrap_dim(c.op, a.dim, a.sizes.ndim()));
   c.add(a.sizes, c.dtype(1));
 }
@@ -300,8 +298,8 @@ Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor
   HONE_CHECK(x.ndim() > 0, ShapeError, "index_add: a 0-d tensor has no dim to add along");
   Shape expected = x.shape();
   if (source.ndim() == x.ndim()) expected[d] = source.shape()[d];
-  HONE_CHECK(source.shape() == expected, ShapeError, "index_add: source of shape ", source.shape(), " does not fit shape ",
-             x.shape(), ": only dim ", d, " may differ");
+  HONE_CHECK(source.shape() == expected, ShapeError, "index_add: source of shape ", source.shape(),
+             " does not fit shape ", x.shape(), ": only dim ", d, " may differ");
   return x + Tensor(apply(kIndexAdd, IndexAddAttrs{d, x.size(d)}, {index, source}));
 }
 Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) { return apply(kGather, DimAttrs{dim}, {x, index}); }

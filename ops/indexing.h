@@ -27,8 +27,9 @@ Tensor scatter_add(const Tensor& x, int64_t dim, const Tensor& index, const Tens
 /// [..., classes]: 1 at each label, 0 elsewhere. ValueError for a label outside [0, classes).
 Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype = DType::f32);
 
-/// The k largest (smallest) elements along `dim`, in that order, and where they were: auto [values, indices] = topk(x, 5).
-/// Equal elements come by rising index; NaN is larger than every number. ValueError unless 0 <= k <= size.
+/// The k largest (smallest) elements along `dim`, in that order, and where they were:
+/// auto [values, indices] = topk(x, 5). Equal elements come by rising index; NaN is larger than every number.
+/// ValueError unless 0 <= k <= size.
 ValuesAndIndices topk(const Tensor& x, int64_t k, int64_t dim = -1, bool largest = true);
 /// Elements along `dim` in rising (falling) order, and where they were. Stable; NaN is larger than every number.
 ValuesAndIndices sort(const Tensor& x, int64_t dim = -1, bool descending = false);

@@ -65,8 +65,8 @@ void matmul_shapes(ShapeContext& c) {
   check_same_dtype(c, 0, 1);
   HONE_CHECK(c.dtype(0) != DType::boolean, DTypeError, c.op, ": takes numbers, not bool");
   const Shape a = c.shape(0), b = c.shape(1);
-  HONE_CHECK(a.ndim() >= 2 && b.ndim() >= 2 && a[a.ndim() - 1] == b[b.ndim() - 2], ShapeError, c.op, ": shapes ", a, " and ",
-             b, " do not fit: the last dim of the first must equal the last but one of the second");
+  HONE_CHECK(a.ndim() >= 2 && b.ndim() >= 2 && a[a.ndim() - 1] == b[b.ndim() - 2], ShapeError, c.op, ": shapes ", a,
+             " and ", b, " do not fit: the last dim of the first must equal the last but one of the second");
   Shape batch_a = a, batch_b = b;
   for (int i = 0; i < 2; ++i) {
     batch_a.erase(batch_a.ndim() - 1);
@@ -132,9 +132,10 @@ void matmul_run(RunContext& c) {
     if (n * m * k >= kLargeProduct) {
       for (int64_t i = 0; i < batches; ++i) one(i, true);
     } else {
-      parallel_for(batches, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, n * m * k)), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) one(i, false);
-      });
+      parallel_for(batches, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, n * m * k)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) one(i, false);
+                   });
     }
   };
   switch (compute) {
@@ -161,8 +162,10 @@ void matmul_backward(BackwardContext& c) {
   if (c.needs(0)) c.set(0, detail::sum_to(matmul(c.grad(), transpose(c.input(1))), a));
   if (!c.needs(1)) return;
   // A batch over one b: one product sums over the batch too.
-  if (b.ndim() == 2) c.set(1, matmul(transpose(rows_of(c.input(0))), rows_of(c.grad())));
-  else c.set(1, detail::sum_to(matmul(transpose(c.input(0)), c.grad()), b));
+  if (b.ndim() == 2)
+    c.set(1, matmul(transpose(rows_of(c.input(0))), rows_of(c.grad())));
+  else
+    c.set(1, detail::sum_to(matmul(transpose(c.input(0)), c.grad()), b));
 }
 
 int64_t matmul_macs(std::span<const View> in, std::span<const View> out, const Attrs&) {
@@ -176,10 +179,12 @@ void linear_shapes(ShapeContext& c) {
   check_same_dtype(c, 0, 1);
   check_ndim(c, 1, 2, "weight");
   const Shape x = c.shape(0), w = c.shape(1);
-  HONE_CHECK(x.ndim() >= 1 && x.back() == w[1], ShapeError, c.op, ": weight ", w, " takes ", w[1], " features, x is ", x);
+  HONE_CHECK(x.ndim() >= 1 && x.back() == w[1], ShapeError, c.op, ": weight ", w, " takes ", w[1], " features, x is ",
+             x);
   if (c.has(2)) {
     check_same_dtype(c, 0, 2);
-    HONE_CHECK(c.shape(2) == Shape{w[0]}, ShapeError, c.op, ": bias ", c.shape(2), " does not fit weight ", w, ": expected [", w[0], "]");
+    HONE_CHECK(c.shape(2) == Shape{w[0]}, ShapeError, c.op, ": bias ", c.shape(2), " does not fit weight ", w,
+               ": expected [", w[0], "]");
   }
   Shape out = x;
   out[out.ndim() - 1] = w[0];
@@ -225,8 +230,10 @@ void linear_run(RunContext& c) {
                           with_bias ? T(1) : T(0), y, m);
     }
   };
-  if (compute == DType::f64) run.template operator()<double>();
-  else run.template operator()<float>();
+  if (compute == DType::f64)
+    run.template operator()<double>();
+  else
+    run.template operator()<float>();
   if (result.data != out.data) detail::copy_strided(result, out);
 }
 

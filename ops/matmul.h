@@ -1,6 +1,7 @@
 #pragma once
-// Matrix products. f64 and f32 through BLAS; bf16 is computed in f32 and rounded once; integers in plain loops, wrapping.
-// Inputs of which one of the two last strides is 1 are used as they lie, transposed or not; others are copied first.
+// Matrix products. f64 and f32 through BLAS; bf16 is computed in f32 and rounded once; integers in plain loops,
+// wrapping. Inputs of which one of the two last strides is 1 are used as they lie, transposed or not; others are copied
+// first.
 
 #include "hone/core/op.h"
 

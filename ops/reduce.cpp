@@ -34,8 +34,10 @@ ReducePlan plan_reduction(const View& in, uint32_t mask) {
 Shape reduced_shape(const Shape& shape, uint32_t mask, bool keepdim) {
   Shape out;
   for (int d = 0; d < shape.ndim(); ++d) {
-    if (!(mask >> d & 1)) out.push_back(shape[d]);
-    else if (keepdim) out.push_back(1);
+    if (!(mask >> d & 1))
+      out.push_back(shape[d]);
+    else if (keepdim)
+      out.push_back(1);
   }
   return out;
 }
@@ -47,7 +49,8 @@ Tensor sum_to(const Tensor& g, const Shape& shape) {
   Shape dims;
   for (int d = 0; d < from.ndim(); ++d) {
     const bool broadcast = d < lead || (shape[d - lead] == 1 && from[d] != 1);
-    HONE_CHECK(broadcast || shape[d - lead] == from[d], ShapeError, "sum_to: shape ", shape, " does not broadcast to ", from);
+    HONE_CHECK(broadcast || shape[d - lead] == from[d], ShapeError, "sum_to: shape ", shape, " does not broadcast to ",
+               from);
     if (broadcast) dims.push_back(d);
   }
   if (dims.ndim() == lead) return sum(g, dims);
@@ -78,36 +81,35 @@ struct VarAttrs {
   }
 };
 
-template <class A>
-void reduce_shapes(ShapeContext& c, DType out) {
+template <class A> void reduce_shapes(ShapeContext& c, DType out) {
   const auto& a = c.attrs.as<A>();
   c.add(detail::reduced_shape(c.shape(0), dim_mask(c.op, a.dims, c.in[0].ndim), a.keepdim), out);
 }
-template <class A>
-void floating_shapes(ShapeContext& c) {
+template <class A> void floating_shapes(ShapeContext& c) {
   check_inputs(c, 1, 1);
   check_floating(c, 0, "x");
   reduce_shapes<A>(c, c.dtype(0));
 }
-template <class A>
-uint32_t mask_of(const RunContext& c) {
-  return dim_mask(c.op, c.attrs.as<A>().dims, c.in[0].ndim);
-}
+template <class A> uint32_t mask_of(const RunContext& c) { return dim_mask(c.op, c.attrs.as<A>().dims, c.in[0].ndim); }
 
 // ---- The sums. f32 and bf16 are summed in f64: a term is never lost against a large partial sum.
 struct FloatSum {
   using Acc = double;
   double identity() const { return 0; }
   template <class T> void add(double& a, T x, int64_t, int64_t) const {
-    if constexpr (std::is_same_v<T, BFloat16>) a += static_cast<float>(x);
-    else a += static_cast<double>(x);
+    if constexpr (std::is_same_v<T, BFloat16>)
+      a += static_cast<float>(x);
+    else
+      a += static_cast<double>(x);
   }
   void merge(double& a, double b) const { a += b; }
 };
 struct IntegerSum {
   using Acc = uint64_t;  // wraps
   uint64_t identity() const { return 0; }
-  template <class T> void add(uint64_t& a, T x, int64_t, int64_t) const { a += static_cast<uint64_t>(static_cast<int64_t>(x)); }
+  template <class T> void add(uint64_t& a, T x, int64_t, int64_t) const {
+    a += static_cast<uint64_t>(static_cast<int64_t>(x));
+  }
   void merge(uint64_t& a, uint64_t b) const { a += b; }
 };
 struct SquaredDeviations : FloatSum {
@@ -119,12 +121,16 @@ struct SquaredDeviations : FloatSum {
 };
 struct Exponentials : FloatSum {
   const double* shift;
-  template <class T> void add(double& a, T x, int64_t o, int64_t) const { a += std::exp(static_cast<double>(x) - shift[o]); }
+  template <class T> void add(double& a, T x, int64_t o, int64_t) const {
+    a += std::exp(static_cast<double>(x) - shift[o]);
+  }
 };
 struct Largest {
   using Acc = double;
   double identity() const { return -std::numeric_limits<double>::infinity(); }
-  void merge(double& a, double x) const { if (x > a || x != x) a = x; }  // a NaN stays: nothing compares above it
+  void merge(double& a, double x) const {
+    if (x > a || x != x) a = x;
+  }  // a NaN stays: nothing compares above it
   template <class T> void add(double& a, T x, int64_t, int64_t) const { merge(a, static_cast<double>(x)); }
 };
 
@@ -144,7 +150,8 @@ void sum_run(RunContext& c) {
       detail::reduce(plan, x, FloatSum{}, c.workspace, [y](int64_t o, double s) { y[o] = rounded<T>(s); });
     } else {
       int64_t* y = c.out[0].as<int64_t>();
-      detail::reduce(plan, x, IntegerSum{}, c.workspace, [y](int64_t o, uint64_t s) { y[o] = static_cast<int64_t>(s); });
+      detail::reduce(plan, x, IntegerSum{}, c.workspace,
+                     [y](int64_t o, uint64_t s) { y[o] = static_cast<int64_t>(s); });
     }
   });
 }
@@ -169,7 +176,8 @@ void mean_run(RunContext& c) {
   const double n = static_cast<double>(plan.terms);
   visit_floating(c.in[0].dtype, [&]<class T>() {
     T* y = c.out[0].as<T>();
-    detail::reduce(plan, c.in[0].as<T>(), FloatSum{}, c.workspace, [y, n](int64_t o, double s) { y[o] = rounded<T>(s / n); });
+    detail::reduce(plan, c.in[0].as<T>(), FloatSum{}, c.workspace,
+                   [y, n](int64_t o, double s) { y[o] = rounded<T>(s / n); });
   });
 }
 void mean_backward(BackwardContext& c) {
@@ -213,7 +221,8 @@ void logsumexp_run(RunContext& c) {
     detail::reduce(plan, x, Largest{}, c.workspace, [shift](int64_t o, double m) { shift[o] = std::isinf(m) ? 0 : m; });
     Exponentials terms;
     terms.shift = shift;
-    detail::reduce(plan, x, terms, c.workspace, [y, shift](int64_t o, double s) { y[o] = rounded<T>(std::log(s) + shift[o]); });
+    detail::reduce(plan, x, terms, c.workspace,
+                   [y, shift](int64_t o, double s) { y[o] = rounded<T>(std::log(s) + shift[o]); });
   });
 }
 void logsumexp_backward(BackwardContext& c) {

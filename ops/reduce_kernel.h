@@ -12,7 +12,9 @@ namespace hone::detail {
 /// The dims of an array, split into those kept and those reduced (row-major each, merged where strides allow; both
 /// lists hold at least one dim).
 struct ReducePlan {
-  struct Dim { int64_t size, stride; };
+  struct Dim {
+    int64_t size, stride;
+  };
   Dim kept[View::kDims], reduced[View::kDims];
   int kept_dims = 0, reduced_dims = 0;
   int64_t outputs = 1;  ///< product of kept sizes
@@ -57,8 +59,7 @@ class DimWalker {
 
 /// A policy has a type Acc, identity(), add(Acc&, T x, output, term) and merge(Acc&, const Acc&).
 /// finish(output, const Acc&) is called once for every output, from any thread.
-template <class Policy, class T, class Finish>
-class Reducer {
+template <class Policy, class T, class Finish> class Reducer {
   using Acc = typename Policy::Acc;
   static constexpr int kLanes = 16;         // independent sums: hides the latency of an add, fills SIMD registers
   static constexpr int64_t kTile = 128;     // outputs side by side whose accumulators stay in cache
@@ -106,8 +107,10 @@ class Reducer {
 
  private:
   void emit(int64_t o, const Acc& a, Acc* partial, int64_t blocks, int64_t b) const {
-    if (partial) partial[o * blocks + b] = a;
-    else finish_(o, a);
+    if (partial)
+      partial[o * blocks + b] = a;
+    else
+      finish_(o, a);
   }
   const T* start(int64_t o) const { return x_ + DimWalker(plan_.kept, plan_.kept_dims, o).offset(); }
 
@@ -132,8 +135,10 @@ class Reducer {
     for (int64_t t = t0; t < t1;) {
       const T* p = base + walk.offset();
       const int64_t n = std::min(walk.left(), t1 - t);
-      if (stride == 1) run_lanes(lanes, p, 1, n, o, t);
-      else run_lanes(lanes, p, stride, n, o, t);
+      if (stride == 1)
+        run_lanes(lanes, p, 1, n, o, t);
+      else
+        run_lanes(lanes, p, stride, n, o, t);
       walk.advance(n);
       t += n;
     }

@@ -65,8 +65,7 @@ void move_data(View& v, int64_t elements) {
   if (v.data) v.data = static_cast<std::byte*>(v.data) + elements * size_of(v.dtype);
 }
 // Where a view is not wanted: its elements, copied.
-template <bool (*alias)(const View&, const Attrs&, View&)>
-void copy_run(RunContext& c) {
+template <bool (*alias)(const View&, const Attrs&, View&)> void copy_run(RunContext& c) {
   View part;
   HONE_ASSERT(alias(c.in[0], c.attrs, part));
   detail::copy_strided(part, c.out[0]);
@@ -81,8 +80,10 @@ Shape resolve(const char* op, const Shape& from, const Shape& want) {
   int64_t known = 1;
   bool fits = true;
   for (int i = 0; i < to.ndim(); ++i) {
-    if (to[i] == -1 && unknown < 0) unknown = i;
-    else fits = fits && to[i] >= 0 && !__builtin_mul_overflow(known, to[i], &known);
+    if (to[i] == -1 && unknown < 0)
+      unknown = i;
+    else
+      fits = fits && to[i] >= 0 && !__builtin_mul_overflow(known, to[i], &known);
   }
   fits = fits && (unknown < 0 ? known == n : known > 0 && n % known == 0);
   HONE_CHECK(fits, ShapeError, op, ": shape ", from, " with ", n, " elements does not fit ", want,
@@ -127,8 +128,7 @@ void reshape_run(RunContext& c) {
 }
 void reshape_backward(BackwardContext& c) { c.set(0, reshape(c.grad(), c.input_shape(0))); }
 // An op that `target` turns into a reshape.
-template <Shape (*target)(const char*, const Shape&, const Attrs&)>
-void target_shapes(ShapeContext& c) {
+template <Shape (*target)(const char*, const Shape&, const Attrs&)> void target_shapes(ShapeContext& c) {
   check_inputs(c, 1, 1);
   c.add(target(c.op, c.shape(0), c.attrs), c.dtype(0));
 }
@@ -147,8 +147,10 @@ Shape flatten_target(const char* op, const Shape& from, const Attrs& attrs) {
   Shape to;
   int64_t merged = 1;
   for (int64_t d = 0; d < from.ndim(); ++d) {
-    if (d < start || d > end) to.push_back(from[d]);
-    else merged *= from[d];
+    if (d < start || d > end)
+      to.push_back(from[d]);
+    else
+      merged *= from[d];
     if (d == end) to.push_back(merged);
   }
   return to;
@@ -247,8 +249,8 @@ void slice_grad_shapes(ShapeContext& c) {
   const auto& a = c.attrs.as<SliceGradAttrs>();
   const int64_t dim = sliced_dim(c, a.slice.dim);
   Shape shape = c.shape(0);
-  HONE_CHECK(a.slice.step >= 1 && a.size >= 0 && resolve(a.slice, a.size).count == shape[dim], ShapeError, c.op, ": shape ",
-             shape, " is not the slice of a dim of size ", a.size);
+  HONE_CHECK(a.slice.step >= 1 && a.size >= 0 && resolve(a.slice, a.size).count == shape[dim], ShapeError, c.op,
+             ": shape ", shape, " is not the slice of a dim of size ", a.size);
   shape[dim] = a.size;
   c.add(shape, c.dtype(0));
 }
@@ -260,9 +262,7 @@ void slice_grad_run(RunContext& c) {
   take(out, c.attrs.as<SliceGradAttrs>().slice, part);
   detail::copy_strided(c.in[0], part);
 }
-void slice_grad_backward(BackwardContext& c) {
-  c.set(0, apply(kSlice, c.attrs<SliceGradAttrs>().slice, {c.grad()}));
-}
+void slice_grad_backward(BackwardContext& c) { c.set(0, apply(kSlice, c.attrs<SliceGradAttrs>().slice, {c.grad()})); }
 
 void select_shapes(ShapeContext& c) {
   check_inputs(c, 1, 1);
@@ -270,8 +270,8 @@ void select_shapes(ShapeContext& c) {
   const int64_t dim = sliced_dim(c, a.dim);
   Shape shape = c.shape(0);
   const int64_t n = shape[dim];
-  HONE_CHECK(a.index >= -n && a.index < n, ValueError, c.op, ": index ", a.index, " is outside [", -n, ", ", n, ") of dim ",
-             a.dim, " of shape ", shape);
+  HONE_CHECK(a.index >= -n && a.index < n, ValueError, c.op, ": index ", a.index, " is outside [", -n, ", ", n,
+             ") of dim ", a.dim, " of shape ", shape);
   shape.erase(static_cast<int>(dim));
   c.add(shape, c.dtype(0));
 }
@@ -303,7 +303,8 @@ Shape expand_target(const char* op, const Shape& from, const Attrs& attrs) {
     if (to[i] == -1 && i >= lead) to[i] = from[i - lead];
     fits = to[i] >= 0 && (i < lead || from[i - lead] == to[i] || from[i - lead] == 1);
   }
-  HONE_CHECK(fits, ShapeError, op, ": shape ", from, " does not broadcast to ", want, ": trailing dims must be equal or 1");
+  HONE_CHECK(fits, ShapeError, op, ": shape ", from, " does not broadcast to ", want,
+             ": trailing dims must be equal or 1");
   to.numel();  // refuses counts beyond int64_t
   return to;
 }

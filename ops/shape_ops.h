@@ -12,8 +12,8 @@
 
 namespace hone {
 
-extern const OpDef kReshape, kFlatten, kPermute, kSlice, kSliceGrad, kSelect, kSqueeze, kUnsqueeze, kExpand, kFlip, kConcat,
-    kPad;
+extern const OpDef kReshape, kFlatten, kPermute, kSlice, kSliceGrad, kSelect, kSqueeze, kUnsqueeze, kExpand, kFlip,
+    kConcat, kPad;
 
 /// The same elements in row-major order under `shape`, in which one size may be −1: worked out from the rest. A view
 /// where strides can express it, else a copy.
@@ -63,8 +63,8 @@ std::vector<Tensor> chunk(const Tensor& x, int64_t count, int64_t dim = 0);
 struct Padding {
   int64_t before = 0, after = 0;
 };
-/// x with `value` around it. `padding` is for the trailing dims, in their order: pad(x, {{1, 1}, {2, 2}}) of [N, C, H, W]
-/// pads H by 1 and W by 2 on each side. ValueError for a negative amount, ShapeError for more entries than dims.
+/// x with `value` around it. `padding` is for the trailing dims, in their order: pad(x, {{1, 1}, {2, 2}}) of [N, C, H,
+/// W] pads H by 1 and W by 2 on each side. ValueError for a negative amount, ShapeError for more entries than dims.
 Tensor pad(const Tensor& x, std::span<const Padding> padding, double value = 0);
 inline Tensor pad(const Tensor& x, std::initializer_list<Padding> padding, double value = 0) {
   return pad(x, std::span<const Padding>(padding.begin(), padding.size()), value);

@@ -27,21 +27,18 @@ struct SortAttrs {
   }
 };
 
-template <class T>
-struct Entry {
+template <class T> struct Entry {
   T value;
   int64_t index;
 };
 // A strict order: by value, NaN above every number, then by index. So any sort with it is stable.
-template <class T>
-bool below(T a, T b) {
+template <class T> bool below(T a, T b) {
   if constexpr (is_floating(dtype_of<T>)) {
     if (b != b) return a == a;
   }
   return a < b;
 }
-template <class T, bool kDescending>
-struct Before {
+template <class T, bool kDescending> struct Before {
   bool operator()(const Entry<T>& a, const Entry<T>& b) const {
     if (kDescending ? below(b.value, a.value) : below(a.value, b.value)) return true;
     if (kDescending ? below(a.value, b.value) : below(b.value, a.value)) return false;
@@ -50,8 +47,7 @@ struct Before {
 };
 
 // The first k of every lane in order; outputs are [outer, k, inner].
-template <class T, bool kDescending>
-void sort_lanes(RunContext& c, int64_t dim, int64_t k) {
+template <class T, bool kDescending> void sort_lanes(RunContext& c, int64_t dim, int64_t k) {
   const View &x = c.in[0], &out = c.out[0];
   if (out.numel() == 0) return;
   const detail::Lanes lanes(x, dim);
@@ -80,8 +76,10 @@ void sort_lanes(RunContext& c, int64_t dim, int64_t k) {
 void run(RunContext& c, int64_t dim, int64_t k, bool descending) {
   const int64_t d = wrap_dim(c.op, dim, c.in[0].ndim);
   visit_dtype(c.in[0].dtype, [&]<class T>() {
-    if (descending) sort_lanes<T, true>(c, d, k);
-    else sort_lanes<T, false>(c, d, k);
+    if (descending)
+      sort_lanes<T, true>(c, d, k);
+    else
+      sort_lanes<T, false>(c, d, k);
   });
 }
 void backward(BackwardContext& c, int64_t dim) {
@@ -99,8 +97,8 @@ const OpDef kTopk = {
           const auto& a = c.attrs.as<TopkAttrs>();
           Shape shape = c.shape(0);
           const int64_t dim = wrap_dim(c.op, a.dim, shape.ndim()), n = shape.ndim() == 0 ? 1 : shape[dim];
-          HONE_CHECK(a.k >= 0 && a.k <= n, ValueError, c.op, ": k ", a.k, " is outside [0, ", n, "], the size of dim ", dim,
-                     " of shape ", shape);
+          HONE_CHECK(a.k >= 0 && a.k <= n, ValueError, c.op, ": k ", a.k, " is outside [0, ", n, "], the size of dim ",
+                     dim, " of shape ", shape);
           HONE_CHECK(shape.ndim() > 0 || a.k == 1, ValueError, c.op, ": k ", a.k, " of a 0-d tensor; only 1 will do");
           if (shape.ndim() > 0) shape[dim] = a.k;
           c.add(shape, c.dtype(0));
@@ -114,25 +112,24 @@ const OpDef kTopk = {
     .saves = {.outputs = 0b10},
     .backward = [](BackwardContext& c) { backward(c, c.attrs<TopkAttrs>().dim); },
     .aux_outputs = 0b10};
-const OpDef kSort = {
-    .name = "sort",
-    .attributes = attributes<SortAttrs>(),
-    .shapes =
-        [](ShapeContext& c) {
-          check_inputs(c, 1, 1);
-          wrap_dim(c.op, c.attrs.as<SortAttrs>().dim, c.in[0].ndim);
-          c.add(c.shape(0), c.dtype(0));
-          c.add(c.shape(0), DType::i64);
-        },
-    .run =
-        [](RunContext& c) {
-          const auto& a = c.attrs.as<SortAttrs>();
-          const View& x = c.in[0];
-          run(c, a.dim, x.ndim == 0 ? 1 : x.size(static_cast<int>(a.dim)), a.descending);
-        },
-    .saves = {.outputs = 0b10},
-    .backward = [](BackwardContext& c) { backward(c, c.attrs<SortAttrs>().dim); },
-    .aux_outputs = 0b10};
+const OpDef kSort = {.name = "sort",
+                     .attributes = attributes<SortAttrs>(),
+                     .shapes =
+                         [](ShapeContext& c) {
+                           check_inputs(c, 1, 1);
+                           wrap_dim(c.op, c.attrs.as<SortAttrs>().dim, c.in[0].ndim);
+                           c.add(c.shape(0), c.dtype(0));
+                           c.add(c.shape(0), DType::i64);
+                         },
+                     .run =
+                         [](RunContext& c) {
+                           const auto& a = c.attrs.as<SortAttrs>();
+                           const View& x = c.in[0];
+                           run(c, a.dim, x.ndim == 0 ? 1 : x.size(static_cast<int>(a.dim)), a.descending);
+                         },
+                     .saves = {.outputs = 0b10},
+                     .backward = [](BackwardContext& c) { backward(c, c.attrs<SortAttrs>().dim); },
+                     .aux_outputs = 0b10};
 
 ValuesAndIndices topk(const Tensor& x, int64_t k, int64_t dim, bool largest) {
   return both(apply(kTopk, TopkAttrs{k, dim, largest}, {x}));

@@ -70,7 +70,8 @@ TEST(Gather, PicksAlongADimAndScatterPutsBack) {
           for (const auto& [li, index] : layouts(index0)) {
             EXPECT_EQ(gather(x, dim, index).to_vector<double>(), picked) << layout << li;
             for (const auto& [ls, source] : layouts(source0)) {
-              EXPECT_EQ(scatter_add(x, dim, index, source).to_vector<double>(), sums) << layout << li << ls << name(dtype);
+              EXPECT_EQ(scatter_add(x, dim, index, source).to_vector<double>(), sums)
+                  << layout << li << ls << name(dtype);
             }
           }
         }
@@ -91,7 +92,8 @@ TEST(IndexAdd, SumsRepeatedEntriesInOrder) {
   for (size_t r = 0; r < 4; ++r)
     for (size_t i = 0; i < 9; ++i) sums[r * 6 + static_cast<size_t>(at[i])] += add[r * 9 + i];
   for (size_t i = 0; i < want.size(); ++i) want[i] += sums[i];
-  for (const auto& [layout, source] : layouts(source0)) EXPECT_EQ(index_add(x, 1, index, source).to_vector<double>(), want) << layout;
+  for (const auto& [layout, source] : layouts(source0))
+    EXPECT_EQ(index_add(x, 1, index, source).to_vector<double>(), want) << layout;
   // bf16 sums in f32: 300 ones are 300, not the 256 at which bf16 stops counting.
   const Tensor many = index_add(zeros({1}, bf16), 0, zeros({300}, i64), ones({300}, bf16));
   EXPECT_EQ(many.item(), 300);
@@ -128,7 +130,8 @@ std::vector<int64_t> plain_order(const std::vector<double>& lane, bool descendin
     const double v = lane[static_cast<size_t>(i)];
     return std::make_pair(std::isnan(v), std::isnan(v) ? 0 : v);
   };
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return descending ? key(b) < key(a) : key(a) < key(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return descending ? key(b) < key(a) : key(a) < key(b); });
   return order;
 }
 TEST(Sort, MatchesStableSortForEveryLayoutAndDtype) {

@@ -35,7 +35,8 @@ inline std::vector<std::pair<std::string, Tensor>> layouts(const Tensor& x) {
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
   const Tensor x = contiguous(a), y = contiguous(b);
-  return x.numel() == 0 || std::memcmp(x.raw_data(), y.raw_data(), static_cast<size_t>(x.numel() * size_of(x.dtype()))) == 0;
+  return x.numel() == 0 ||
+         std::memcmp(x.raw_data(), y.raw_data(), static_cast<size_t>(x.numel() * size_of(x.dtype()))) == 0;
 }
 
 /// f() with 1 thread and with 2 and 5.

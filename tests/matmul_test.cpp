@@ -53,16 +53,20 @@ void expect_near(const Tensor& got, const std::vector<double>& want, const Shape
   ASSERT_EQ(got.shape(), shape) << what;
   const double tol = got.dtype() == f64 ? 1e-12 : got.dtype() == f32 ? 1e-5 : got.dtype() == bf16 ? 1e-2 : 0;
   const auto v = got.to_vector<double>();
-  for (size_t i = 0; i < v.size(); ++i) ASSERT_NEAR(v[i], want[i], tol * (10 + std::abs(want[i]))) << what << " at " << i;
+  for (size_t i = 0; i < v.size(); ++i)
+    ASSERT_NEAR(v[i], want[i], tol * (10 + std::abs(want[i]))) << what << " at " << i;
 }
 
 TEST(Matmul, MatchesPlainLoopsForEveryLayoutAndDtype) {
   manual_seed(1);
-  const std::vector<std::pair<Shape, Shape>> cases = {
-      {{3, 4}, {4, 5}},       {{1, 1}, {1, 1}},          {{1, 7}, {7, 1}},       {{7, 1}, {1, 7}},    {{64, 40}, {40, 12}},
-      {{2, 3, 4}, {4, 5}},    {{2, 3, 4}, {2, 4, 5}},    {{3, 4}, {2, 4, 5}},    {{2, 1, 3, 4}, {3, 4, 2}},
-      {{5, 1, 2, 3}, {1, 4, 3, 2}}, {{0, 4}, {4, 5}},    {{3, 0}, {0, 5}},       {{3, 4}, {4, 0}},    {{0, 3, 4}, {4, 5}},
-      {{2, 1, 4}, {2, 4, 1}}, {{130, 130}, {130, 130}}};
+  const std::vector<std::pair<Shape, Shape>> cases = {{{3, 4}, {4, 5}},          {{1, 1}, {1, 1}},
+                                                      {{1, 7}, {7, 1}},          {{7, 1}, {1, 7}},
+                                                      {{64, 40}, {40, 12}},      {{2, 3, 4}, {4, 5}},
+                                                      {{2, 3, 4}, {2, 4, 5}},    {{3, 4}, {2, 4, 5}},
+                                                      {{2, 1, 3, 4}, {3, 4, 2}}, {{5, 1, 2, 3}, {1, 4, 3, 2}},
+                                                      {{0, 4}, {4, 5}},          {{3, 0}, {0, 5}},
+                                                      {{3, 4}, {4, 0}},          {{0, 3, 4}, {4, 5}},
+                                                      {{2, 1, 4}, {2, 4, 1}},    {{130, 130}, {130, 130}}};
   for (const auto& [sa, sb] : cases) {
     for (DType dtype : {f64, f32, bf16, i64, i32}) {
       const Tensor a0 = is_floating(dtype) ? cast(randn(sa, f64), dtype) : cast(randint(-9, 10, sa), dtype);
@@ -108,7 +112,8 @@ TEST(Linear, MatchesMatmulPlusBias) {
   manual_seed(3);
   for (const Shape& sx : {Shape{5}, Shape{7, 5}, Shape{2, 3, 5}, Shape{0, 5}, Shape{64, 5}}) {
     for (DType dtype : {f64, f32, bf16}) {
-      const Tensor x0 = cast(randn(sx, f64), dtype), w0 = cast(randn({4, 5}, f64), dtype), b0 = cast(randn({4}, f64), dtype);
+      const Tensor x0 = cast(randn(sx, f64), dtype), w0 = cast(randn({4, 5}, f64), dtype),
+                   b0 = cast(randn({4}, f64), dtype);
       const Tensor rows = reshape(x0, {sx.numel() / 5, 5});
       Shape shape;
       const auto plain = plain_matmul(rows, transpose(w0), &shape);
@@ -128,7 +133,8 @@ TEST(Linear, MatchesMatmulPlusBias) {
     }
   }
   // No features: the bias alone.
-  EXPECT_EQ(linear(ones({2, 0}), ones({3, 0}), tensor({1.f, 2.f, 3.f})).to_vector<double>(), (std::vector<double>{1, 2, 3, 1, 2, 3}));
+  EXPECT_EQ(linear(ones({2, 0}), ones({3, 0}), tensor({1.f, 2.f, 3.f})).to_vector<double>(),
+            (std::vector<double>{1, 2, 3, 1, 2, 3}));
   EXPECT_EQ(linear(ones({2, 0}), ones({3, 0})).to_vector<double>(), std::vector<double>(6, 0));
 }
 
@@ -148,7 +154,8 @@ TEST(Matmul, Gradients) {
   check_both(f, {param({3}), param({3})});
   check_both(f, {param({3}), param({2, 3, 2})});
   check_both(f, {param({2, 2, 3}), param({3})});
-  check_both([](auto& v) { return std::vector<Tensor>{matmul(transpose(v[0]), transpose(v[1]))}; }, {param({4, 3}), param({2, 4})});
+  check_both([](auto& v) { return std::vector<Tensor>{matmul(transpose(v[0]), transpose(v[1]))}; },
+             {param({4, 3}), param({2, 4})});
 }
 
 TEST(Linear, Gradients) {
@@ -175,7 +182,9 @@ TEST(Linear, EmptyBatchesHaveZeroGradients) {
 // What is not needed is not computed: the ops of a backward pass are counted.
 struct Counter : OpRecorder {
   int products = 0;
-  void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override { products += &op == &kMatmul; }
+  void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override {
+    products += &op == &kMatmul;
+  }
 };
 TEST(Linear, ComputesOnlyTheGradientsNeeded) {
   Tensor w = ones({3, 4}).requires_grad_();
@@ -211,8 +220,7 @@ TEST(Matmul, IntegersWrap) {
   EXPECT_EQ(matmul(full({1, 3}, 100, u8), full({3, 1}, 2, u8)).item<int64_t>(), 600 & 255);
 }
 
-template <class E, class F>
-void expect_message(F&& f, std::initializer_list<const char*> parts) {
+template <class E, class F> void expect_message(F&& f, std::initializer_list<const char*> parts) {
   try {
     f();
     FAIL() << "nothing thrown";

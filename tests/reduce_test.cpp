@@ -31,14 +31,17 @@ Reference group(const Tensor& x, uint32_t mask, bool keepdim) {
   Reference r;
   Shape full = x.shape();
   for (int d = 0; d < full.ndim(); ++d) {
-    if (!(mask >> d & 1)) r.shape.push_back(full[d]);
-    else if (keepdim) r.shape.push_back(1);
+    if (!(mask >> d & 1))
+      r.shape.push_back(full[d]);
+    else if (keepdim)
+      r.shape.push_back(1);
     if (mask >> d & 1) full[d] = 1;
   }
   r.groups.resize(static_cast<size_t>(full.numel()));
   for (size_t i = 0; i < v.size(); ++i) {
     auto at = unravel(static_cast<int64_t>(i), x.shape());
-    for (int d = 0; d < full.ndim(); ++d) if (mask >> d & 1) at[static_cast<size_t>(d)] = 0;
+    for (int d = 0; d < full.ndim(); ++d)
+      if (mask >> d & 1) at[static_cast<size_t>(d)] = 0;
     r.groups[static_cast<size_t>(ravel(at, full))].push_back(v[i]);
   }
   return r;
@@ -60,25 +63,30 @@ double plain_logsumexp(const std::vector<double>& g) {
   return static_cast<double>(std::log(s));
 }
 double tolerance(DType d) { return d == DType::f64 ? 1e-12 : d == DType::f32 ? 1e-6 : 8e-3; }
-void expect_close(const Tensor& got, const Reference& want, double (*f)(const std::vector<double>&), const std::string& what) {
+void expect_close(const Tensor& got, const Reference& want, double (*f)(const std::vector<double>&),
+                  const std::string& what) {
   ASSERT_EQ(got.shape(), want.shape) << what;
   const auto v = got.to_vector<double>();
   for (size_t i = 0; i < v.size(); ++i) {
     const double w = f(want.groups[i]);
-    if (std::isnan(w)) EXPECT_TRUE(std::isnan(v[i])) << what;
-    else EXPECT_NEAR(v[i], w, tolerance(got.dtype()) * (1 + std::abs(w))) << what << " output " << i;
+    if (std::isnan(w))
+      EXPECT_TRUE(std::isnan(v[i])) << what;
+    else
+      EXPECT_NEAR(v[i], w, tolerance(got.dtype()) * (1 + std::abs(w))) << what << " output " << i;
   }
 }
 Shape dims_of(uint32_t mask, int ndim) {
   Shape dims;
-  for (int d = 0; d < ndim; ++d) if (mask >> d & 1) dims.push_back(d % 2 ? d : d - ndim);  // from either end
+  for (int d = 0; d < ndim; ++d)
+    if (mask >> d & 1) dims.push_back(d % 2 ? d : d - ndim);  // from either end
   return dims;
 }
 
 TEST(Reduce, MatchesPlainLoopsForEveryDimsLayoutAndDtype) {
   manual_seed(1);
   // [0, 3] has nothing to reduce or nothing to keep; 40 and 300 go beyond the lanes and the tile of the kernel.
-  for (const Shape& shape : {Shape{}, Shape{1}, Shape{40}, Shape{0, 3}, Shape{3, 40}, Shape{300, 5}, Shape{5, 300}, Shape{2, 3, 4, 5}, Shape{3, 1, 37, 2}}) {
+  for (const Shape& shape : {Shape{}, Shape{1}, Shape{40}, Shape{0, 3}, Shape{3, 40}, Shape{300, 5}, Shape{5, 300},
+                             Shape{2, 3, 4, 5}, Shape{3, 1, 37, 2}}) {
     for (DType dtype : {f64, f32, bf16}) {
       const Tensor base = cast(randn(shape, f64), dtype);
       for (const auto& [layout, x] : layouts(base)) {
@@ -88,10 +96,17 @@ TEST(Reduce, MatchesPlainLoopsForEveryDimsLayoutAndDtype) {
             const Shape dims = dims_of(mask, shape.ndim());
             const Reference want = group(base, mask, keepdim);
             expect_close(sum(x, dims, keepdim), want, plain_sum, "sum " + what);
-            expect_close(mean(x, dims, keepdim), want, [](auto& g) { return g.empty() ? kNan : plain_sum(g) / static_cast<double>(g.size()); }, "mean " + what);
-            expect_close(var(x, dims, {.keepdim = keepdim}), want, [](auto& g) { return plain_var(g, 1); }, "var " + what);
-            expect_close(var(x, dims, {.unbiased = false, .keepdim = keepdim}), want, [](auto& g) { return plain_var(g, 0); }, "var " + what);
-            if (shape.numel() > 0) expect_close(logsumexp(x, dims, keepdim), want, plain_logsumexp, "logsumexp " + what);
+            expect_close(
+                mean(x, dims, keepdim), want,
+                [](auto& g) { return g.empty() ? kNan : plain_sum(g) / static_cast<double>(g.size()); },
+                "mean " + what);
+            expect_close(
+                var(x, dims, {.keepdim = keepdim}), want, [](auto& g) { return plain_var(g, 1); }, "var " + what);
+            expect_close(
+                var(x, dims, {.unbiased = false, .keepdim = keepdim}), want, [](auto& g) { return plain_var(g, 0); },
+                "var " + what);
+            if (shape.numel() > 0)
+              expect_close(logsumexp(x, dims, keepdim), want, plain_logsumexp, "logsumexp " + what);
           }
         }
       }
@@ -249,20 +264,26 @@ TEST(Reduce, Gradients) {
     for (bool keep : {false, true}) {
       check_both([&](auto& v) { return std::vector<Tensor>{sum(tanh(v[0]), dims, keep)}; }, {x});
       check_both([&](auto& v) { return std::vector<Tensor>{mean(tanh(v[0]), dims, keep)}; }, {x});
-      check_both([&](auto& v) { return std::vector<Tensor>{var(v[0], dims, {.unbiased = keep, .keepdim = keep})}; }, {x});
+      check_both([&](auto& v) { return std::vector<Tensor>{var(v[0], dims, {.unbiased = keep, .keepdim = keep})}; },
+                 {x});
       check_both([&](auto& v) { return std::vector<Tensor>{logsumexp(v[0], dims, keep)}; }, {x});
     }
   }
   check_both([](auto& v) { return std::vector<Tensor>{max(tanh(v[0])), min(tanh(v[0]))}; }, {x});
   check_both([](auto& v) { return std::vector<Tensor>{max(tanh(v[0]), 1), min(tanh(v[0]), -1, true)}; }, {x});
   Tensor s = scalar(0.5, f64).requires_grad_();
-  check_both([](auto& v) { return std::vector<Tensor>{sum(tanh(v[0])), logsumexp(v[0]), max(tanh(v[0])), mean(tanh(v[0]), {0})}; }, {s});
+  check_both(
+      [](auto& v) {
+        return std::vector<Tensor>{sum(tanh(v[0])), logsumexp(v[0]), max(tanh(v[0])), mean(tanh(v[0]), {0})};
+      },
+      {s});
 }
 
 TEST(Reduce, SumToUndoesEveryBroadcast) {
   manual_seed(5);
   const Tensor g = randn({2, 3, 4}, f64);
-  for (const Shape& to : {Shape{2, 3, 4}, Shape{3, 4}, Shape{4}, Shape{}, Shape{1}, Shape{1, 4}, Shape{3, 1}, Shape{2, 1, 1}, Shape{1, 3, 1}}) {
+  for (const Shape& to : {Shape{2, 3, 4}, Shape{3, 4}, Shape{4}, Shape{}, Shape{1}, Shape{1, 4}, Shape{3, 1},
+                          Shape{2, 1, 1}, Shape{1, 3, 1}}) {
     const Tensor s = detail::sum_to(g, to);
     ASSERT_EQ(s.shape(), to);
     // <sum_to(g), y> = <g, expand(y)> for every y.

@@ -23,16 +23,20 @@ void expect_moved(const Tensor& got, const Tensor& x, const Shape& shape, const 
   EXPECT_EQ(got.dtype(), x.dtype());
   const auto from = x.to_vector<double>(), v = got.to_vector<double>();
   for (size_t i = 0; i < v.size(); ++i) {
-    ASSERT_EQ(v[i], from[static_cast<size_t>(ravel(source(unravel(static_cast<int64_t>(i), shape)), x.shape()))]) << what << " at " << i;
+    ASSERT_EQ(v[i], from[static_cast<size_t>(ravel(source(unravel(static_cast<int64_t>(i), shape)), x.shape()))])
+        << what << " at " << i;
   }
 }
-Tensor counting(const Shape& s, DType d = f32) { return cast(reshape(arange(0, static_cast<double>(s.numel())), s), d); }
+Tensor counting(const Shape& s, DType d = f32) {
+  return cast(reshape(arange(0, static_cast<double>(s.numel())), s), d);
+}
 
 TEST(Reshape, KeepsRowMajorOrderInEveryLayout) {
   for (DType dtype : {f64, f32, bf16, i64, i32, i8, u8}) {
     const Tensor base = counting({2, 3, 4}, dtype);
     for (const auto& [layout, x] : layouts(base)) {
-      for (const Shape& to : {Shape{24}, Shape{4, 6}, Shape{6, 4}, Shape{2, 12}, Shape{3, 2, 4}, Shape{1, 24, 1}, Shape{2, 1, 3, 4}, Shape{2, 3, 2, 2}}) {
+      for (const Shape& to : {Shape{24}, Shape{4, 6}, Shape{6, 4}, Shape{2, 12}, Shape{3, 2, 4}, Shape{1, 24, 1},
+                              Shape{2, 1, 3, 4}, Shape{2, 3, 2, 2}}) {
         const Tensor y = reshape(x, to);
         ASSERT_EQ(y.shape(), to);
         EXPECT_EQ(y.to_vector<double>(), base.to_vector<double>()) << layout << to_string(to);
@@ -67,8 +71,10 @@ TEST(Reshape, RandomShapesAndStrides) {
     Tensor x = counting({4, 6, 2, 3});
     for (int k = 0; k < 3; ++k) {  // a pile of views
       const int64_t d = below(static_cast<uint32_t>(x.ndim()));
-      if (below(2)) x = transpose(x, d, below(static_cast<uint32_t>(x.ndim())));
-      else if (x.size(d) % 2 == 0) x = slice(x, d, below(2), kEnd, 2);
+      if (below(2))
+        x = transpose(x, d, below(static_cast<uint32_t>(x.ndim())));
+      else if (x.size(d) % 2 == 0)
+        x = slice(x, d, below(2), kEnd, 2);
     }
     const auto values = x.to_vector<double>();
     int64_t left = x.numel();
@@ -80,7 +86,8 @@ TEST(Reshape, RandomShapesAndStrides) {
       left /= f;
     }
     to.push_back(left);
-    ASSERT_EQ(reshape(x, to).to_vector<double>(), values) << to_string(x.shape()) << to_string(x.strides()) << to_string(to);
+    ASSERT_EQ(reshape(x, to).to_vector<double>(), values)
+        << to_string(x.shape()) << to_string(x.strides()) << to_string(to);
   }
 }
 TEST(Reshape, WorksOutOneSize) {
@@ -90,7 +97,8 @@ TEST(Reshape, WorksOutOneSize) {
   EXPECT_EQ(reshape(counting({1}), {}).shape(), Shape{});
   EXPECT_EQ(reshape(empty({0, 3}), {-1, 3}).shape(), (Shape{0, 3}));
   EXPECT_EQ(reshape(empty({0, 3}), {7, 0}).shape(), (Shape{7, 0}));
-  for (const Shape& bad : {Shape{5, -1}, Shape{23}, Shape{-1, -1}, Shape{-2, -12}, Shape{0, -1}, Shape{}, Shape{1L << 62, 1L << 62}}) {
+  for (const Shape& bad :
+       {Shape{5, -1}, Shape{23}, Shape{-1, -1}, Shape{-2, -12}, Shape{0, -1}, Shape{}, Shape{1L << 62, 1L << 62}}) {
     EXPECT_THROW(reshape(x, bad), ShapeError) << to_string(bad);
   }
   EXPECT_THROW(reshape(empty({0, 3}), {-1, 0}), ShapeError);  // any size would do
@@ -98,7 +106,8 @@ TEST(Reshape, WorksOutOneSize) {
     reshape(x, {5, 5});
     FAIL();
   } catch (const ShapeError& e) {
-    for (const char* part : {"reshape", "[4, 6]", "24", "[5, 5]"}) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    for (const char* part : {"reshape", "[4, 6]", "24", "[5, 5]"})
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
   }
 }
 TEST(Flatten, MergesDims) {
@@ -118,9 +127,24 @@ TEST(Permute, MovesDims) {
   for (const auto& [layout, x] : layouts(counting({2, 3, 4}))) {
     const Tensor y = permute(x, {2, 0, -2});
     EXPECT_TRUE(y.shares_storage_with(x));
-    expect_moved(y, x, {4, 2, 3}, [](Index i) { return Index{i[1], i[2], i[0]}; }, layout);
-    expect_moved(transpose(x), x, {2, 4, 3}, [](Index i) { return Index{i[0], i[2], i[1]}; }, layout);
-    expect_moved(transpose(x, 0, -1), x, {4, 3, 2}, [](Index i) { return Index{i[2], i[1], i[0]}; }, layout);
+    expect_moved(
+        y, x, {4, 2, 3},
+        [](Index i) {
+          return Index{i[1], i[2], i[0]};
+        },
+        layout);
+    expect_moved(
+        transpose(x), x, {2, 4, 3},
+        [](Index i) {
+          return Index{i[0], i[2], i[1]};
+        },
+        layout);
+    expect_moved(
+        transpose(x, 0, -1), x, {4, 3, 2},
+        [](Index i) {
+          return Index{i[2], i[1], i[0]};
+        },
+        layout);
   }
   EXPECT_EQ(permute(scalar(2), {}).item(), 2);
   const Tensor x = ones({2, 3, 4});
@@ -146,8 +170,18 @@ TEST(Slice, IndexesAsPythonDoes) {
   EXPECT_THROW(slice(scalar(1), 0, 0), ShapeError);
   for (const auto& [layout, y] : layouts(counting({3, 7, 2}))) {
     EXPECT_TRUE(slice(y, 1, 1, 6, 2).shares_storage_with(y));
-    expect_moved(slice(y, -2, 1, 6, 2), y, {3, 3, 2}, [](Index i) { return Index{i[0], 1 + 2 * i[1], i[2]}; }, layout);
-    expect_moved(select(y, 1, -2), y, {3, 2}, [](Index i) { return Index{i[0], 5, i[1]}; }, layout);
+    expect_moved(
+        slice(y, -2, 1, 6, 2), y, {3, 3, 2},
+        [](Index i) {
+          return Index{i[0], 1 + 2 * i[1], i[2]};
+        },
+        layout);
+    expect_moved(
+        select(y, 1, -2), y, {3, 2},
+        [](Index i) {
+          return Index{i[0], 5, i[1]};
+        },
+        layout);
     EXPECT_TRUE(select(y, 0, 1).shares_storage_with(y));
   }
   EXPECT_EQ(select(x, 0, 4).item(), 4);
@@ -176,7 +210,12 @@ TEST(Expand, RepeatsWithoutCopies) {
   const Tensor x = counting({3, 1});
   const Tensor y = expand(x, {2, -1, 4});
   EXPECT_TRUE(y.shares_storage_with(x));
-  expect_moved(y, x, {2, 3, 4}, [](Index i) { return Index{i[1], 0}; }, "expand");
+  expect_moved(
+      y, x, {2, 3, 4},
+      [](Index i) {
+        return Index{i[1], 0};
+      },
+      "expand");
   EXPECT_EQ(expand(scalar(2), {2, 2}).to_vector<double>(), std::vector<double>(4, 2));
   EXPECT_EQ(expand(x, {3, 0}).shape(), (Shape{3, 0}));
   EXPECT_THROW(expand(x, {4, 4}), ShapeError);
@@ -186,9 +225,24 @@ TEST(Expand, RepeatsWithoutCopies) {
 TEST(Flip, ReversesDims) {
   for (DType dtype : {f64, bf16, i8}) {
     for (const auto& [layout, x] : layouts(counting({2, 3, 4}, dtype))) {
-      expect_moved(flip(x, {1}), x, {2, 3, 4}, [](Index i) { return Index{i[0], 2 - i[1], i[2]}; }, layout);
-      expect_moved(flip(x, {0, -1}), x, {2, 3, 4}, [](Index i) { return Index{1 - i[0], i[1], 3 - i[2]}; }, layout);
-      expect_moved(flip(x, {}), x, {2, 3, 4}, [](Index i) { return Index{1 - i[0], 2 - i[1], 3 - i[2]}; }, layout);
+      expect_moved(
+          flip(x, {1}), x, {2, 3, 4},
+          [](Index i) {
+            return Index{i[0], 2 - i[1], i[2]};
+          },
+          layout);
+      expect_moved(
+          flip(x, {0, -1}), x, {2, 3, 4},
+          [](Index i) {
+            return Index{1 - i[0], i[1], 3 - i[2]};
+          },
+          layout);
+      expect_moved(
+          flip(x, {}), x, {2, 3, 4},
+          [](Index i) {
+            return Index{1 - i[0], 2 - i[1], 3 - i[2]};
+          },
+          layout);
     }
   }
   EXPECT_EQ(flip(empty({0, 3}), {0}).shape(), (Shape{0, 3}));
@@ -249,7 +303,8 @@ TEST(Pad, SurroundsWithAValue) {
     EXPECT_EQ(y.shape(), (Shape{3, 4}));
     EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{9, 9, 9, 9, 0, 1, 9, 9, 2, 3, 9, 9})) << layout;
   }
-  EXPECT_EQ(pad(counting({2, 2}, i64), {{1, 1}}, -1).to_vector<int64_t>(), (std::vector<int64_t>{-1, 0, 1, -1, -1, 2, 3, -1}));
+  EXPECT_EQ(pad(counting({2, 2}, i64), {{1, 1}}, -1).to_vector<int64_t>(),
+            (std::vector<int64_t>{-1, 0, 1, -1, -1, 2, 3, -1}));
   EXPECT_EQ(pad(ones({2, 3, 4, 4}), {{1, 1}, {2, 2}}).shape(), (Shape{2, 3, 6, 8}));
   EXPECT_EQ(pad(empty({0}), {{1, 2}}, 5).to_vector<double>(), (std::vector<double>{5, 5, 5}));
   EXPECT_EQ(pad(scalar(4), {}).item(), 4);
@@ -261,21 +316,46 @@ TEST(ShapeOps, Gradients) {
   manual_seed(9);
   Tensor x = randn({2, 4, 3}, f64).requires_grad_(), y = randn({2, 1, 3}, f64).requires_grad_();
   const std::vector<std::pair<const char*, std::function<Tensor(const Tensor&, const Tensor&)>>> rows = {
-      {"reshape", [](auto& a, auto&) { return reshape(a, {3, -1}); }},
+      {"reshape",
+       [](auto& a, auto&) {
+         return reshape(a, {3, -1});
+       }},
       {"reshape of a transpose", [](auto& a, auto&) { return reshape(transpose(a), {-1}); }},
       {"flatten", [](auto& a, auto&) { return flatten(a, 1); }},
-      {"permute", [](auto& a, auto&) { return permute(a, {-1, 0, 1}); }},
+      {"permute",
+       [](auto& a, auto&) {
+         return permute(a, {-1, 0, 1});
+       }},
       {"slice", [](auto& a, auto&) { return slice(a, 1, 1, -1, 2); }},
       {"slice twice", [](auto& a, auto&) { return slice(slice(a, 1, 1), 2, 0, 2) + slice(slice(a, 1, 0, 3), 2, 1); }},
       {"select", [](auto& a, auto&) { return select(a, -2, -1); }},
       {"squeeze", [](auto&, auto& b) { return squeeze(b); }},
       {"unsqueeze", [](auto& a, auto&) { return unsqueeze(a, 1); }},
-      {"expand", [](auto&, auto& b) { return expand(b, {2, 2, 5, 3}); }},
-      {"flip", [](auto& a, auto&) { return flip(a, {0, 2}); }},
-      {"concat", [](auto& a, auto& b) { return concat({a, b, a}, 1); }},
-      {"stack", [](auto& a, auto&) { return stack({a, a * a}, 2); }},
-      {"split", [](auto& a, auto&) { auto p = split(a, 3, 1); return p[0] * expand(p[1], p[0].shape()); }},
-      {"pad", [](auto& a, auto&) { return pad(a, {{1, 0}, {0, 2}}, 3); }},
+      {"expand",
+       [](auto&, auto& b) {
+         return expand(b, {2, 2, 5, 3});
+       }},
+      {"flip",
+       [](auto& a, auto&) {
+         return flip(a, {0, 2});
+       }},
+      {"concat",
+       [](auto& a, auto& b) {
+         return concat({a, b, a}, 1);
+       }},
+      {"stack",
+       [](auto& a, auto&) {
+         return stack({a, a * a}, 2);
+       }},
+      {"split",
+       [](auto& a, auto&) {
+         auto p = split(a, 3, 1);
+         return p[0] * expand(p[1], p[0].shape());
+       }},
+      {"pad",
+       [](auto& a, auto&) {
+         return pad(a, {{1, 0}, {0, 2}}, 3);
+       }},
   };
   for (const auto& [what, f] : rows) {
     SCOPED_TRACE(what);
@@ -316,7 +396,8 @@ TEST(ShapeOps, RunCopiesWhereAViewIsNotWanted) {  // as an executor may do
   }
   ASSERT_EQ(recorder.seen.size(), 8u);
   for (size_t i = 0; i < recorder.seen.size(); ++i) {
-    EXPECT_TRUE(run_into(*recorder.seen[i].first, recorder.results[i], recorder.seen[i].second)) << recorder.seen[i].first->name;
+    EXPECT_TRUE(run_into(*recorder.seen[i].first, recorder.results[i], recorder.seen[i].second))
+        << recorder.seen[i].first->name;
   }
 }
 TEST(ShapeOps, WritesThroughAViewReachItsBase) {
