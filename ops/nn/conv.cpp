@@ -23,4 +23,12 @@ Conv2d::Conv2d(const Conv2dOptions& o)
   init::uniform_(bias, -bound, bound);
 }
 
+Tensor Conv2d::forward(const Tensor& x) {
+  return conv2d(x, weight.value(), bias.value(),
+                hone::Conv2dOptions{.stride = {stride.h, stride.w},
+                                    .padding = {padding.h, padding.w},
+                                    .dilation = {dilation.h, dilation.w},
+                                    .groups = groups});
+}
+
 }  // namespace hone::nn
