@@ -23,7 +23,7 @@ ROOMS = {
 }
 # Plain data that device code may see.
 PLAIN_HEADERS = {"core/view.h", "core/dtype.h", "core/device.h"}
-CUDA_SEES = PLAIN_HEADERS | {"core/error.h", "ops/functors.h"}
+CUDA_SEES = PLAIN_HEADERS | {"core/error.h", "ops/functors.h", "ops/functor_ids.h"}
 CUDA_LIBRARIES = re.compile(r"(cuda|cublas|curand|nvtx|cub/|thrust/)")
 # Slow or private to one file: (what, the files that may include it).
 PRIVATE_LIBRARIES = [
@@ -78,7 +78,7 @@ def room_breach(path, name):
             return None if plain else "cuda/api.h sees core's plain-data headers alone"
         if target == "cuda" or name in CUDA_SEES:
             return None
-        return "cuda/ sees core's plain-data headers and ops/functors.h"
+        return "cuda/ sees core's plain-data headers and ops/functors.h, functor_ids.h"
     if target == "cuda":
         if name == "cuda/api.h" and room in ("core", "ops"):
             return None

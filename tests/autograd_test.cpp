@@ -1,13 +1,12 @@
 // The engine, with ops of this file alone: what it promises does not depend on the library's ops.
 
-#include "hone/core/autograd.h"
+#include "hone/hone.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <thread>
 
-#include "hone/core/basic_ops.h"
 
 namespace hone {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "hone/core/parallel.h"
+#include "hone/hone.h"
 #include "hone/ops/blas.h"
 
 namespace hone::blas {

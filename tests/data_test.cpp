@@ -10,9 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "hone/core/allocator.h"
-#include "hone/core/data/loader.h"
-#include "hone/core/error.h"
+#include "hone/hone.h"
 
 namespace hone::data {
 namespace {

@@ -10,9 +10,7 @@
 #include <fstream>
 #include <random>
 
-#include "hone/core/data/fashion_mnist.h"
-#include "hone/core/data/idx.h"
-#include "hone/core/error.h"
+#include "hone/hone.h"
 
 namespace hone::data {
 namespace {

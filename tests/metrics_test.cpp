@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "hone/optim/train/metrics.h"
-#include "hone/optim/train/progress.h"
+#include "hone/hone.h"
 
 namespace hone::train {
 namespace {

@@ -12,12 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/parallel.h"
-#include "hone/optim/adam.h"
-#include "hone/optim/schedule.h"
-#include "hone/optim/sgd.h"
+#include "hone/hone.h"
 
 namespace hone {
 namespace {

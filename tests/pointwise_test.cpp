@@ -9,14 +9,8 @@
 #include <functional>
 #include <limits>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/parallel.h"
-#include "hone/core/random.h"
-#include "hone/ops/arithmetic.h"
-#include "hone/ops/shape_ops.h"
+#include "hone/hone.h"
 #include "hone/ops/simd/pointwise.h"
-#include "hone/ops/unary.h"
 
 namespace hone {
 namespace {

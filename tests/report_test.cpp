@@ -9,9 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "hone/optim/train/machine.h"
-#include "hone/optim/train/report.h"
-#include "hone/optim/train/results.h"
+#include "hone/hone.h"
 
 namespace hone::train {
 namespace {

@@ -11,11 +11,7 @@
 #include <set>
 #include <thread>
 
-#include "hone/core/allocator.h"
-#include "hone/core/error.h"
-#include "hone/core/parallel.h"
-#include "hone/core/random.h"
-#include "hone/core/shape.h"
+#include "hone/hone.h"
 
 namespace hone {
 namespace {

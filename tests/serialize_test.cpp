@@ -1,6 +1,6 @@
 // safetensors files: exact bytes, round trips, hostile headers, failing disks.
 
-#include "hone/core/serialize.h"
+#include "hone/hone.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -13,8 +13,6 @@
 #include <fstream>
 #include <random>
 
-#include "hone/core/allocator.h"
-#include "hone/core/error.h"
 
 namespace hone {
 namespace {

@@ -6,10 +6,7 @@
 #include <limits>
 #include <thread>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/random.h"
-#include "hone/core/tensor.h"
+#include "hone/hone.h"
 
 namespace hone {
 namespace {
