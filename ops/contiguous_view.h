@@ -1,10 +1,9 @@
 #pragma once
-// For kernels that want their input in one piece.
+// For kernels that want an input, or give their output, in one contiguous piece of the type they compute in.
 
 #include <cstddef>
 
 #include "hone/core/basic_ops.h"
-#include "hone/core/op.h"
 
 namespace hone::detail {
 
@@ -21,9 +20,30 @@ inline View contiguous_copy(const View& v, DType dtype, Workspace& workspace) {
   copy_strided(v, copy);
   return copy;
 }
+
 /// `v` itself where it is contiguous and of `dtype`.
 inline View contiguous_view(const View& v, DType dtype, Workspace& workspace) {
   return v.dtype == dtype && v.is_contiguous() ? v : contiguous_copy(v, dtype, workspace);
+}
+
+/// v's elements in row-major order as T; copied only where they are not so already.
+template <class T>
+const T* contiguous_input(const View& v, Workspace& workspace) {
+  return contiguous_view(v, dtype_of<T>, workspace).template as<T>();
+}
+
+/// Where a kernel writes its T results for v: v itself, or scratch that finish_output converts from.
+template <class T>
+T* begin_output(const View& v, Workspace& workspace) {
+  return v.dtype == dtype_of<T> ? v.as<T>() : workspace.get<T>(v.numel());
+}
+template <class T>
+void finish_output(const T* from, const View& v) {
+  if (v.dtype == dtype_of<T>) return;
+  View source = v;
+  source.data = const_cast<T*>(from);
+  source.dtype = dtype_of<T>;
+  copy_strided(source, v);
 }
 
 }  // namespace hone::detail
