@@ -3,6 +3,7 @@
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/dropout.h"
+#include "hone/ops/indexing.h"
 #include "hone/ops/loss.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/norm.h"
@@ -23,6 +24,8 @@ constexpr const OpDef* kTable[] = {
     &kLogicalAnd, &kLogicalOr, &kLogicalNot,
     // ops/dropout.h
     &kDropout,
+    // ops/indexing.h
+    &kIndexSelect, &kIndexAdd, &kGather, &kScatterAdd, &kOneHot, &kTopk, &kSort,
     // ops/loss.h
     &kCrossEntropy, &kCrossEntropyGrad,
     // ops/matmul.h
@@ -30,9 +33,10 @@ constexpr const OpDef* kTable[] = {
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
     // ops/reduce.h
-    &kSum, &kMean, &kVar, &kLogsumexp,
+    &kSum, &kMean, &kVar, &kLogsumexp, &kMax, &kMin, &kArgmax, &kArgmin,
     // ops/shape_ops.h
     &kReshape, &kFlatten, &kPermute, &kSlice, &kSliceGrad, &kSelect, &kSqueeze, &kUnsqueeze, &kExpand, &kFlip,
+    &kConcat, &kPad,
     // ops/softmax.h
     &kSoftmax, &kLogSoftmax, &kSoftmaxGrad, &kLogSoftmaxGrad,
     // ops/unary.h

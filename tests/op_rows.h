@@ -80,6 +80,7 @@ std::vector<OpRow> arithmetic_rows();
 std::vector<OpRow> unary_rows();
 std::vector<OpRow> reduce_rows();
 std::vector<OpRow> shape_rows();
+std::vector<OpRow> indexing_rows();
 std::vector<OpRow> matmul_rows();
 std::vector<OpRow> softmax_rows();
 std::vector<OpRow> loss_rows();
