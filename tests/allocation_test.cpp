@@ -1,0 +1,100 @@
+// Nothing asked of the system in steps 10 to 20 of a training loop: global operator new is replaced and counted, and the
+// caching allocator's own requests are read.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "hone/hone.h"
+
+namespace {
+std::atomic<bool> counting{false};
+std::atomic<long> calls{0};
+
+void* allocate(std::size_t bytes, std::size_t alignment) {
+  if (counting.load(std::memory_order_relaxed)) calls.fetch_add(1, std::memory_order_relaxed);
+  if (bytes == 0) bytes = 1;
+  void* p = alignment <= alignof(std::max_align_t) ? std::malloc(bytes)
+                                                   : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (!p) throw std::bad_alloc();
+  return p;
+}
+}  // namespace
+
+void* operator new(std::size_t n) { return allocate(n, 1); }
+void* operator new[](std::size_t n) { return allocate(n, 1); }
+void* operator new(std::size_t n, std::align_val_t a) { return allocate(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return allocate(n, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace hone {
+namespace {
+
+// The counter counts: otherwise the test below could not fail.
+TEST(Allocation, CounterCounts) {
+  calls = 0;
+  counting = true;
+  std::vector<int>* v = new std::vector<int>(100);
+  counting = false;
+  EXPECT_EQ(calls.load(), 2);
+  delete v;
+}
+
+template <class MakeOptimizer>
+void expect_steady(MakeOptimizer&& make) {
+  manual_seed(3);
+  const data::Dataset images(randint(0, 256, {1600, 1, 28, 28}, u8), randint(0, 10, {1600}));
+  data::Loader batches(images, {.batch = 64, .shuffle = true, .prefetch = 0,
+                                .transform = {data::random_flip(), data::pad_to(32),
+                                              data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd),
+                                              data::repeat_channels(3)}});
+  nn::LeNet net;
+  auto optimizer = make(net.parameters());
+  optim::OneCycle schedule(optimizer, {.max_lr = 1e-3, .steps = 100});
+  int step = 0;
+  int64_t system_calls = 0;
+  double loss_sum = 0;
+  for (auto& [x, labels] : batches) {
+    ++step;
+    if (step == 10) {
+      calls = 0;
+      system_calls = memory_stats().system_calls;
+      counting = true;
+    }
+    Tensor loss = cross_entropy(net(x), labels);
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+    schedule.step();
+    loss_sum += loss.item();
+    if (step == 20) {
+      counting = false;
+      break;
+    }
+  }
+  counting = false;
+  ASSERT_EQ(step, 20);
+  EXPECT_TRUE(loss_sum > 0);
+  EXPECT_EQ(calls.load(), 0) << "calls of operator new in steps 10 to 20";
+  EXPECT_EQ(memory_stats().system_calls - system_calls, 0) << "blocks asked of the system in steps 10 to 20";
+}
+
+TEST(Allocation, AdamSteps) {
+  expect_steady([](const std::vector<ParameterRef>& p) { return optim::Adam(p, {.lr = 1e-3}); });
+}
+TEST(Allocation, SGDSteps) {
+  expect_steady([](const std::vector<ParameterRef>& p) { return optim::SGD(p, {.lr = 1e-2, .momentum = 0.9}); });
+}
+
+}  // namespace
+}  // namespace hone
