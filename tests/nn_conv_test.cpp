@@ -87,7 +87,13 @@ TEST(Layers, PoolsReduceWindows) {
   expect(nn::AdaptiveAvgPool2d{{.output = {2, 3}}}, 2, 3, 2, 2, 2, 2, false);
   expect(nn::AdaptiveMaxPool2d{{.output = {2, 1}}}, 2, 1, 2, 6, 2, 6, true);
   EXPECT_EQ((nn::MaxPool2d{{.kernel = 3, .stride = 2, .padding = 1}}(x).shape()), (Shape{2, 2, 2, 3}));
-  EXPECT_THROW(nn::MaxPool2d{{}}, ValueError);
+  EXPECT_EQ((nn::MaxPool2d{{.kernel = 2, .stride = 1, .dilation = {3, 2}}}(x).shape()), (Shape{2, 2, 1, 4}));
+  // The corner window holds one element and three zeros.
+  const double corner = xs[0];
+  EXPECT_NEAR(values(nn::AvgPool2d{{.kernel = 2, .padding = 1}}(x))[0], corner / 4, 1e-12);
+  EXPECT_NEAR(values(nn::AvgPool2d{{.kernel = 2, .padding = 1, .count_include_pad = false}}(x))[0], corner, 1e-12);
+  EXPECT_THROW((nn::MaxPool2d{{}}), ValueError);
+  EXPECT_THROW((nn::MaxPool2d{{.kernel = 2, .dilation = 0}}), ValueError);
   EXPECT_THROW((nn::AvgPool2d{{.kernel = 2, .stride = -1}}), ValueError);
   EXPECT_THROW((nn::AvgPool2d{{.kernel = 2, .padding = -1}}), ValueError);
   EXPECT_THROW((nn::AdaptiveAvgPool2d{{.output = 0}}), ValueError);

@@ -83,7 +83,9 @@ void expect_learns(nn::Module& net, const Tensor& x, double rate) {
     NoGrad no_grad;
     for (const auto& [name, p] : net.named_parameters()) {
       ASSERT_TRUE(p.grad().defined()) << name;
-      if (step == 0) EXPECT_GT(max(abs(p.grad())).item(), 0) << name;
+      if (step == 0) {
+        EXPECT_GT(max(abs(p.grad())).item(), 0) << name;
+      }
       Tensor(p.raw()).copy_(p.raw() - p.grad() * rate);
     }
   }

@@ -25,10 +25,7 @@ Conv2d::Conv2d(const Conv2dOptions& o)
 
 Tensor Conv2d::forward(const Tensor& x) {
   return conv2d(x, weight.value(), bias.value(),
-                hone::Conv2dOptions{.stride = {stride.h, stride.w},
-                                    .padding = {padding.h, padding.w},
-                                    .dilation = {dilation.h, dilation.w},
-                                    .groups = groups});
+                {.stride = stride.shape(), .padding = padding.shape(), .dilation = dilation.shape(), .groups = groups});
 }
 
 }  // namespace hone::nn

@@ -6,25 +6,32 @@
 
 namespace hone::nn {
 
-struct PoolOptions {
+struct MaxPoolOptions {
   Size2 kernel = 0;
-  Size2 stride = 0;   ///< 0: the kernel's
-  Size2 padding = 0;
+  Size2 stride = 0;    ///< 0: the kernel's
+  Size2 padding = 0;   ///< −inf on either side, at most half the kernel's extent
+  Size2 dilation = 1;
 };
-
-/// The largest of each window. ValueError unless the kernel is positive and stride and padding are not negative.
+/// The largest of each window. ValueError unless kernel and dilation are positive, and stride and padding not negative.
 struct MaxPool2d : Module {
-  Size2 kernel, stride, padding;
+  Size2 kernel, stride, padding, dilation;
   HONE_MODULE(MaxPool2d)
-  explicit MaxPool2d(const PoolOptions& o);
+  explicit MaxPool2d(const MaxPoolOptions& o);
   Tensor forward(const Tensor& x);
 };
 
-/// The mean of each window. ValueError likewise.
+struct AvgPoolOptions {
+  Size2 kernel = 0;
+  Size2 stride = 0;    ///< 0: the kernel's
+  Size2 padding = 0;   ///< zeros on either side, at most half the kernel
+  bool count_include_pad = true;
+};
+/// The mean of each window; whether padding counts in its divisor is `count_include_pad`. ValueError likewise.
 struct AvgPool2d : Module {
   Size2 kernel, stride, padding;
+  bool count_include_pad;
   HONE_MODULE(AvgPool2d)
-  explicit AvgPool2d(const PoolOptions& o);
+  explicit AvgPool2d(const AvgPoolOptions& o);
   Tensor forward(const Tensor& x);
 };
 
