@@ -15,10 +15,10 @@
 #include <set>
 #include <string_view>
 
+#include <nlohmann/json.hpp>
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
-#include <nlohmann/json.hpp>
 
 namespace hone {
 namespace {
@@ -228,11 +228,12 @@ void check_layout(const std::vector<Entry>& entries, uint64_t bytes, const std::
     };
     if (e.begin > e.end) bad("it ends before it begins");
     if (e.end > bytes) bad("it passes the end of the file");
-    uint64_t need = static_cast<uint64_t>(size_of(e.dtype));
-    bool fits = true;
-    for (const int64_t n : e.shape) fits &= !__builtin_mul_overflow(need, static_cast<uint64_t>(n), &need);
-    if (std::find(e.shape.begin(), e.shape.end(), 0) != e.shape.end()) need = 0, fits = true;
-    if (!fits || need != e.end - e.begin) bad("its shape does not take that many bytes");
+    int64_t elements = -1;
+    try {
+      elements = e.shape.numel();
+    } catch (const ShapeError&) { bad("its shape is beyond any memory"); }
+    if (static_cast<uint64_t>(elements * size_of(e.dtype)) != e.end - e.begin)
+      bad("its shape does not take that many bytes");
     order.push_back(&e);
   }
   std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {

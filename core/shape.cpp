@@ -42,16 +42,16 @@ void Shape::erase(int at) {
 bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 
 int64_t Shape::numel() const {
+  constexpr int64_t kMost = int64_t{1} << 59;  // so that bytes and strides fit in int64_t too, even where a size is 0
   int64_t n = 1;
-  bool overflow = false, zero = false;
+  bool too_many = false, zero = false;
   for (const int64_t v : *this) {
     HONE_CHECK(v >= 0, ShapeError, "shape: ", to_string(*this), " has a negative size");
     zero |= v == 0;
-    overflow |= __builtin_mul_overflow(n, v, &n);
+    if (v > 0) too_many |= __builtin_mul_overflow(n, v, &n) || n > kMost;
   }
-  if (zero) return 0;  // [2^40, 2^40, 0] is empty, whatever the other dims
-  HONE_CHECK(!overflow, ShapeError, "shape: ", to_string(*this), " has more elements than 64 bits can count");
-  return n;
+  HONE_CHECK(!too_many, ShapeError, "shape: ", to_string(*this), " has more elements than any memory holds");
+  return zero ? 0 : n;
 }
 
 std::string to_string(const Shape& s) {

@@ -33,7 +33,7 @@ class Shape {
   void erase(int at);
   friend bool operator==(const Shape& a, const Shape& b);
 
-  /// Product of the values; ShapeError if one is negative or the product does not fit in int64_t.
+  /// Product of the values; ShapeError if one is negative or the product of those above 0 is beyond 2^59.
   int64_t numel() const;
 
  private:

@@ -31,7 +31,10 @@ TEST(Shape, CountsAndRefuses) {
   EXPECT_EQ(Shape{}.numel(), 1);
   EXPECT_EQ((Shape{2, 3, 4}).numel(), 24);
   EXPECT_EQ((Shape{2, 0, 4}).numel(), 0);
-  EXPECT_EQ((Shape{int64_t{1} << 40, int64_t{1} << 40, 0}).numel(), 0);
+  EXPECT_EQ((Shape{int64_t{1} << 40, 0, 5}).numel(), 0);
+  EXPECT_EQ((Shape{int64_t{1} << 59}).numel(), int64_t{1} << 59);
+  EXPECT_THROW((Shape{int64_t{1} << 59, 2}).numel(), ShapeError);
+  EXPECT_THROW((Shape{int64_t{1} << 40, int64_t{1} << 40, 0}).numel(), ShapeError);  // its strides would not fit
   EXPECT_THROW((Shape{int64_t{1} << 40, int64_t{1} << 40}).numel(), ShapeError);
   EXPECT_THROW((Shape{3, -1}).numel(), ShapeError);
   EXPECT_THROW((Shape{0, -1}).numel(), ShapeError);

@@ -79,7 +79,7 @@ TEST_F(Serialize, EveryDTypeAndLayout) {
   }
   file.tensors.emplace_back("scalar", scalar(2.5));
   file.tensors.emplace_back("empty", zeros({0, 4}));
-  file.tensors.emplace_back("wider than memory, but empty", zeros({int64_t{1} << 40, int64_t{1} << 40, 0}));
+  file.tensors.emplace_back("wider than memory, but empty", zeros({int64_t{1} << 40, 3, 0}));
   file.tensors.emplace_back("grad", ones({2}).requires_grad_());
   file.tensors.emplace_back("naïve “name”\n", ones({1}));
   file.metadata = {{"k", ""}, {"ü", "\t"}};
@@ -176,9 +176,9 @@ TEST_F(Serialize, HostileHeaders) {
       {one(R"("dtype":"F32","shape":[1],"data_offsets":[1,5])", 5), "leave holes"},
       {one(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])", 5), "but the file has 5"},
       {one(R"("dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4])"), "more dimensions"},
-      {one(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0])", 0),
-       "does not take that many bytes"},
-      {one(R"("dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4])"), "does not take that many bytes"},
+      {one(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0])", 0), "beyond any memory"},
+      {one(R"("dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4])"), "beyond any memory"},
+      {one(R"("dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0])", 0), "beyond any memory"},
       {one(R"("dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,4])"), "63 bits"},
       {one(R"("dtype":"F32","shape":[99999999999999999999],"data_offsets":[0,4])"), "not a whole one"},
       {one(R"("dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104])"), "passes the end"},

@@ -112,12 +112,11 @@ template <class F> Header read_header(F more, const std::string& path) {
     more(b, 4);
     h.shape.push_back(int64_t{b[0]} << 24 | b[1] << 16 | b[2] << 8 | b[3]);
   }
-  uint64_t bytes = static_cast<uint64_t>(size_of(h.dtype));
-  bool fits = true;
-  for (const int64_t n : h.shape) fits &= !__builtin_mul_overflow(bytes, static_cast<uint64_t>(n), &bytes);
-  if (!fits || bytes > (uint64_t{1} << 46))
-    throw FormatError(str("'", path, "': its sizes ", to_string(h.shape), " are beyond any file"));
-  h.bytes = static_cast<size_t>(bytes);
+  try {
+    h.bytes = static_cast<size_t>(h.shape.numel() * size_of(h.dtype));
+  } catch (const ShapeError&) {
+    throw FormatError(str("'", path, "': its sizes ", to_string(h.shape), " are beyond any memory"));
+  }
   return h;
 }
 
