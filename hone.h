@@ -18,6 +18,7 @@
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
+#include "hone/ops/elementwise.h"
 #include "hone/ops/indexing.h"
 #include "hone/ops/loss.h"
 #include "hone/ops/matmul.h"

@@ -7,11 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/parallel.h"
-#include "hone/core/tensor.h"
-#include "hone/ops/shape_ops.h"
+#include "hone/hone.h"
 
 namespace hone::testing {
 

@@ -1,13 +1,9 @@
-#include "hone/ops/matmul.h"
+#include "hone/hone.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "hone/core/autograd.h"
-#include "hone/core/random.h"
-#include "hone/ops/arithmetic.h"
-#include "hone/ops/reduce.h"
 #include "layouts.h"
 
 namespace hone {

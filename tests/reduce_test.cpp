@@ -1,4 +1,4 @@
-#include "hone/ops/reduce.h"
+#include "hone/hone.h"
 
 #include <gtest/gtest.h>
 
@@ -6,11 +6,6 @@
 #include <cmath>
 #include <limits>
 
-#include "hone/core/autograd.h"
-#include "hone/core/random.h"
-#include "hone/ops/arithmetic.h"
-#include "hone/ops/elementwise.h"
-#include "hone/ops/unary.h"
 #include "layouts.h"
 
 namespace hone {

@@ -1,12 +1,7 @@
-#include "hone/ops/shape_ops.h"
+#include "hone/hone.h"
 
 #include <gtest/gtest.h>
 
-#include "hone/core/autograd.h"
-#include "hone/core/random.h"
-#include "hone/ops/arithmetic.h"
-#include "hone/ops/reduce.h"
-#include "hone/ops/unary.h"
 #include "layouts.h"
 
 namespace hone {
