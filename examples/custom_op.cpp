@@ -1,6 +1,5 @@
 // An operation of your own: swish with a learnable slope, y = x σ(βx), forward and backward in one OpDef. It is checked
-// against central differences, then trained inside a small network. docs/adding_an_op.md explains every line.
-
+// against central differences, then trained inside a small network. docs/adding_an_op.md adds another one step by step.
 
 #include <cmath>
 
