@@ -10,7 +10,7 @@ Tensor Softmax::forward(const Tensor& x) { return softmax(x, dim); }
 
 Tensor LogSoftmax::forward(const Tensor& x) { return log_softmax(x, dim); }
 
-Dropout::Dropout(const DropoutOptions& o) : p(o.p) {
+Dropout::Dropout(DropoutOptions o) : p(o.p) {
   HONE_CHECK(o.p >= 0 && o.p <= 1, ValueError, "Dropout: p must be in [0, 1], is ", o.p);
 }
 

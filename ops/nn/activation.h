@@ -23,7 +23,7 @@ struct LeakyReLUOptions { double slope = 0.01; };
 struct LeakyReLU : Module {
   double slope;
   HONE_MODULE(LeakyReLU)
-  explicit LeakyReLU(const LeakyReLUOptions& o = {}) : slope(o.slope) {}
+  explicit LeakyReLU(LeakyReLUOptions o = {}) : slope(o.slope) {}
   Tensor forward(const Tensor& x) { return leaky_relu(x, slope); }
 };
 
@@ -32,7 +32,7 @@ struct GELUOptions { Gelu form = Gelu::exact; };
 struct GELU : Module {
   Gelu form;
   HONE_MODULE(GELU)
-  explicit GELU(const GELUOptions& o = {}) : form(o.form) {}
+  explicit GELU(GELUOptions o = {}) : form(o.form) {}
   Tensor forward(const Tensor& x) { return gelu(x, form); }
 };
 
@@ -58,7 +58,7 @@ struct SoftmaxOptions { int64_t dim = -1; };
 struct Softmax : Module {
   int64_t dim;
   HONE_MODULE(Softmax)
-  explicit Softmax(const SoftmaxOptions& o = {}) : dim(o.dim) {}
+  explicit Softmax(SoftmaxOptions o = {}) : dim(o.dim) {}
   Tensor forward(const Tensor& x);
 };
 
@@ -66,7 +66,7 @@ struct Softmax : Module {
 struct LogSoftmax : Module {
   int64_t dim;
   HONE_MODULE(LogSoftmax)
-  explicit LogSoftmax(const SoftmaxOptions& o = {}) : dim(o.dim) {}
+  explicit LogSoftmax(SoftmaxOptions o = {}) : dim(o.dim) {}
   Tensor forward(const Tensor& x);
 };
 
@@ -76,7 +76,7 @@ struct DropoutOptions { double p = 0.5; };
 struct Dropout : Module {
   double p;
   HONE_MODULE(Dropout)
-  explicit Dropout(const DropoutOptions& o = {});
+  explicit Dropout(DropoutOptions o = {});
   Tensor forward(const Tensor& x);
 };
 
@@ -85,7 +85,7 @@ struct FlattenOptions { int64_t start = 1, end = -1; };
 struct Flatten : Module {
   int64_t start, end;
   HONE_MODULE(Flatten)
-  explicit Flatten(const FlattenOptions& o = {}) : start(o.start), end(o.end) {}
+  explicit Flatten(FlattenOptions o = {}) : start(o.start), end(o.end) {}
   Tensor forward(const Tensor& x);
 };
 

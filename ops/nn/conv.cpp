@@ -7,7 +7,7 @@
 
 namespace hone::nn {
 
-Conv2d::Conv2d(const Conv2dOptions& o)
+Conv2d::Conv2d(Conv2dOptions o)
     : stride(o.stride), padding(o.padding), dilation(o.dilation), groups(o.groups) {
   HONE_CHECK(o.in > 0 && o.out > 0, ValueError, "Conv2d: in and out must be positive, are ", o.in, " and ", o.out);
   HONE_CHECK(o.kernel.at_least(1) && o.stride.at_least(1) && o.dilation.at_least(1) && o.padding.at_least(0), ValueError,

@@ -21,7 +21,7 @@ struct Conv2d : Module {
   Size2 stride, padding, dilation;
   int64_t groups;
   HONE_MODULE(Conv2d, weight, bias)
-  explicit Conv2d(const Conv2dOptions& o);
+  explicit Conv2d(Conv2dOptions o);
   Tensor forward(const Tensor& x);
   int64_t in() const { return weight.shape()[1] * groups; }
   int64_t out() const { return weight.shape()[0]; }

@@ -7,7 +7,7 @@
 
 namespace hone::nn {
 
-Linear::Linear(const LinearOptions& o) {
+Linear::Linear(LinearOptions o) {
   HONE_CHECK(o.in > 0 && o.out > 0, ValueError, "Linear: in and out must be positive, are ", o.in, " and ", o.out);
   const double bound = 1 / std::sqrt(static_cast<double>(o.in));
   weight = Parameter(empty({o.out, o.in}));

@@ -15,7 +15,7 @@ struct LinearOptions {
 struct Linear : Module {
   Parameter weight, bias;
   HONE_MODULE(Linear, weight, bias)
-  explicit Linear(const LinearOptions& o);
+  explicit Linear(LinearOptions o);
   Tensor forward(const Tensor& x);
   int64_t in() const { return weight.shape()[1]; }
   int64_t out() const { return weight.shape()[0]; }

@@ -4,7 +4,7 @@
 
 namespace hone::nn {
 
-BatchNorm::BatchNorm(const BatchNormOptions& o) : eps(o.eps), momentum(o.momentum) {
+BatchNorm::BatchNorm(BatchNormOptions o) : eps(o.eps), momentum(o.momentum) {
   HONE_CHECK(o.features > 0, ValueError, "BatchNorm: features must be positive, is ", o.features);
   HONE_CHECK(o.eps > 0, ValueError, "BatchNorm: eps must be positive, is ", o.eps);
   HONE_CHECK(o.momentum >= 0 && o.momentum <= 1, ValueError, "BatchNorm: momentum must be in [0, 1], is ", o.momentum);
@@ -30,7 +30,7 @@ Tensor BatchNorm2d::forward(const Tensor& x) {
   return BatchNorm::forward(x);
 }
 
-LayerNorm::LayerNorm(const LayerNormOptions& o) : dims(o.shape.ndim()), eps(o.eps) {
+LayerNorm::LayerNorm(LayerNormOptions o) : dims(o.shape.ndim()), eps(o.eps) {
   HONE_CHECK(o.eps > 0, ValueError, "LayerNorm: eps must be positive, is ", o.eps);
   HONE_CHECK(dims > 0, ValueError, "LayerNorm: shape must name at least one dim");
   for (const int64_t n : o.shape) HONE_CHECK(n > 0, ValueError, "LayerNorm: sizes must be positive, shape is ", o.shape);

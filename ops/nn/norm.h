@@ -20,7 +20,7 @@ struct BatchNorm : Module {
   Buffer running_mean, running_var;
   double eps, momentum;
   HONE_MODULE(BatchNorm, weight, bias, running_mean, running_var)
-  explicit BatchNorm(const BatchNormOptions& o);
+  explicit BatchNorm(BatchNormOptions o);
   Tensor forward(const Tensor& x);
   int64_t features() const { return running_mean.tensor().size(0); }
 };
@@ -53,7 +53,7 @@ struct LayerNorm : Module {
   int dims;
   double eps;
   HONE_MODULE(LayerNorm, weight, bias)
-  explicit LayerNorm(const LayerNormOptions& o);
+  explicit LayerNorm(LayerNormOptions o);
   Tensor forward(const Tensor& x);
 };
 

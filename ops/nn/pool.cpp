@@ -22,7 +22,7 @@ Size2 checked_output(const char* layer, const Size2& output) {
 
 }  // namespace
 
-MaxPool2d::MaxPool2d(const MaxPoolOptions& o)
+MaxPool2d::MaxPool2d(MaxPoolOptions o)
     : kernel(o.kernel),
       stride(checked_stride("MaxPool2d", o.kernel, o.stride, o.padding)),
       padding(o.padding),
@@ -35,7 +35,7 @@ Tensor MaxPool2d::forward(const Tensor& x) {
                     {.stride = stride.shape(), .padding = padding.shape(), .dilation = dilation.shape()});
 }
 
-AvgPool2d::AvgPool2d(const AvgPoolOptions& o)
+AvgPool2d::AvgPool2d(AvgPoolOptions o)
     : kernel(o.kernel),
       stride(checked_stride("AvgPool2d", o.kernel, o.stride, o.padding)),
       padding(o.padding),
@@ -46,12 +46,12 @@ Tensor AvgPool2d::forward(const Tensor& x) {
                     {.stride = stride.shape(), .padding = padding.shape(), .count_include_pad = count_include_pad});
 }
 
-AdaptiveAvgPool2d::AdaptiveAvgPool2d(const AdaptivePoolOptions& o)
+AdaptiveAvgPool2d::AdaptiveAvgPool2d(AdaptivePoolOptions o)
     : output(checked_output("AdaptiveAvgPool2d", o.output)) {}
 
 Tensor AdaptiveAvgPool2d::forward(const Tensor& x) { return adaptive_avg_pool2d(x, output.shape()); }
 
-AdaptiveMaxPool2d::AdaptiveMaxPool2d(const AdaptivePoolOptions& o)
+AdaptiveMaxPool2d::AdaptiveMaxPool2d(AdaptivePoolOptions o)
     : output(checked_output("AdaptiveMaxPool2d", o.output)) {}
 
 Tensor AdaptiveMaxPool2d::forward(const Tensor& x) { return adaptive_max_pool2d(x, output.shape()); }

@@ -16,7 +16,7 @@ struct MaxPoolOptions {
 struct MaxPool2d : Module {
   Size2 kernel, stride, padding, dilation;
   HONE_MODULE(MaxPool2d)
-  explicit MaxPool2d(const MaxPoolOptions& o);
+  explicit MaxPool2d(MaxPoolOptions o);
   Tensor forward(const Tensor& x);
 };
 
@@ -31,7 +31,7 @@ struct AvgPool2d : Module {
   Size2 kernel, stride, padding;
   bool count_include_pad;
   HONE_MODULE(AvgPool2d)
-  explicit AvgPool2d(const AvgPoolOptions& o);
+  explicit AvgPool2d(AvgPoolOptions o);
   Tensor forward(const Tensor& x);
 };
 
@@ -41,7 +41,7 @@ struct AdaptivePoolOptions { Size2 output = 1; };
 struct AdaptiveAvgPool2d : Module {
   Size2 output;
   HONE_MODULE(AdaptiveAvgPool2d)
-  explicit AdaptiveAvgPool2d(const AdaptivePoolOptions& o = {});
+  explicit AdaptiveAvgPool2d(AdaptivePoolOptions o = {});
   Tensor forward(const Tensor& x);
 };
 
@@ -49,7 +49,7 @@ struct AdaptiveAvgPool2d : Module {
 struct AdaptiveMaxPool2d : Module {
   Size2 output;
   HONE_MODULE(AdaptiveMaxPool2d)
-  explicit AdaptiveMaxPool2d(const AdaptivePoolOptions& o = {});
+  explicit AdaptiveMaxPool2d(AdaptivePoolOptions o = {});
   Tensor forward(const Tensor& x);
 };
 

@@ -23,7 +23,7 @@ const LeNetOptions& checked(const LeNetOptions& o) {
 
 }  // namespace
 
-LeNet::LeNet(const LeNetOptions& o)
+LeNet::LeNet(LeNetOptions o)
     : conv1({.in = o.in, .out = scaled(6, checked(o).width), .kernel = 5}),
       conv2({.in = conv1.out(), .out = scaled(16, o.width), .kernel = 5}),
       fc1({.in = conv2.out() * 25, .out = scaled(120, o.width)}),
@@ -43,7 +43,7 @@ Tensor LeNet5Caffe::forward(const Tensor& x) {
 
 Tensor LeNet300_100::forward(const Tensor& x) { return fc3(relu(fc2(relu(fc1(flatten(x, 1)))))); }
 
-BasicBlock::BasicBlock(const BasicBlockOptions& o)
+BasicBlock::BasicBlock(BasicBlockOptions o)
     : conv1({.in = o.in, .out = o.out, .kernel = 3, .stride = o.stride, .padding = 1, .bias = false}),
       conv2({.in = o.out, .out = o.out, .kernel = 3, .padding = 1, .bias = false}),
       bn1({.features = o.out}),
@@ -58,7 +58,7 @@ Tensor BasicBlock::forward(const Tensor& x) {
   return relu(h + (shortcut ? (*shortcut_bn)((*shortcut)(x)) : x));
 }
 
-ResNet::ResNet(const ResNetOptions& o)
+ResNet::ResNet(ResNetOptions o)
     : conv1({.in = o.in, .out = o.width, .kernel = 3, .padding = 1, .bias = false}),
       bn1({.features = o.width}),
       fc({.in = 4 * o.width, .out = o.classes}) {

@@ -23,7 +23,7 @@ struct LeNet : Module {
   Conv2d conv1, conv2;
   Linear fc1, fc2, fc3;
   HONE_MODULE(LeNet, conv1, conv2, fc1, fc2, fc3)
-  explicit LeNet(const LeNetOptions& o = {});
+  explicit LeNet(LeNetOptions o = {});
   Tensor forward(const Tensor& x);
 };
 
@@ -53,7 +53,7 @@ struct BasicBlock : Module {
   std::optional<Conv2d> shortcut;
   std::optional<BatchNorm2d> shortcut_bn;
   HONE_MODULE(BasicBlock, conv1, bn1, conv2, bn2, shortcut, shortcut_bn)
-  explicit BasicBlock(const BasicBlockOptions& o);
+  explicit BasicBlock(BasicBlockOptions o);
   Tensor forward(const Tensor& x);
 };
 
@@ -72,7 +72,7 @@ struct ResNet : Module {
   std::vector<BasicBlock> stage1, stage2, stage3;
   Linear fc;
   HONE_MODULE(ResNet, conv1, bn1, stage1, stage2, stage3, fc)
-  explicit ResNet(const ResNetOptions& o = {});
+  explicit ResNet(ResNetOptions o = {});
   Tensor forward(const Tensor& x);
 };
 
