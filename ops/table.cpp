@@ -2,11 +2,13 @@
 
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"
+#include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
 #include "hone/ops/indexing.h"
 #include "hone/ops/loss.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/norm.h"
+#include "hone/ops/pool.h"
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
 #include "hone/ops/softmax.h"
@@ -22,6 +24,8 @@ constexpr const OpDef* kTable[] = {
     // ops/arithmetic.h
     &kAdd, &kSub, &kMul, &kDiv, &kPow, &kMaximum, &kMinimum, &kNeg, &kEq, &kNe, &kLt, &kLe, &kGt, &kGe, &kWhere,
     &kLogicalAnd, &kLogicalOr, &kLogicalNot,
+    // ops/conv.h
+    &kConv2d, &kConv2dInputGrad, &kConv2dWeightGrad,
     // ops/dropout.h
     &kDropout,
     // ops/indexing.h
@@ -32,6 +36,8 @@ constexpr const OpDef* kTable[] = {
     &kMatmul, &kLinear,
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
+    // ops/pool.h
+    &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d, &kAvgPool2dGrad,
     // ops/reduce.h
     &kSum, &kMean, &kVar, &kLogsumexp, &kMax, &kMin, &kArgmax, &kArgmin,
     // ops/shape_ops.h

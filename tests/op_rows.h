@@ -82,6 +82,7 @@ std::vector<OpRow> reduce_rows();
 std::vector<OpRow> shape_rows();
 std::vector<OpRow> indexing_rows();
 std::vector<OpRow> matmul_rows();
+std::vector<OpRow> conv_rows();
 std::vector<OpRow> softmax_rows();
 std::vector<OpRow> loss_rows();
 std::vector<OpRow> norm_rows();
