@@ -37,8 +37,7 @@ constexpr const OpDef* kTable[] = {
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
     // ops/pool.h
-    &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d,
-    &kAvgPool2dGrad,
+    &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d, &kAvgPool2dGrad,
     // ops/reduce.h
     &kSum, &kMean, &kVar, &kLogsumexp, &kMax, &kMin, &kArgmax, &kArgmin,
     // ops/shape_ops.h

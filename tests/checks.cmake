@@ -28,6 +28,8 @@ endif()
 add_test(NAME check_snippets_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/extract_snippets.py --self-test)
 add_test(NAME check_includes_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check_includes.py --self-test)
 add_test(NAME check_includes COMMAND ${Python3_EXECUTABLE} ${scripts}/check_includes.py)
+add_test(NAME check_ops_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check_ops.py --self-test)
+add_test(NAME check_ops COMMAND ${Python3_EXECUTABLE} ${scripts}/check_ops.py)
 
 # Under a sanitizer these would time the sanitizer, or need the consumer built with it too.
 if(NOT HONE_SANITIZE)

@@ -54,11 +54,11 @@ struct Sample {
 struct Tolerance { double rtol, atol; };
 
 struct OpRow {
-  std::string op;       ///< the OpDef's name, which must be seen to run; the function's for composites
-  std::string variant;  ///< tells rows of one op apart; may be empty
-  std::function<Tensors(const Tensors&)> call;
-  std::function<std::vector<Sample>()> samples;
-  std::function<Arrays(const Arrays&)> reference;
+  std::string op = {};  ///< the OpDef's name, which must be seen to run; the function's for composites
+  std::string variant = {};  ///< tells rows of one op apart; may be empty
+  std::function<Tensors(const Tensors&)> call = {};
+  std::function<std::vector<Sample>()> samples = {};
+  std::function<Arrays(const Arrays&)> reference = {};
   Tolerance f64 = {1e-12, 1e-13}, f32 = {2e-5, 2e-6}, bf16 = {1.6e-2, 1e-2};  ///< bf16 rounds to 2⁻⁸
   bool differentiable = true, second_order = true;
   std::vector<DType> dtypes = {DType::f64, DType::f32, DType::bf16};
@@ -82,6 +82,7 @@ std::vector<OpRow> reduce_rows();
 std::vector<OpRow> shape_rows();
 std::vector<OpRow> indexing_rows();
 std::vector<OpRow> matmul_rows();
+std::vector<OpRow> conv_rows();
 std::vector<OpRow> softmax_rows();
 std::vector<OpRow> loss_rows();
 std::vector<OpRow> norm_rows();

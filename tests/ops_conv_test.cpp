@@ -1,5 +1,6 @@
 // Rows of convolution and pooling.
 
+#include <algorithm>
 #include <cmath>
 
 #include "op_rows.h"
@@ -7,155 +8,208 @@
 namespace hone::test {
 namespace {
 
-struct Pair { int64_t h, w; };
-struct Window { Pair kernel, stride = {1, 1}, pad = {0, 0}, dilation = {1, 1}; int64_t groups = 1; };
+struct Conv { int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1; };
+Conv2dOptions options(const Conv& c) {
+  return {.stride = {c.stride_h, c.stride_w}, .padding = {c.pad_h, c.pad_w}, .dilation = {c.dilation_h, c.dilation_w}, .groups = c.groups};
+}
+int64_t extent(int64_t n, int64_t k, int64_t stride, int64_t pad, int64_t dilation) { return (n + 2 * pad - dilation * (k - 1) - 1) / stride + 1; }
 
+// f(n, o, c in x, i, j in y, h, w in x, p, q in the kernel) for every product of the convolution.
+template <class F>
+void each_product(const Shape& x, const Shape& w, const Conv& c, F f) {
+  const int64_t oh = extent(x[2], w[2], c.stride_h, c.pad_h, c.dilation_h), ow = extent(x[3], w[3], c.stride_w, c.pad_w, c.dilation_w);
+  const int64_t per_group = w[0] / c.groups;
+  for (int64_t n = 0; n < x[0]; ++n)
+    for (int64_t o = 0; o < w[0]; ++o)
+      for (int64_t k = 0; k < w[1]; ++k)
+        for (int64_t i = 0; i < oh; ++i)
+          for (int64_t j = 0; j < ow; ++j)
+            for (int64_t p = 0; p < w[2]; ++p)
+              for (int64_t q = 0; q < w[3]; ++q) {
+                const int64_t h = i * c.stride_h - c.pad_h + p * c.dilation_h, v = j * c.stride_w - c.pad_w + q * c.dilation_w;
+                if (h < 0 || h >= x[2] || v < 0 || v >= x[3]) continue;
+                f(Shape{n, o, i, j}, Shape{n, o / per_group * w[1] + k, h, v}, Shape{o, k, p, q});
+              }
+}
+Shape output_shape(const Shape& x, const Shape& w, const Conv& c) {
+  return {x[0], w[0], extent(x[2], w[2], c.stride_h, c.pad_h, c.dilation_h), extent(x[3], w[3], c.stride_w, c.pad_w, c.dilation_w)};
+}
+
+struct Variant { std::string name; Conv c; Shape x, w; bool bias; };
+std::vector<Variant> variants() {
+  return {{"plain", {}, {2, 3, 5, 6}, {4, 3, 3, 3}, true},
+          {"one_by_one", {}, {2, 3, 3, 2}, {4, 3, 1, 1}, false},
+          {"strided_padded", {.stride_h = 2, .stride_w = 3, .pad_h = 1, .pad_w = 2}, {1, 2, 5, 7}, {3, 2, 3, 2}, true},
+          {"dilated", {.dilation_h = 2, .dilation_w = 3}, {1, 2, 6, 8}, {2, 2, 2, 3}, false},
+          {"groups", {.pad_h = 1, .pad_w = 1, .groups = 2}, {2, 4, 4, 3}, {6, 2, 3, 3}, true},
+          {"depthwise", {.stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1, .groups = 3}, {2, 3, 5, 5}, {3, 1, 3, 3}, false},
+          {"no_images", {}, {0, 3, 5, 5}, {2, 3, 3, 3}, false}};
+}
 Tensor draw(const Shape& s, uint64_t seed) { return uniform(s, -1, 1, seed); }
+constexpr Tolerance kF32 = {3e-5, 3e-5}, kBf16 = {2e-2, 4e-2};
 
-Array conv_reference(const Array& x, const Array& weight, const Array* bias, const Window& k) {
-  const int64_t outs = weight.shape[0], cg = weight.shape[1], og = outs / k.groups;
-  const auto size = [](int64_t n, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-    return (n + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
-  };
-  Array y({x.shape[0], outs, size(x.shape[2], k.kernel.h, k.stride.h, k.pad.h, k.dilation.h),
-           size(x.shape[3], k.kernel.w, k.stride.w, k.pad.w, k.dilation.w)});
-  for (int64_t i = 0; i < y.numel(); ++i) {
-    const Shape at = index_of(y.shape, i);
-    if (bias) y[i] = (*bias)[at[1]];
-    for (int64_t c = 0; c < cg; ++c)
-      for (int64_t p = 0; p < k.kernel.h; ++p)
-        for (int64_t q = 0; q < k.kernel.w; ++q) {
-          const int64_t r = at[2] * k.stride.h + p * k.dilation.h - k.pad.h, s = at[3] * k.stride.w + q * k.dilation.w - k.pad.w;
-          if (r < 0 || s < 0 || r >= x.shape[2] || s >= x.shape[3]) continue;
-          y[i] += x.at({at[0], at[1] / og * cg + c, r, s}) * weight.at({at[1], c, p, q});
-        }
+void add_convolutions(std::vector<OpRow>& rows) {
+  for (const Variant& v : variants()) {
+    const Shape y = output_shape(v.x, v.w, v.c);
+    const bool empty = v.x[0] == 0;
+    OpRow forward = {.op = "conv2d",
+                     .variant = v.name,
+                     .call = [v](const Tensors& x) { return Tensors{conv2d(x[0], x[1], v.bias ? x[2] : Tensor(), options(v.c))}; },
+                     .samples =
+                         [v] {
+                           Tensors in = {draw(v.x, 600), draw(v.w, 601)};
+                           if (v.bias) in.push_back(draw({v.w[0]}, 602));
+                           return std::vector<Sample>{{"random", in}};
+                         },
+                     .reference =
+                         [v, y](const Arrays& in) {
+                           Array r(y);
+                           for (int64_t i = 0; v.bias && i < r.numel(); ++i) r[i] = in[2][index_of(y, i)[1]];
+                           each_product(v.x, v.w, v.c, [&](const Shape& o, const Shape& a, const Shape& k) { r.at(o) += in[0].at(a) * in[1].at(k); });
+                           return Arrays{r};
+                         },
+                     .f32 = kF32,
+                     .bf16 = kBf16};
+    OpRow input = {.op = "conv2d_input_grad",
+                   .variant = v.name,
+                   .call = [v](const Tensors& x) { return Tensors{conv2d_input_grad(x[0], x[1], {v.x[2], v.x[3]}, options(v.c))}; },
+                   .samples = [v, y] { return std::vector<Sample>{{"random", {draw(y, 603), draw(v.w, 604)}}}; },
+                   .reference =
+                       [v](const Arrays& in) {
+                         Array r(v.x);
+                         each_product(v.x, v.w, v.c, [&](const Shape& o, const Shape& a, const Shape& k) { r.at(a) += in[0].at(o) * in[1].at(k); });
+                         return Arrays{r};
+                       },
+                   .f32 = kF32,
+                   .bf16 = kBf16};
+    OpRow weight = {.op = "conv2d_weight_grad",
+                    .variant = v.name,
+                    .call =
+                        [v](const Tensors& x) {
+                          const Outputs d = conv2d_weight_grad(x[0], x[1], {v.w[2], v.w[3]}, options(v.c), v.bias);
+                          return v.bias ? Tensors{d[0], d[1]} : Tensors{d[0]};
+                        },
+                    .samples = [v, y] { return std::vector<Sample>{{"random", {draw(v.x, 605), draw(y, 606)}}}; },
+                    .reference =
+                        [v, y](const Arrays& in) {
+                          Array r(v.w), b(Shape{v.w[0]});
+                          each_product(v.x, v.w, v.c, [&](const Shape& o, const Shape& a, const Shape& k) { r.at(k) += in[0].at(a) * in[1].at(o); });
+                          for (int64_t i = 0; i < in[1].numel(); ++i) b[index_of(y, i)[1]] += in[1][i];
+                          return v.bias ? Arrays{r, b} : Arrays{r};
+                        },
+                    .f32 = kF32,
+                    .bf16 = {3e-2, 1e-1}};
+    for (OpRow r : {forward, input, weight}) {
+      r.differentiable = r.second_order = !empty;
+      rows.push_back(r);
+    }
   }
-  return y;
 }
 
-OpRow conv_row(const char* variant, const Window& k, bool bias, std::vector<Sample> (*samples)()) {
-  const Conv2dOptions options = {.stride = {k.stride.h, k.stride.w}, .padding = {k.pad.h, k.pad.w},
-                                 .dilation = {k.dilation.h, k.dilation.w}, .groups = k.groups};
-  return {.op = "conv2d",
-          .variant = variant,
-          .call = [=](const Tensors& in) { return Tensors{conv2d(in[0], in[1], bias ? in[2] : Tensor(), options)}; },
-          .samples = samples,
-          .reference = [=](const Arrays& in) { return Arrays{conv_reference(in[0], in[1], bias ? &in[2] : nullptr, k)}; },
-          .f32 = {2e-5, 2e-5},
-          .bf16 = {2e-2, 2e-2}};
-}
-
-// Max or mean over the windows of a plane; `count` divides the mean.
-Array pool_reference(const Array& x, const Shape& out, bool max,
-                     const std::function<std::vector<int64_t>(int dim, int64_t i)>& elements,
-                     const std::function<double(int64_t i, int64_t j)>& count) {
-  Array y({x.shape[0], x.shape[1], out[0], out[1]});
-  for (int64_t i = 0; i < y.numel(); ++i) {
-    const Shape at = index_of(y.shape, i);
-    double sum = 0, best = -kInf;
-    for (const int64_t r : elements(0, at[2]))
-      for (const int64_t s : elements(1, at[3])) {
-        const double v = x.at({at[0], at[1], r, s});
-        sum += v;
-        if (v > best || std::isnan(v)) best = v;
+struct Pool { int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation; };
+// The places of each window: f(places in the plane that exist, whole window's size) → the value.
+Array pooled(const Array& x, const Pool& p, const std::function<double(const Array&, const std::vector<Shape>&, int64_t)>& f) {
+  const Shape& s = x.shape;
+  Array y(Shape{s[0], s[1], extent(s[2], p.kernel_h, p.stride_h, p.pad_h, p.dilation), extent(s[3], p.kernel_w, p.stride_w, p.pad_w, p.dilation)});
+  for (int64_t o = 0; o < y.numel(); ++o) {
+    const Shape at = index_of(y.shape, o);
+    std::vector<Shape> places;
+    int64_t padded = 0;
+    for (int64_t a = 0; a < p.kernel_h; ++a) {
+      for (int64_t b = 0; b < p.kernel_w; ++b) {
+        const int64_t h = at[2] * p.stride_h - p.pad_h + a * p.dilation, w = at[3] * p.stride_w - p.pad_w + b * p.dilation;
+        padded += h < s[2] + p.pad_h && w < s[3] + p.pad_w;
+        if (h >= 0 && h < s[2] && w >= 0 && w < s[3]) places.push_back({at[0], at[1], h, w});
       }
-    y[i] = max ? best : sum / count(at[2], at[3]);
+    }
+    y[o] = f(x, places, padded);
   }
   return y;
 }
-
-std::vector<Sample> pool_samples() {
-  return {{"odd rows, even columns", {draw({2, 3, 7, 6}, 900)}},
-          {"even planes", {draw({1, 2, 8, 8}, 901)}},
-          {"wider than a vector", {draw({1, 1, 4, 70}, 902)}, false},
-          {"infinities", {values({1, -kInf, 2, -kInf, -kInf, -kInf, 3, kInf, -kInf, -kInf, 4, 5, 6, 7, 8, 9}, {1, 1, 4, 4})}, false},
-          {"no images", {draw({0, 2, 6, 6}, 0)}}};
+Array adaptive(const Array& x, int64_t oh, int64_t ow, const std::function<double(const Array&, const std::vector<Shape>&, int64_t)>& f) {
+  const Shape& s = x.shape;
+  Array y(Shape{s[0], s[1], oh, ow});
+  for (int64_t o = 0; o < y.numel(); ++o) {
+    const Shape at = index_of(y.shape, o);
+    std::vector<Shape> places;
+    for (int64_t h = at[2] * s[2] / oh; h < ((at[2] + 1) * s[2] + oh - 1) / oh; ++h) {
+      for (int64_t w = at[3] * s[3] / ow; w < ((at[3] + 1) * s[3] + ow - 1) / ow; ++w) places.push_back({at[0], at[1], h, w});
+    }
+    y[o] = f(x, places, static_cast<int64_t>(places.size()));
+  }
+  return y;
 }
-
-OpRow window_row(bool max, const char* variant, const Window& k, bool include_pad = true) {
-  const Shape kernel = {k.kernel.h, k.kernel.w}, stride = {k.stride.h, k.stride.w}, pad = {k.pad.h, k.pad.w};
-  const Shape dilation = {k.dilation.h, k.dilation.w};
-  return {.op = max ? "max_pool2d" : "avg_pool2d",
-          .variant = variant,
-          .call =
-              [=](const Tensors& in) {
-                return Tensors{max ? max_pool2d(in[0], kernel, {.stride = stride, .padding = pad, .dilation = dilation})
-                                   : avg_pool2d(in[0], kernel, {.stride = stride, .padding = pad, .count_include_pad = include_pad})};
-              },
-          .samples = pool_samples,
-          .reference =
-              [=](const Arrays& in) {
-                const Array& x = in[0];
-                const auto elements = [&](int dim, int64_t i) {
-                  std::vector<int64_t> inside;
-                  for (int64_t a = 0; a < kernel[dim]; ++a) {
-                    const int64_t at = i * stride[dim] - pad[dim] + a * dilation[dim];
-                    if (at >= 0 && at < x.shape[2 + dim]) inside.push_back(at);
-                  }
-                  return inside;
-                };
-                const auto along = [&](int dim, int64_t i) {
-                  if (!include_pad) return static_cast<double>(elements(dim, i).size());
-                  double n = 0;
-                  for (int64_t a = 0; a < kernel[dim]; ++a) n += i * stride[dim] - pad[dim] + a < x.shape[2 + dim] + pad[dim];
-                  return n;
-                };
-                const auto size = [&](int dim) {
-                  return (x.shape[2 + dim] + 2 * pad[dim] - dilation[dim] * (kernel[dim] - 1) - 1) / stride[dim] + 1;
-                };
-                return Arrays{pool_reference(x, {size(0), size(1)}, max, elements,
-                                             [&](int64_t i, int64_t j) { return along(0, i) * along(1, j); })};
-              }};
+double largest(const Array& x, const std::vector<Shape>& places, int64_t) {
+  double m = -kInf;
+  for (const Shape& p : places) {
+    if (std::isnan(x.at(p))) return kNan;
+    m = std::max(m, x.at(p));
+  }
+  return m;
 }
+double mean_of(const Array& x, const std::vector<Shape>& places, int64_t count) {
+  double s = 0;
+  for (const Shape& p : places) s += x.at(p);
+  return s / static_cast<double>(count);
+}
+double mean_inside(const Array& x, const std::vector<Shape>& places, int64_t) { return mean_of(x, places, static_cast<int64_t>(places.size())); }
 
-OpRow adaptive_row(bool max, const char* variant, const Shape& out) {
-  return {.op = max ? "adaptive_max_pool2d" : "adaptive_avg_pool2d",
+std::vector<Sample> planes() {
+  Tensor nan = draw({1, 1, 6, 6}, 612);
+  nan.data<double>()[7] = kNan;
+  nan.data<double>()[20] = -kInf;
+  return {{"random, odd", {draw({2, 3, 5, 7}, 610)}},
+          {"even", {draw({1, 2, 6, 8}, 611)}},
+          {"NaN and −inf", {nan}, false, false},
+          {"below zero: padding must not win a maximum", {uniform({1, 1, 6, 6}, -3, -1, 613)}},
+          {"no images", {uniform({0, 2, 6, 6}, 0, 1, 0)}}};
+}
+OpRow pool_row(const std::string& op, const std::string& variant, std::function<Tensor(const Tensor&)> call, std::function<Array(const Array&)> reference) {
+  return {.op = op,
           .variant = variant,
-          .call = [=](const Tensors& in) { return Tensors{max ? adaptive_max_pool2d(in[0], out) : adaptive_avg_pool2d(in[0], out)}; },
-          .samples = pool_samples,
-          .reference =
-              [=](const Arrays& in) {
-                const auto elements = [&](int dim, int64_t i) {
-                  const int64_t n = in[0].shape[2 + dim];
-                  std::vector<int64_t> inside;
-                  for (int64_t at = i * n / out[dim]; at * out[dim] < (i + 1) * n; ++at) inside.push_back(at);
-                  return inside;
-                };
-                return Arrays{pool_reference(in[0], out, max, elements, [&](int64_t i, int64_t j) {
-                  return static_cast<double>(elements(0, i).size() * elements(1, j).size());
-                })};
-              }};
+          .call = [call](const Tensors& x) { return Tensors{call(x[0])}; },
+          .samples = planes,
+          .reference = [reference](const Arrays& x) { return Arrays{reference(x[0])}; },
+          .f32 = {2e-5, 2e-5}};
 }
 
 }  // namespace
 
 std::vector<OpRow> conv_rows() {
   std::vector<OpRow> rows;
-  rows.push_back(conv_row("plain", {.kernel = {3, 2}}, false, [] {
-    return std::vector<Sample>{{"small", {draw({2, 2, 5, 4}, 800), draw({3, 2, 3, 2}, 801)}},
-                               {"kernel as large as the input", {draw({2, 1, 3, 2}, 802), draw({2, 1, 3, 2}, 803)}},
-                               {"no images", {draw({0, 2, 5, 4}, 0), draw({3, 2, 3, 2}, 804)}}};
-  }));
-  rows.push_back(conv_row("bias", {.kernel = {5, 5}}, true, [] {
-    return std::vector<Sample>{
-        {"one channel", {draw({2, 1, 6, 7}, 810), draw({2, 1, 5, 5}, 811), draw({2}, 812)}},
-        {"LeNet's second layer", {draw({3, 6, 14, 14}, 813), draw({16, 6, 5, 5}, 814), draw({16}, 815)}, false}};
-  }));
-  rows.push_back(conv_row("strided", {.kernel = {3, 2}, .stride = {2, 3}, .pad = {1, 2}, .dilation = {1, 2}, .groups = 2}, true, [] {
-    return std::vector<Sample>{{"everything at once", {draw({2, 4, 5, 6}, 820), draw({6, 2, 3, 2}, 821), draw({6}, 822)}}};
-  }));
-  rows.push_back(conv_row("depthwise", {.kernel = {3, 3}, .pad = {1, 1}, .groups = 3}, false, [] {
-    return std::vector<Sample>{{"a channel each", {draw({2, 3, 5, 4}, 830), draw({3, 1, 3, 3}, 831)}}};
-  }));
-  rows.push_back(window_row(true, "tiles", {.kernel = {2, 2}, .stride = {2, 2}}));
-  rows.push_back(window_row(true, "overlapping", {.kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 1}, .dilation = {1, 2}}));
-  rows.push_back(window_row(false, "tiles", {.kernel = {2, 2}, .stride = {2, 2}}));
-  rows.push_back(window_row(false, "overlapping", {.kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 1}}));
-  rows.push_back(window_row(false, "without_padding", {.kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 1}}, false));
-  for (const bool max : {false, true}) {
-    rows.push_back(adaptive_row(max, "global", {1, 1}));
-    rows.push_back(adaptive_row(max, "uneven", {3, 4}));
-  }
+  add_convolutions(rows);
+  const Pool two{2, 2, 2, 2, 0, 0, 1}, mixed{3, 2, 2, 1, 1, 0, 1}, dilated{2, 2, 1, 2, 0, 0, 2};
+  rows.push_back(pool_row("max_pool2d", "2", [](const Tensor& x) { return max_pool2d(x, 2); }, [=](const Array& x) { return pooled(x, two, largest); }));
+  rows.push_back(pool_row("max_pool2d", "padded", [](const Tensor& x) { return max_pool2d(x, Shape{3, 2}, {.stride = {2, 1}, .padding = {1, 0}}); },
+                          [=](const Array& x) { return pooled(x, mixed, largest); }));
+  rows.push_back(pool_row("max_pool2d", "dilated", [](const Tensor& x) { return max_pool2d(x, Shape{2, 2}, {.stride = {1, 2}, .dilation = {2}}); },
+                          [=](const Array& x) { return pooled(x, dilated, largest); }));
+  rows.push_back({.op = "max_pool2d",
+                  .variant = "with_indices",
+                  .call = [](const Tensors& x) { const Outputs o = max_pool2d_with_indices(x[0], Shape{2, 2}); return Tensors{o[0], o[1]}; },
+                  .samples = [] { return std::vector<Sample>{{"random", {draw({2, 2, 4, 5}, 614)}}}; },
+                  .reference =
+                      [=](const Arrays& x) {
+                        const Array place = pooled(x[0], two, [](const Array& a, const std::vector<Shape>& places, int64_t) {
+                          const Shape* best = &places[0];
+                          for (const Shape& p : places) best = a.at(p) > a.at(*best) ? &p : best;
+                          return static_cast<double>((*best)[2] * a.shape[3] + (*best)[3]);
+                        });
+                        return Arrays{pooled(x[0], two, largest), place};
+                      }});
+  rows.push_back(pool_row("avg_pool2d", "2", [](const Tensor& x) { return avg_pool2d(x, 2); }, [=](const Array& x) { return pooled(x, two, mean_of); }));
+  rows.push_back(pool_row("avg_pool2d", "padded", [](const Tensor& x) { return avg_pool2d(x, Shape{3, 2}, {.stride = {2, 1}, .padding = {1, 0}}); },
+                          [=](const Array& x) { return pooled(x, mixed, mean_of); }));
+  rows.push_back(pool_row("avg_pool2d", "padded_exclude",
+                          [](const Tensor& x) { return avg_pool2d(x, Shape{3, 2}, {.stride = {2, 1}, .padding = {1, 0}, .count_include_pad = false}); },
+                          [=](const Array& x) { return pooled(x, mixed, mean_inside); }));
+  rows.push_back(pool_row("adaptive_avg_pool2d", "3_2", [](const Tensor& x) { return adaptive_avg_pool2d(x, Shape{3, 2}); },
+                          [](const Array& x) { return adaptive(x, 3, 2, mean_of); }));
+  rows.push_back(pool_row("adaptive_avg_pool2d", "global", [](const Tensor& x) { return adaptive_avg_pool2d(x, 1); },
+                          [](const Array& x) { return adaptive(x, 1, 1, mean_of); }));
+  rows.push_back(pool_row("adaptive_max_pool2d", "3_2", [](const Tensor& x) { return adaptive_max_pool2d(x, Shape{3, 2}); },
+                          [](const Array& x) { return adaptive(x, 3, 2, largest); }));
+  // Ties within an expanded plane: which of equal elements gets the gradient is the op's own rule.
   return rows;
 }
 

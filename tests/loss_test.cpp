@@ -1,0 +1,262 @@
+// What the tables of ops_*_test.cpp do not reach: errors, empty batches, running buffers, masks, long rows.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "hone/hone.h"
+
+namespace hone {
+namespace {
+
+template <class E, class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const E& e) {
+    return e.what();
+  } catch (const std::exception& e) {
+    return std::string("another error: ") + e.what();
+  }
+  return "no error";
+}
+#define EXPECT_MESSAGE(Type, expression, part)                                     \
+  do {                                                                             \
+    const std::string text = message_of<Type>([&] { (void)(expression); });        \
+    EXPECT_NE(text.find(part), std::string::npos) << #expression << " says: " << text; \
+  } while (0)
+
+Tensor labels(std::initializer_list<int64_t> v) { return tensor(v); }
+
+TEST(Softmax, Errors) {
+  EXPECT_MESSAGE(ShapeError, softmax(ones({2, 3}), 2), "softmax");
+  EXPECT_MESSAGE(DTypeError, softmax(ones({2, 3}, i64)), "softmax: input must be floating, not i64");
+  EXPECT_MESSAGE(DTypeError, log_softmax(ones({2}, boolean)), "log_softmax");
+}
+TEST(Softmax, RowsOfEveryLengthSumToOne) {  // vector bodies and tails
+  manual_seed(3);
+  for (int64_t n = 1; n <= 67; ++n) {
+    for (DType d : {f32, f64}) {
+      const Tensor x = randn({3, n}, d), y = softmax(x);
+      const auto p = y.to_vector<double>(), v = x.to_vector<double>();
+      for (int64_t r = 0; r < 3; ++r) {
+        double sum = 0, norm = 0;
+        for (int64_t i = 0; i < n; ++i) norm += std::exp(v[static_cast<size_t>(r * n + i)]);
+        for (int64_t i = 0; i < n; ++i) {
+          sum += p[static_cast<size_t>(r * n + i)];
+          EXPECT_NEAR(p[static_cast<size_t>(r * n + i)], std::exp(v[static_cast<size_t>(r * n + i)]) / norm, d == f32 ? 3e-7 : 1e-15);
+        }
+        EXPECT_NEAR(sum, 1, d == f32 ? 1e-6 : 1e-14);
+      }
+    }
+  }
+}
+TEST(Softmax, SameBitsAtAnyThreadCount) {
+  manual_seed(4);
+  const Tensor x = randn({500, 131});
+  const int before = num_threads();
+  set_num_threads(1);
+  const Tensor one = log_softmax(x);
+  set_num_threads(4);
+  const Tensor four = log_softmax(x);
+  set_num_threads(before);
+  EXPECT_TRUE(equal(one, four));
+}
+
+TEST(CrossEntropy, LabelsOfTheLogitsShapeNameBothLegalForms) {
+  const Tensor logits = ones({1, 10});
+  EXPECT_MESSAGE(ShapeError, cross_entropy(logits, ones({1, 10}, i64)), "integer labels of shape [1], or class probabilities of shape [1, 10] and dtype f32");
+}
+TEST(CrossEntropy, LabelsOutOfRangeNameValuePlaceAndRange) {
+  const Tensor logits = ones({3, 4});
+  EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, 4, 1})), "label 4 at position 1 is outside [0, 4)");
+  EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, 1, -1})), "label -1 at position 2");
+  EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, -100, 1}), {.ignore_index = 0}), "label -100 at position 1");
+}
+TEST(CrossEntropy, Errors) {
+  const Tensor x = ones({3, 4}), t = labels({0, 1, 2});
+  EXPECT_MESSAGE(ShapeError, cross_entropy(ones({4}), t), "logits must have 2 dims");
+  EXPECT_MESSAGE(ShapeError, cross_entropy(x, labels({0, 1})), "expected [3]");
+  EXPECT_MESSAGE(ShapeError, cross_entropy(x, ones({3})), "class probabilities of shape [3]");
+  EXPECT_MESSAGE(DTypeError, cross_entropy(x, ones({3, 4}, f64)), "class probabilities of dtype f64");
+  EXPECT_MESSAGE(DTypeError, cross_entropy(ones({3, 4}, i64), t), "logits must be floating");
+  EXPECT_MESSAGE(DTypeError, cross_entropy(x, ones({3}, boolean)), "bool labels");
+  EXPECT_MESSAGE(ShapeError, cross_entropy(x, t, {.weight = ones({3})}), "weight of shape [3] for 4 classes");
+  EXPECT_MESSAGE(DTypeError, cross_entropy(x, t, {.weight = ones({4}, f64)}), "differ");
+  EXPECT_MESSAGE(ValueError, cross_entropy(x, t, {.label_smoothing = 1.5}), "label_smoothing must be in [0, 1]");
+  EXPECT_MESSAGE(ValueError, cross_entropy(x, ones({3, 4}), {.label_smoothing = -0.1}), "label_smoothing must be in [0, 1]");
+  EXPECT_MESSAGE(ValueError, cross_entropy(x, Tensor()), "undefined");
+  EXPECT_MESSAGE(GradError, cross_entropy(Tensor(ones({3, 4})).requires_grad_(), t, {.weight = ones({4}).requires_grad_()}).backward(),
+                 "class weights have no gradient");
+}
+TEST(CrossEntropy, EmptyBatch) {
+  const Tensor x = ones({0, 4}), t = empty({0}, i64);
+  EXPECT_MESSAGE(ShapeError, cross_entropy(x, t), "an empty batch (logits of shape [0, 4]) has no mean");
+  EXPECT_MESSAGE(ShapeError, cross_entropy(x, ones({0, 4})), "an empty batch");
+  EXPECT_EQ(cross_entropy(x, t, {.reduction = Reduction::sum}).item(), 0);
+  EXPECT_EQ(cross_entropy(x, t, {.reduction = Reduction::none}).numel(), 0);
+}
+TEST(CrossEntropy, AllIgnoredGivesNaNAndZeroGradient) {
+  Tensor x = ones({2, 3});
+  x.requires_grad_();
+  const Tensor loss = cross_entropy(x, labels({-100, -100}));
+  EXPECT_TRUE(std::isnan(loss.item()));
+  loss.backward();
+  EXPECT_TRUE(equal(x.grad(), zeros({2, 3})));
+}
+TEST(CrossEntropy, NaNInAnIgnoredRowStaysThere) {
+  Tensor x = tensor({std::nanf(""), 1.0f, 2.0f, 3.0f}, {2, 2});
+  x.requires_grad_();
+  const Tensor loss = cross_entropy(x, labels({-100, 0}));
+  EXPECT_FALSE(std::isnan(loss.item()));
+  loss.backward();
+  for (double g : x.grad().to_vector<double>()) EXPECT_FALSE(std::isnan(g));
+}
+TEST(CrossEntropy, NaNIsAValueAndAnomalyModeNamesIt) {
+  const Tensor x = tensor({std::nanf(""), 1.0f}, {1, 2});
+  EXPECT_TRUE(std::isnan(cross_entropy(x, labels({0})).item()));
+  const Tensor inf = tensor({INFINITY, 1.0f}, {1, 2});
+  AnomalyMode on;
+  EXPECT_MESSAGE(NumericError, cross_entropy(inf, labels({0})), "cross_entropy");
+}
+TEST(CrossEntropy, LargeLogitsKeepTheirDigits) {
+  // log Σ exp beside a maximum of 10⁴ has steps of 10⁻³ in f32; kept apart from it, it does not.
+  const Tensor x = tensor({10000.0f, 9999.0f, 9998.0f}, {1, 3});
+  const double want = std::log(1 + std::exp(-1.0) + std::exp(-2.0));
+  EXPECT_NEAR(cross_entropy(x, labels({0})).item(), want, 1e-6);
+}
+
+TEST(Losses, PairErrors) {
+  EXPECT_MESSAGE(ShapeError, mse_loss(ones({3}), ones({3, 1})), "mse_loss: input of shape [3] and target of shape [3, 1] differ");
+  EXPECT_MESSAGE(DTypeError, mse_loss(ones({3}), ones({3}, f64)), "mse_loss: dtypes f32 and f64");
+  EXPECT_MESSAGE(ShapeError, mse_loss(ones({0}), ones({0})), "an empty batch");
+  EXPECT_MESSAGE(ValueError, huber_loss(ones({1}), ones({1}), 0), "delta must be above 0");
+  EXPECT_MESSAGE(ShapeError, kl_div(ones({}), ones({})), "batchmean");
+  EXPECT_MESSAGE(ShapeError, kl_div(ones({2, 3}), ones({3, 2})), "kl_div");
+}
+TEST(Losses, KlOfZeroProbabilityHasAFiniteGradient) {
+  Tensor log_p = tensor({-1.0, -2.0}), q = tensor({0.0, 1.0});
+  log_p.requires_grad_();
+  q.requires_grad_();
+  kl_div(log_p, q, {.reduction = KlReduction::sum}).backward();
+  EXPECT_EQ(log_p.grad().to_vector<double>(), (std::vector<double>{0, -1}));
+  for (double g : q.grad().to_vector<double>()) EXPECT_TRUE(std::isfinite(g));
+}
+
+TEST(Dropout, KeepsItsShareAndItsMean) {
+  manual_seed(5);
+  for (double p : {0.1, 0.5, 0.9}) {
+    const int64_t n = 200000;
+    const auto y = dropout(ones({n}, f64), p).to_vector<double>();
+    double kept = 0;
+    for (double v : y) {
+      if (v == 0) continue;
+      EXPECT_NEAR(v, 1 / (1 - p), 1e-12);
+      kept += 1;
+    }
+    const double sd = std::sqrt(p * (1 - p) / static_cast<double>(n));
+    EXPECT_NEAR(kept / static_cast<double>(n), 1 - p, 5 * sd);
+  }
+}
+TEST(Dropout, GradientUsesTheSameMaskAndCallsDiffer) {
+  manual_seed(6);
+  Tensor x = ones({1000});
+  x.requires_grad_();
+  const Tensor y = dropout(x, 0.4), z = dropout(x, 0.4);
+  EXPECT_FALSE(equal(y, z));
+  y.backward(ones({1000}));
+  EXPECT_TRUE(equal(x.grad(), y.detach()));
+  manual_seed(6);
+  EXPECT_TRUE(equal(dropout(x, 0.4).detach(), y.detach()));
+}
+TEST(Dropout, SameBitsAtAnyThreadCount) {
+  const int before = num_threads();
+  Tensor results[2];
+  for (int k = 0; k < 2; ++k) {
+    set_num_threads(k ? 4 : 1);
+    manual_seed(7);
+    results[k] = dropout(ones({100003}), 0.3);
+  }
+  set_num_threads(before);
+  EXPECT_TRUE(equal(results[0], results[1]));
+}
+TEST(Dropout, Ends) {
+  const Tensor x = ones({4});
+  EXPECT_TRUE(dropout(x, 0.5, false).is_same(x));
+  EXPECT_TRUE(dropout(x, 0).is_same(x));
+  EXPECT_TRUE(equal(dropout(tensor({NAN, INFINITY, 1.0f}), 1), zeros({3})));
+  EXPECT_MESSAGE(ValueError, dropout(x, 1.5), "p must be in [0, 1], not 1.5");
+  EXPECT_MESSAGE(ValueError, dropout(x, NAN), "p must be in [0, 1]");
+  EXPECT_MESSAGE(ValueError, dropout(x, -0.1, false), "p must be in [0, 1]");
+  EXPECT_MESSAGE(DTypeError, dropout(ones({2}, i64)), "dropout");
+}
+
+TEST(LayerNorm, Errors) {
+  const Tensor x = ones({2, 3, 4});
+  EXPECT_MESSAGE(ShapeError, layer_norm(x, {3}), "normalized shape [3] is not the end of the input's shape [2, 3, 4]");
+  EXPECT_MESSAGE(ShapeError, layer_norm(x, {}), "normalized shape []");
+  EXPECT_MESSAGE(ShapeError, layer_norm(x, {4}, ones({3})), "weight of shape [3]");
+  EXPECT_MESSAGE(DTypeError, layer_norm(x, {4}, ones({4}, f64)), "differ");
+  EXPECT_MESSAGE(ValueError, layer_norm(x, {4}, {}, {}, 0), "eps must be above 0");
+  EXPECT_MESSAGE(DTypeError, layer_norm(ones({2, 3}, i64), {3}), "floating");
+}
+TEST(LayerNorm, OffsetsMuchLargerThanTheSpreadKeepTheirDigits) {
+  // A one-pass E[x²] − E[x]² in f32 would have no digit left here.
+  const Tensor x = tensor({100000.0f, 100001.0f, 100002.0f, 100003.0f}, {1, 4});
+  const auto y = layer_norm(x, {4}).to_vector<double>();
+  const double s = std::sqrt(1.25 + 1e-5);
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(y[static_cast<size_t>(i)], (i - 1.5) / s, 1e-6);
+}
+
+TEST(BatchNorm, Errors) {
+  const Tensor x = ones({4, 3}), c = ones({3});
+  EXPECT_MESSAGE(ShapeError, batch_norm(ones({3}), c, c), "[N, C]");
+  EXPECT_MESSAGE(ValueError, batch_norm(x, {}, {}), "running_mean and running_var must be given");
+  EXPECT_MESSAGE(ShapeError, batch_norm(x, ones({4}), c), "running_mean of shape [4]");
+  EXPECT_MESSAGE(ShapeError, batch_norm(x, c, c, ones({2})), "weight of shape [2]");
+  EXPECT_MESSAGE(DTypeError, batch_norm(x, c, ones({3}, f64)), "differ");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3}), c, c, {}, {}, {.training = true}), "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3, 1, 1}), c, c, {}, {}, {.training = true}), "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({0, 3}), c, c, {}, {}, {.training = true}), "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(x, c, c, {}, {}, {.eps = 0}), "eps must be above 0");
+  EXPECT_MESSAGE(ValueError, batch_norm(x, c, c, {}, {}, {.training = true, .momentum = 1.5}), "momentum must be in [0, 1]");
+}
+TEST(BatchNorm, UpdatesRunningBuffersInPlaceAndBackwardStillWorks) {
+  manual_seed(8);
+  Tensor x = randn({6, 2, 3}, f64);
+  x.requires_grad_();
+  const Tensor mean = zeros({2}, f64), var = ones({2}, f64);
+  const uint64_t version = mean.version();
+  const Tensor y = batch_norm(x, mean, var, {}, {}, {.training = true, .momentum = 0.25});
+  EXPECT_GT(mean.version(), version);
+  const auto v = x.to_vector<double>();
+  for (int64_t c = 0; c < 2; ++c) {
+    double m = 0, s = 0;
+    const auto at = [&](int64_t b, int64_t i) { return v[static_cast<size_t>((b * 2 + c) * 3 + i)]; };
+    for (int64_t b = 0; b < 6; ++b) for (int64_t i = 0; i < 3; ++i) m += at(b, i) / 18;
+    for (int64_t b = 0; b < 6; ++b) for (int64_t i = 0; i < 3; ++i) s += (at(b, i) - m) * (at(b, i) - m) / 17;
+    EXPECT_NEAR(mean.to_vector<double>()[static_cast<size_t>(c)], 0.25 * m, 1e-14);
+    EXPECT_NEAR(var.to_vector<double>()[static_cast<size_t>(c)], 0.75 + 0.25 * s, 1e-14);
+  }
+  EXPECT_NO_THROW(y.backward(ones_like(y)));  // the buffers changed after forward: backward must not have saved them
+}
+TEST(BatchNorm, FailedCallLeavesTheBuffersAlone) {
+  const Tensor mean = zeros({3}), var = ones({3});
+  EXPECT_THROW(batch_norm(ones({4, 3}), mean, var, ones({2}), {}, {.training = true}), ShapeError);
+  EXPECT_TRUE(equal(mean, zeros({3})));
+  EXPECT_TRUE(equal(var, ones({3})));
+}
+TEST(BatchNorm, SameBitsAtAnyThreadCount) {
+  manual_seed(9);
+  const Tensor x = randn({16, 70, 9, 9}), none;
+  const int before = num_threads();
+  set_num_threads(1);
+  const Tensor one = batch_norm(x, none, none, none, none, {.training = true});
+  set_num_threads(4);
+  const Tensor four = batch_norm(x, none, none, none, none, {.training = true});
+  set_num_threads(before);
+  EXPECT_TRUE(equal(one, four));
+}
+
+}  // namespace
+}  // namespace hone
