@@ -51,7 +51,9 @@ TEST(Allocation, CounterCounts) {
 }
 
 template <class MakeOptimizer>
-void expect_steady(MakeOptimizer&& make) {
+void expect_steady(int threads, MakeOptimizer&& make) {
+  const int before = num_threads();
+  set_num_threads(threads);
   manual_seed(3);
   const data::Dataset images(randint(0, 256, {1600, 1, 28, 28}, u8), randint(0, 10, {1600}));
   data::Loader batches(images, {.batch = 64, .shuffle = true, .prefetch = 0,
@@ -83,17 +85,22 @@ void expect_steady(MakeOptimizer&& make) {
     }
   }
   counting = false;
+  set_num_threads(before);
   ASSERT_EQ(step, 20);
   EXPECT_TRUE(loss_sum > 0);
   EXPECT_EQ(calls.load(), 0) << "calls of operator new in steps 10 to 20";
-  EXPECT_EQ(memory_stats().system_calls - system_calls, 0) << "blocks asked of the system in steps 10 to 20";
+  // Kernels take scratch on each thread that works. On a loaded machine two threads may overlap in a kernel for the
+  // first time as late as here, which asks for that thread's scratch once: a block each for three convolution kernels.
+  EXPECT_LE(memory_stats().system_calls - system_calls, threads == 1 ? 0 : 8) << "blocks asked of the system";
 }
 
 TEST(Allocation, AdamSteps) {
-  expect_steady([](const std::vector<ParameterRef>& p) { return optim::Adam(p, {.lr = 1e-3}); });
+  for (int threads : {1, 2})
+    expect_steady(threads, [](const std::vector<ParameterRef>& p) { return optim::Adam(p, {.lr = 1e-3}); });
 }
 TEST(Allocation, SGDSteps) {
-  expect_steady([](const std::vector<ParameterRef>& p) { return optim::SGD(p, {.lr = 1e-2, .momentum = 0.9}); });
+  for (int threads : {1, 2})
+    expect_steady(threads, [](const std::vector<ParameterRef>& p) { return optim::SGD(p, {.lr = 1e-2, .momentum = 0.9}); });
 }
 
 }  // namespace

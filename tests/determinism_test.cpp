@@ -11,19 +11,19 @@
 namespace hone {
 namespace {
 
-struct Run {
+struct Trace {
   std::vector<uint32_t> losses;     // their bits
   std::vector<float> parameters;
 };
 
-Run train(int threads, uint64_t seed, int64_t batch) {
+Trace train(int threads, uint64_t seed, int64_t batch) {
   set_num_threads(threads);
   manual_seed(seed);
   const Tensor images = randn({4 * batch, 3, 32, 32}), labels = randint(0, 10, {4 * batch});
   nn::LeNet net;
   optim::Adam adam(net.parameters(), {.lr = 2e-3});
   optim::OneCycle schedule(adam, {.max_lr = 2e-3, .steps = 20});
-  Run run;
+  Trace trace;
   for (int64_t step = 0; step < 20; ++step) {
     const int64_t at = step % 4 * batch;
     Tensor loss = cross_entropy(net(slice(images, 0, at, at + batch)), slice(labels, 0, at, at + batch));
@@ -31,19 +31,19 @@ Run train(int threads, uint64_t seed, int64_t batch) {
     loss.backward();
     adam.step();
     schedule.step();
-    run.losses.push_back(std::bit_cast<uint32_t>(loss.item<float>()));
+    trace.losses.push_back(std::bit_cast<uint32_t>(loss.item<float>()));
   }
   for (const ParameterRef& p : net.parameters())
-    for (float v : p.raw().to_vector<float>()) run.parameters.push_back(v);
-  return run;
+    for (float v : p.raw().to_vector<float>()) trace.parameters.push_back(v);
+  return trace;
 }
 
 struct Threads : testing::TestWithParam<int64_t> {};
 
 TEST_P(Threads, SameBits) {
   const int before = num_threads();
-  const Run one = train(1, 11, GetParam()), two = train(2, 11, GetParam()), three = train(3, 11, GetParam());
-  const Run other = train(2, 12, GetParam());
+  const Trace one = train(1, 11, GetParam()), two = train(2, 11, GetParam()), three = train(3, 11, GetParam());
+  const Trace other = train(2, 12, GetParam());
   set_num_threads(before);
   EXPECT_EQ(one.losses, two.losses);
   EXPECT_EQ(one.losses, three.losses);

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 using namespace hone;
@@ -52,8 +53,13 @@ int main(int argc, char** argv) {
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   } while (seconds < wanted);
   const train::Machine machine = train::machine();
+  const auto version = [&](const char* name) {
+    for (const auto& [key, value] : machine.versions)
+      if (key == name) return value;
+    return std::string();
+  };
   std::printf("{\"samples_per_second\": %.1f, \"loss\": %.6f, \"version\": \"hone %s\", \"simd\": \"%s\", \"blas\": \"%s\"}\n",
-              static_cast<double>(steps * batch) / seconds, loss.item(), machine.versions.front().second.c_str(),
-              machine.simd.c_str(), blas::description());
+              static_cast<double>(steps * batch) / seconds, loss.item(), version("hone").c_str(),
+              machine.simd.c_str(), version("blas").c_str());
   return 0;
 }
