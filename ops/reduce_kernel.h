@@ -72,6 +72,10 @@ template <class Policy, class T, class Finish> class Reducer {
 
   void run(Workspace& workspace) const {
     if (plan_.outputs == 0) return;
+    if (plan_.terms == 0) {  // no array to point into
+      for (int64_t o = 0; o < plan_.outputs; ++o) finish_(o, policy_.identity());
+      return;
+    }
     const ReducePlan::Dim& kept = plan_.kept[plan_.kept_dims - 1];
     const ReducePlan::Dim& reduced = plan_.reduced[plan_.reduced_dims - 1];
     const bool columns = kept.size > 1 && (reduced.size == 1 || (kept.stride < reduced.stride && reduced.stride != 1));
