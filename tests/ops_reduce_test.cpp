@@ -37,8 +37,9 @@ double sum_of(const std::vector<double>& v) {
 }
 double mean_of(const std::vector<double>& v) { return sum_of(v) / static_cast<double>(v.size()); }
 double var_of(const std::vector<double>& v, double less) {
+  const double mean = mean_of(v);
   double s = 0;
-  for (double x : v) s += (x - mean_of(v)) * (x - mean_of(v));
+  for (double x : v) s += (x - mean) * (x - mean);
   const double n = static_cast<double>(v.size()) - less;
   return n > 0 ? s / n : kNan;
 }
