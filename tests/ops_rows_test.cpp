@@ -228,7 +228,8 @@ std::string case_name(const testing::TestParamInfo<Case>& c) {
 
 class Forward : public testing::TestWithParam<Case> {};
 TEST_P(Forward, MatchesReferenceInEveryLayout) {
-  const auto& [row, dtype] = GetParam();
+  const OpRow* row = GetParam().row;  // not structured bindings: clang 14 refuses them in lambdas
+  const DType dtype = GetParam().dtype;
   for (const Sample& sample : row->samples()) {
     for (Layout layout : kLayouts) {
       const std::string what = row->name() + ", " + sample.reason + ", " + name(layout);
