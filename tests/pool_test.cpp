@@ -8,12 +8,7 @@
 #include <limits>
 #include <random>
 
-#include "hone/core/autograd.h"
-#include "hone/core/basic_ops.h"
-#include "hone/core/parallel.h"
-#include "hone/core/random.h"
-#include "hone/ops/pool.h"
-#include "hone/ops/shape_ops.h"
+#include "hone/hone.h"
 
 namespace hone {
 namespace {
