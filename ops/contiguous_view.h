@@ -27,18 +27,15 @@ inline View contiguous_view(const View& v, DType dtype, Workspace& workspace) {
 }
 
 /// v's elements in row-major order as T; copied only where they are not so already.
-template <class T>
-const T* contiguous_input(const View& v, Workspace& workspace) {
+template <class T> const T* contiguous_input(const View& v, Workspace& workspace) {
   return contiguous_view(v, dtype_of<T>, workspace).template as<T>();
 }
 
 /// Where a kernel writes its T results for v: v itself, or scratch that finish_output converts from.
-template <class T>
-T* begin_output(const View& v, Workspace& workspace) {
+template <class T> T* begin_output(const View& v, Workspace& workspace) {
   return v.dtype == dtype_of<T> ? v.as<T>() : workspace.get<T>(v.numel());
 }
-template <class T>
-void finish_output(const T* from, const View& v) {
+template <class T> void finish_output(const T* from, const View& v) {
   if (v.dtype == dtype_of<T>) return;
   View source = v;
   source.data = const_cast<T*>(from);

@@ -104,14 +104,10 @@ ConvGeometry geometry(const ConvAttrs& a, const View& x, const View& weight, con
 }
 bool empty(const ConvGeometry& s) { return s.n == 0 || s.o == 0; }
 
-template <class T>
-bool direct(const ConvGeometry& s) {
-  return std::is_same_v<T, float> && simd::conv_direct_suits(s);
-}
+template <class T> bool direct(const ConvGeometry& s) { return std::is_same_v<T, float> && simd::conv_direct_suits(s); }
 
 // f64 computes in itself, f32 and bf16 in f32.
-template <class F>
-void with_compute_type(DType d, F&& f) {
+template <class F> void with_compute_type(DType d, F&& f) {
   d == f64 ? f.template operator()<double>() : f.template operator()<float>();
 }
 
@@ -124,8 +120,10 @@ void conv_run(RunContext& c) {
     const T* bias = c.has(2) ? detail::contiguous_input<T>(c.in[2], c.workspace) : nullptr;
     T* y = detail::begin_output<T>(c.out[0], c.workspace);
     if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s)) simd::conv_direct(s, x, weight, bias, y);
-      else detail::conv_plain(s, x, weight, bias, y);
+      if (direct<T>(s))
+        simd::conv_direct(s, x, weight, bias, y);
+      else
+        detail::conv_plain(s, x, weight, bias, y);
     } else {
       detail::conv_plain(s, x, weight, bias, y);
     }
@@ -141,8 +139,10 @@ void input_grad_run(RunContext& c) {
     if (empty(s)) {
       std::fill_n(dx, c.out[0].numel(), T(0));
     } else if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s)) simd::conv_direct_input_grad(s, g, weight, dx);
-      else detail::conv_plain_input_grad(s, g, weight, dx);
+      if (direct<T>(s))
+        simd::conv_direct_input_grad(s, g, weight, dx);
+      else
+        detail::conv_plain_input_grad(s, g, weight, dx);
     } else {
       detail::conv_plain_input_grad(s, g, weight, dx);
     }
@@ -161,8 +161,10 @@ void weight_grad_run(RunContext& c) {
       std::fill_n(dw, c.out[0].numel(), T(0));
       if (bias) std::fill_n(db, c.out[1].numel(), T(0));
     } else if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s)) simd::conv_direct_weight_grad(s, x, g, dw, db);
-      else detail::conv_plain_weight_grad(s, x, g, dw, db);
+      if (direct<T>(s))
+        simd::conv_direct_weight_grad(s, x, g, dw, db);
+      else
+        detail::conv_plain_weight_grad(s, x, g, dw, db);
     } else {
       detail::conv_plain_weight_grad(s, x, g, dw, db);
     }
@@ -212,10 +214,14 @@ void weight_grad_backward(BackwardContext& c) {
   if (c.needs(1)) c.set(1, forward(c.input(0), gw, a.bias && c.has_grad(1) ? c.grad(1) : Tensor(), a));
 }
 
-int64_t macs(const View& y, const View& weight) { return y.numel() * weight.sizes[1] * weight.sizes[2] * weight.sizes[3]; }
+int64_t macs(const View& y, const View& weight) {
+  return y.numel() * weight.sizes[1] * weight.sizes[2] * weight.sizes[3];
+}
 int64_t conv_macs(std::span<const View> in, std::span<const View> out, const Attrs&) { return macs(out[0], in[1]); }
 int64_t input_grad_macs(std::span<const View> in, std::span<const View>, const Attrs&) { return macs(in[0], in[1]); }
-int64_t weight_grad_macs(std::span<const View> in, std::span<const View> out, const Attrs&) { return macs(in[1], out[0]); }
+int64_t weight_grad_macs(std::span<const View> in, std::span<const View> out, const Attrs&) {
+  return macs(in[1], out[0]);
+}
 
 int64_t at(const char* op, const char* what, const Shape& s, int i) {
   HONE_CHECK(s.ndim() == 1 || s.ndim() == 2, ShapeError, op, ": ", what, " ", s, " must have one or two values");
@@ -232,14 +238,27 @@ ConvAttrs to_attrs(const char* op, const Conv2dOptions& o) {
 
 }  // namespace
 
-const OpDef kConv2d = {.name = "conv2d", .attributes = attributes<ConvAttrs>(), .shapes = conv_shapes, .run = conv_run,
-                       .saves = {.inputs = 0b11}, .backward = conv_backward, .macs = conv_macs};
-const OpDef kConv2dInputGrad = {.name = "conv2d_input_grad", .attributes = attributes<ConvAttrs>(),
-                                .shapes = input_grad_shapes, .run = input_grad_run, .saves = {.inputs = 0b11},
-                                .backward = input_grad_backward, .macs = input_grad_macs};
-const OpDef kConv2dWeightGrad = {.name = "conv2d_weight_grad", .attributes = attributes<ConvAttrs>(),
-                                 .shapes = weight_grad_shapes, .run = weight_grad_run, .saves = {.inputs = 0b11},
-                                 .backward = weight_grad_backward, .macs = weight_grad_macs};
+const OpDef kConv2d = {.name = "conv2d",
+                       .attributes = attributes<ConvAttrs>(),
+                       .shapes = conv_shapes,
+                       .run = conv_run,
+                       .saves = {.inputs = 0b11},
+                       .backward = conv_backward,
+                       .macs = conv_macs};
+const OpDef kConv2dInputGrad = {.name = "conv2d_input_grad",
+                                .attributes = attributes<ConvAttrs>(),
+                                .shapes = input_grad_shapes,
+                                .run = input_grad_run,
+                                .saves = {.inputs = 0b11},
+                                .backward = input_grad_backward,
+                                .macs = input_grad_macs};
+const OpDef kConv2dWeightGrad = {.name = "conv2d_weight_grad",
+                                 .attributes = attributes<ConvAttrs>(),
+                                 .shapes = weight_grad_shapes,
+                                 .run = weight_grad_run,
+                                 .saves = {.inputs = 0b11},
+                                 .backward = weight_grad_backward,
+                                 .macs = weight_grad_macs};
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
   return apply(kConv2d, to_attrs("conv2d", options), {x, weight, bias});

@@ -29,12 +29,11 @@ extern const OpDef kConv2d;
 extern const OpDef kConv2dInputGrad;
 extern const OpDef kConv2dWeightGrad;
 
-/// y[n, o, i, j] = bias[o] + sum_{c, p, q} weight[o, c, p, q] · x[n, c′, i·stride − padding + p·dilation, j·…], where c′
-/// is channel c of o's group, and x is 0 outside its bounds.
-/// x: [N, C, H, W]; weight: [O, C/groups, KH, KW]; bias: [O] or undefined; one floating dtype (bf16 computes in f32).
-/// Returns [N, O, (H + 2·padding − dilation·(KH−1) − 1)/stride + 1, …]; N = 0 gives an empty tensor. Differentiable to
-/// any order. Throws ShapeError (channels, groups, a kernel larger than the padded input), ValueError (stride, dilation
-/// or groups < 1, padding < 0), DTypeError.
+/// y[n, o, i, j] = bias[o] + sum_{c, p, q} weight[o, c, p, q] · x[n, c′, i·stride − padding + p·dilation, j·…], where
+/// c′ is channel c of o's group, and x is 0 outside its bounds. x: [N, C, H, W]; weight: [O, C/groups, KH, KW]; bias:
+/// [O] or undefined; one floating dtype (bf16 computes in f32). Returns [N, O, (H + 2·padding − dilation·(KH−1) −
+/// 1)/stride + 1, …]; N = 0 gives an empty tensor. Differentiable to any order. Throws ShapeError (channels, groups, a
+/// kernel larger than the padded input), ValueError (stride, dilation or groups < 1, padding < 0), DTypeError.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
 /// The gradient of x ([N, C, size]) for the gradient g [N, O, OH, OW] of conv2d's output: a transposed convolution.

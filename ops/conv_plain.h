@@ -11,8 +11,7 @@ namespace hone::detail {
 
 /// Calls body(out_row, in_row, low, high, in) for kernel element (p, q): output columns [low, high) have their input
 /// column at in + j·stride_w, inside the row.
-template <class Body>
-void conv_rows(const ConvGeometry& s, int64_t p, int64_t q, Body&& body) {
+template <class Body> void conv_rows(const ConvGeometry& s, int64_t p, int64_t q, Body&& body) {
   const int64_t shift = q * s.dilation_w - s.pad_w;
   const int64_t low = shift < 0 ? std::min((-shift + s.stride_w - 1) / s.stride_w, s.ow) : 0;
   const int64_t last = s.w - 1 - shift;
@@ -23,8 +22,7 @@ void conv_rows(const ConvGeometry& s, int64_t p, int64_t q, Body&& body) {
   }
 }
 
-template <class T>
-void conv_plain(const ConvGeometry& s, const T* x, const T* weight, const T* bias, T* y) {
+template <class T> void conv_plain(const ConvGeometry& s, const T* x, const T* weight, const T* bias, T* y) {
   parallel_for(s.n * s.groups * s.o, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {  // one plane of y
       const int64_t image = u / (s.groups * s.o), o = u % (s.groups * s.o), gr = o / s.o;
@@ -43,8 +41,7 @@ void conv_plain(const ConvGeometry& s, const T* x, const T* weight, const T* bia
   });
 }
 
-template <class T>
-void conv_plain_input_grad(const ConvGeometry& s, const T* g, const T* weight, T* dx) {
+template <class T> void conv_plain_input_grad(const ConvGeometry& s, const T* g, const T* weight, T* dx) {
   parallel_for(s.n * s.groups * s.c, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {  // one plane of dx
       const int64_t c = u % s.c, gr = u / s.c % s.groups, image = u / (s.c * s.groups);
@@ -63,8 +60,7 @@ void conv_plain_input_grad(const ConvGeometry& s, const T* g, const T* weight, T
   });
 }
 
-template <class T>
-void conv_plain_weight_grad(const ConvGeometry& s, const T* x, const T* g, T* dw, T* db) {
+template <class T> void conv_plain_weight_grad(const ConvGeometry& s, const T* x, const T* g, T* dw, T* db) {
   parallel_for(s.groups * s.o, 1, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) {
       T* to = dw + o * s.taps();

@@ -30,17 +30,21 @@ Shape pooled(const char* op, const PoolAttrs& a, int64_t h, int64_t w) {
   }
   constexpr int64_t kLimit = int64_t{1} << 31;
   for (const int64_t v : {a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.dilation_h, a.dilation_w})
-    HONE_CHECK(v >= 1 && v < kLimit, ValueError, op, ": kernel, stride and dilation must be at least 1 and below 2^31, not ", v);
+    HONE_CHECK(v >= 1 && v < kLimit, ValueError, op,
+               ": kernel, stride and dilation must be at least 1 and below 2^31, not ", v);
   const int64_t extent_h = (a.kernel_h - 1) * a.dilation_h + 1, extent_w = (a.kernel_w - 1) * a.dilation_w + 1;
   HONE_CHECK(a.pad_h >= 0 && a.pad_w >= 0 && a.pad_h <= extent_h / 2 && a.pad_w <= extent_w / 2, ValueError, op,
-             ": padding [", a.pad_h, ", ", a.pad_w, "] must be between 0 and half of the kernel's ", extent_h, "x", extent_w);
+             ": padding [", a.pad_h, ", ", a.pad_w, "] must be between 0 and half of the kernel's ", extent_h, "x",
+             extent_w);
   HONE_CHECK(extent_h <= h + 2 * a.pad_h && extent_w <= w + 2 * a.pad_w, ShapeError, op, ": kernel of ", extent_h, "x",
              extent_w, " is larger than the padded input of ", h + 2 * a.pad_h, "x", w + 2 * a.pad_w);
   return {(h + 2 * a.pad_h - extent_h) / a.stride_h + 1, (w + 2 * a.pad_w - extent_w) / a.stride_w + 1};
 }
 
 // The input elements of output i along one dim: begin, begin + step, … below end; `count` divides a mean.
-struct Window { int64_t begin, end, step, count; };
+struct Window {
+  int64_t begin, end, step, count;
+};
 struct Windows {
   bool adaptive, include_pad;
   int64_t size, outs, kernel, stride, pad, dilation;
@@ -63,8 +67,7 @@ Windows columns_of(const PoolAttrs& a, int64_t size, int64_t outs) {
   return {a.adaptive, a.count_include_pad, size, outs, a.kernel_w, a.stride_w, a.pad_w, a.dilation_w};
 }
 
-template <class F>
-void with_compute_type(DType d, F&& f) {
+template <class F> void with_compute_type(DType d, F&& f) {
   d == f64 ? f.template operator()<double>() : f.template operator()<float>();
 }
 int64_t planes_of(const View& v) { return v.sizes[0] * v.sizes[1]; }
@@ -150,7 +153,8 @@ void max_grad_shapes(ShapeContext& c) {
   c.add({g[0], g[1], a.size_h, a.size_w}, c.dtype(0));
 }
 void check_place(const char* op, int32_t place, int64_t plane) {
-  HONE_CHECK(place >= -1 && place < plane, ValueError, op, ": index ", place, " is outside planes of ", plane, " elements");
+  HONE_CHECK(place >= -1 && place < plane, ValueError, op, ": index ", place, " is outside planes of ", plane,
+             " elements");
 }
 void max_grad_run(RunContext& c) {
   with_compute_type(c.in[0].dtype, [&]<class T>() {
@@ -163,8 +167,8 @@ void max_grad_run(RunContext& c) {
     parallel_for(planes, grain(in), [&](int64_t begin, int64_t end) {
       if constexpr (std::is_same_v<T, float>) {
         if (a.tiles)
-          return simd::max_pool_2x2_grad(g + begin * out, index + begin * out, (planes - begin) * out, end - begin, oh, ow,
-                                         dx + begin * in);
+          return simd::max_pool_2x2_grad(g + begin * out, index + begin * out, (planes - begin) * out, end - begin, oh,
+                                         ow, dx + begin * in);
       }
       std::fill_n(dx + begin * in, (end - begin) * in, T(0));
       for (int64_t i = begin * out; i < end * out; ++i) {
@@ -219,8 +223,7 @@ void avg_shapes(ShapeContext& c) {
   c.add({x[0], x[1], out[0], out[1]}, c.dtype(0));
 }
 // body(window, output position, 1 / count): every window of a plane.
-template <class T, class Body>
-void each_window(const Windows& rows, const Windows& columns, Body&& body) {
+template <class T, class Body> void each_window(const Windows& rows, const Windows& columns, Body&& body) {
   for (int64_t i = 0; i < rows.outs; ++i) {
     const Window r = rows(i);
     for (int64_t j = 0; j < columns.outs; ++j) {
@@ -302,7 +305,8 @@ int64_t at(const char* op, const char* what, const Shape& s, int i) {
   HONE_CHECK(s.ndim() == 1 || s.ndim() == 2, ShapeError, op, ": ", what, " ", s, " must have one or two values");
   return s[s.ndim() == 1 ? 0 : i];
 }
-PoolAttrs to_attrs(const char* op, const Shape& kernel, const Shape& stride, const Shape& padding, const Shape& dilation) {
+PoolAttrs to_attrs(const char* op, const Shape& kernel, const Shape& stride, const Shape& padding,
+                   const Shape& dilation) {
   const Shape& step = stride.empty() ? kernel : stride;
   PoolAttrs a;
   a.kernel_h = at(op, "kernel", kernel, 0), a.kernel_w = at(op, "kernel", kernel, 1);
@@ -320,23 +324,47 @@ PoolAttrs adaptive_attrs(const char* op, const Shape& size) {
 
 }  // namespace
 
-const OpDef kMaxPool2d = {.name = "max_pool2d", .attributes = attributes<PoolAttrs>(), .shapes = max_shapes,
-                          .run = max_run, .saves = {.outputs = 0b10}, .backward = max_backward, .aux_outputs = 0b10};
-const OpDef kAdaptiveMaxPool2d = {.name = "adaptive_max_pool2d", .attributes = attributes<PoolAttrs>(),
-                                  .shapes = max_shapes, .run = max_run, .saves = {.outputs = 0b10},
-                                  .backward = max_backward, .aux_outputs = 0b10};
-const OpDef kMaxPool2dGrad = {.name = "max_pool2d_grad", .attributes = attributes<PoolAttrs>(),
-                              .shapes = max_grad_shapes, .run = max_grad_run, .saves = {.inputs = 0b10},
+const OpDef kMaxPool2d = {.name = "max_pool2d",
+                          .attributes = attributes<PoolAttrs>(),
+                          .shapes = max_shapes,
+                          .run = max_run,
+                          .saves = {.outputs = 0b10},
+                          .backward = max_backward,
+                          .aux_outputs = 0b10};
+const OpDef kAdaptiveMaxPool2d = {.name = "adaptive_max_pool2d",
+                                  .attributes = attributes<PoolAttrs>(),
+                                  .shapes = max_shapes,
+                                  .run = max_run,
+                                  .saves = {.outputs = 0b10},
+                                  .backward = max_backward,
+                                  .aux_outputs = 0b10};
+const OpDef kMaxPool2dGrad = {.name = "max_pool2d_grad",
+                              .attributes = attributes<PoolAttrs>(),
+                              .shapes = max_grad_shapes,
+                              .run = max_grad_run,
+                              .saves = {.inputs = 0b10},
                               .backward = max_grad_backward};
-const OpDef kMaxPool2dGather = {.name = "max_pool2d_gather", .attributes = attributes<PoolAttrs>(),
-                                .shapes = gather_shapes, .run = gather_run, .saves = {.inputs = 0b10},
+const OpDef kMaxPool2dGather = {.name = "max_pool2d_gather",
+                                .attributes = attributes<PoolAttrs>(),
+                                .shapes = gather_shapes,
+                                .run = gather_run,
+                                .saves = {.inputs = 0b10},
                                 .backward = gather_backward};
-const OpDef kAvgPool2d = {.name = "avg_pool2d", .attributes = attributes<PoolAttrs>(), .shapes = avg_shapes,
-                          .run = avg_run, .backward = avg_backward};
-const OpDef kAdaptiveAvgPool2d = {.name = "adaptive_avg_pool2d", .attributes = attributes<PoolAttrs>(),
-                                  .shapes = avg_shapes, .run = avg_run, .backward = avg_backward};
-const OpDef kAvgPool2dGrad = {.name = "avg_pool2d_grad", .attributes = attributes<PoolAttrs>(),
-                              .shapes = avg_grad_shapes, .run = avg_grad_run, .backward = avg_grad_backward};
+const OpDef kAvgPool2d = {.name = "avg_pool2d",
+                          .attributes = attributes<PoolAttrs>(),
+                          .shapes = avg_shapes,
+                          .run = avg_run,
+                          .backward = avg_backward};
+const OpDef kAdaptiveAvgPool2d = {.name = "adaptive_avg_pool2d",
+                                  .attributes = attributes<PoolAttrs>(),
+                                  .shapes = avg_shapes,
+                                  .run = avg_run,
+                                  .backward = avg_backward};
+const OpDef kAvgPool2dGrad = {.name = "avg_pool2d_grad",
+                              .attributes = attributes<PoolAttrs>(),
+                              .shapes = avg_grad_shapes,
+                              .run = avg_grad_run,
+                              .backward = avg_grad_backward};
 
 Outputs max_pool2d_with_indices(const Tensor& x, const Shape& kernel, const MaxPool2dOptions& o) {
   return apply(kMaxPool2d, to_attrs("max_pool2d", kernel, o.stride, o.padding, o.dilation), {x});

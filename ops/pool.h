@@ -22,7 +22,7 @@ struct PoolAttrs {
   int64_t size_h = 0, size_w = 0;  ///< of the result: adaptive pooling's output, a gradient's input
   bool count_include_pad = true;
   bool adaptive = false;
-  bool tiles = false;              ///< indices come from disjoint 2×2 windows that cover the input
+  bool tiles = false;  ///< indices come from disjoint 2×2 windows that cover the input
   void fields(FieldVisitor& v) {
     v("kernel_h", kernel_h), v("kernel_w", kernel_w), v("stride_h", stride_h), v("stride_w", stride_w);
     v("pad_h", pad_h), v("pad_w", pad_w), v("dilation_h", dilation_h), v("dilation_w", dilation_w);
@@ -37,12 +37,12 @@ extern const OpDef kMaxPool2dGrad;      // g, indices → dx
 extern const OpDef kMaxPool2dGather;    // x, indices → x at the indices
 extern const OpDef kAvgPool2d;
 extern const OpDef kAdaptiveAvgPool2d;
-extern const OpDef kAvgPool2dGrad;      // g → dx, of both
+extern const OpDef kAvgPool2dGrad;  // g → dx, of both
 
-/// y[n, c, i, j] = max over p < KH, q < KW of x[n, c, i·stride − padding + p·dilation, j·…]; NaN where the window has one.
-/// x: [N, C, H, W], floating. Returns [N, C, (H + 2·padding − dilation·(KH−1) − 1)/stride + 1, …]. The gradient goes to
-/// the first of equal elements. Throws ShapeError (a kernel larger than the padded input), ValueError (kernel, stride or
-/// dilation < 1, padding negative or more than half the kernel), DTypeError.
+/// y[n, c, i, j] = max over p < KH, q < KW of x[n, c, i·stride − padding + p·dilation, j·…]; NaN where the window has
+/// one. x: [N, C, H, W], floating. Returns [N, C, (H + 2·padding − dilation·(KH−1) − 1)/stride + 1, …]. The gradient
+/// goes to the first of equal elements. Throws ShapeError (a kernel larger than the padded input), ValueError (kernel,
+/// stride or dilation < 1, padding negative or more than half the kernel), DTypeError.
 Tensor max_pool2d(const Tensor& x, const Shape& kernel, const MaxPool2dOptions& options = {});
 Tensor max_pool2d(const Tensor& x, int64_t kernel, const MaxPool2dOptions& options = {});
 /// {values, indices}: indices are i32, the place h·W + w in the plane; −1 for a window of padding alone.

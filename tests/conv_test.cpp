@@ -23,12 +23,14 @@ struct Case {
     return {.stride = {sh, sw}, .padding = {ph, pw}, .dilation = {dh, dw}, .groups = groups};
   }
   std::string text() const {
-    return str("x [", n, ", ", c, ", ", h, ", ", w, "] o ", o, " kernel ", kh, "x", kw, " stride ", sh, ",", sw, " pad ",
-               ph, ",", pw, " dilation ", dh, ",", dw, " groups ", groups);
+    return str("x [", n, ", ", c, ", ", h, ", ", w, "] o ", o, " kernel ", kh, "x", kw, " stride ", sh, ",", sw,
+               " pad ", ph, ",", pw, " dilation ", dh, ",", dw, " groups ", groups);
   }
 };
 
-struct Reference { std::vector<double> y, dx, dw, db; };
+struct Reference {
+  std::vector<double> y, dx, dw, db;
+};
 
 Reference reference(const Case& s, const std::vector<double>& x, const std::vector<double>& weight,
                     const std::vector<double>& bias, const std::vector<double>& g) {
@@ -64,15 +66,18 @@ void expect_near(const Tensor& got, const std::vector<double>& want, double term
   const double tolerance = (got.dtype() == f64 ? 1e-16 : 6e-8) * (16 + terms);
   const double rounding = got.dtype() == bf16 ? 0x1p-8 : 0;
   for (size_t i = 0; i < want.size(); ++i)
-    ASSERT_NEAR(values[i], want[i], tolerance * (1 + std::abs(want[i])) + rounding * std::abs(want[i])) << what << " element " << i;
+    ASSERT_NEAR(values[i], want[i], tolerance * (1 + std::abs(want[i])) + rounding * std::abs(want[i]))
+        << what << " element " << i;
 }
 
 void check(const Case& s, DType dtype) {
   const std::string what = s.text() + " " + name(dtype);
   const int64_t cg = s.c / s.groups;
-  const Tensor x = cast(randn({s.n, s.c, s.h, s.w}, f64), dtype), weight = cast(randn({s.o, cg, s.kh, s.kw}, f64), dtype);
+  const Tensor x = cast(randn({s.n, s.c, s.h, s.w}, f64), dtype),
+               weight = cast(randn({s.o, cg, s.kh, s.kw}, f64), dtype);
   const Tensor bias = cast(randn({s.o}, f64), dtype), g = cast(randn({s.n, s.o, s.oh(), s.ow()}, f64), dtype);
-  const Reference r = reference(s, x.to_vector<double>(), weight.to_vector<double>(), bias.to_vector<double>(), g.to_vector<double>());
+  const Reference r =
+      reference(s, x.to_vector<double>(), weight.to_vector<double>(), bias.to_vector<double>(), g.to_vector<double>());
   const auto taps = static_cast<double>(cg * s.kh * s.kw);
   const Tensor y = conv2d(x, weight, bias, s.options());
   ASSERT_EQ(y.shape(), (Shape{s.n, s.o, s.oh(), s.ow()})) << what;
@@ -99,9 +104,9 @@ const Case kNetworks[] = {
     {.n = 2, .c = 12, .h = 10, .w = 11, .o = 12, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 12},
     {.n = 1, .c = 24, .h = 120, .w = 130, .o = 3, .kh = 3, .kw = 3, .ph = 1, .pw = 1},  // several bands
     {.n = 2, .c = 9, .h = 131, .w = 117, .o = 3, .kh = 7, .kw = 7, .sh = 2, .sw = 2, .ph = 3, .pw = 3, .groups = 3},
-    {.n = 2, .c = 3, .h = 5, .w = 7, .o = 4, .kh = 5, .kw = 7},                        // kernel = input
+    {.n = 2, .c = 3, .h = 5, .w = 7, .o = 4, .kh = 5, .kw = 7},  // kernel = input
     {.n = 1, .c = 1, .h = 1, .w = 1, .o = 1, .kh = 1, .kw = 1},
-    {.n = 2, .c = 2, .h = 2, .w = 2, .o = 3, .kh = 3, .kw = 3, .ph = 4, .pw = 5},        // more padding than kernel
+    {.n = 2, .c = 2, .h = 2, .w = 2, .o = 3, .kh = 3, .kw = 3, .ph = 4, .pw = 5},  // more padding than kernel
     {.n = 2, .c = 2, .h = 3, .w = 1, .o = 3, .kh = 1, .kw = 1, .ph = 1, .pw = 2, .dh = 3},
     {.n = 2, .c = 2, .h = 4, .w = 4, .o = 2, .kh = 2, .kw = 2, .sh = 5, .sw = 7, .ph = 1, .pw = 1},
 };
@@ -109,9 +114,20 @@ const Case kNetworks[] = {
 Case random_case(std::mt19937& rng) {
   const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng); };
   for (;;) {
-    Case s{.n = pick(1, 5), .c = pick(1, 5), .h = pick(1, 20), .w = pick(1, 40), .o = pick(1, 11), .kh = pick(1, 5),
-           .kw = pick(1, 6), .sh = pick(1, 3), .sw = pick(1, 3), .ph = pick(0, 3), .pw = pick(0, 3), .dh = pick(1, 3),
-           .dw = pick(1, 3), .groups = pick(1, 3)};
+    Case s{.n = pick(1, 5),
+           .c = pick(1, 5),
+           .h = pick(1, 20),
+           .w = pick(1, 40),
+           .o = pick(1, 11),
+           .kh = pick(1, 5),
+           .kw = pick(1, 6),
+           .sh = pick(1, 3),
+           .sw = pick(1, 3),
+           .ph = pick(0, 3),
+           .pw = pick(0, 3),
+           .dh = pick(1, 3),
+           .dw = pick(1, 3),
+           .groups = pick(1, 3)};
     s.c *= s.groups, s.o *= s.groups;
     if (s.dh * (s.kh - 1) + 1 <= s.h + 2 * s.ph && s.dw * (s.kw - 1) + 1 <= s.w + 2 * s.pw) return s;
   }
@@ -158,14 +174,16 @@ TEST_F(Conv, StridedInputs) {
   EXPECT_TRUE(equal(a, b));
   const Tensor gt = permute(randn({5, 9, 3, 5}), {2, 0, 3, 1});  // [3, 5, 5, 9]
   EXPECT_TRUE(equal(conv2d_input_grad(gt, wt, {9, 11}), conv2d_input_grad(contiguous(gt), contiguous(wt), {9, 11})));
-  EXPECT_TRUE(equal(conv2d_weight_grad(xt, gt, {5, 3})[0], conv2d_weight_grad(contiguous(xt), contiguous(gt), {5, 3})[0]));
+  EXPECT_TRUE(
+      equal(conv2d_weight_grad(xt, gt, {5, 3})[0], conv2d_weight_grad(contiguous(xt), contiguous(gt), {5, 3})[0]));
 }
 
 TEST_F(Conv, SameBitsAtAnyThreadCount) {
   for (const Case& s : {Case{.n = 64, .c = 3, .h = 32, .w = 32, .o = 6, .kh = 5, .kw = 5},
                         Case{.n = 37, .c = 6, .h = 14, .w = 14, .o = 16, .kh = 5, .kw = 5},
                         Case{.n = 5, .c = 16, .h = 32, .w = 32, .o = 16, .kh = 3, .kw = 3, .ph = 1, .pw = 1}}) {
-    const Tensor x = randn({s.n, s.c, s.h, s.w}), weight = randn({s.o, s.c, s.kh, s.kw}), g = randn({s.n, s.o, s.oh(), s.ow()});
+    const Tensor x = randn({s.n, s.c, s.h, s.w}), weight = randn({s.o, s.c, s.kh, s.kw}),
+                 g = randn({s.n, s.o, s.oh(), s.ow()});
     std::vector<Tensor> first;
     for (const int threads : {1, 2, 5}) {
       set_num_threads(threads);
@@ -190,8 +208,7 @@ TEST_F(Conv, InfinitiesStayWhereTheyAre) {
   for (size_t i = 0; i < dw.size(); ++i) EXPECT_EQ(std::isfinite(dw[i]), i % 18 != 8) << i;
   g.data<float>()[0] = std::numeric_limits<float>::infinity();
   const auto dx = conv2d_input_grad(g, weight, {9, 10}).to_vector<float>();
-  for (size_t i = 0; i < dx.size(); ++i)
-    EXPECT_EQ(std::isinf(dx[i]), i < 180 && i % 90 / 10 < 3 && i % 10 < 3) << i;
+  for (size_t i = 0; i < dx.size(); ++i) EXPECT_EQ(std::isinf(dx[i]), i < 180 && i % 90 / 10 < 3 && i % 10 < 3) << i;
 }
 
 TEST_F(Conv, EmptyBatch) {
@@ -204,7 +221,8 @@ TEST_F(Conv, EmptyBatch) {
 }
 
 TEST_F(Conv, Gradients) {
-  for (const Conv2dOptions& o : {Conv2dOptions{}, Conv2dOptions{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .groups = 2}}) {
+  for (const Conv2dOptions& o :
+       {Conv2dOptions{}, Conv2dOptions{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .groups = 2}}) {
     const Tensor x = randn({2, 4, 5, 6}, f64).requires_grad_(), bias = randn({2}, f64).requires_grad_();
     const Tensor weight = randn({2, 4 / o.groups, 3, 2}, f64).requires_grad_();
     const auto f = [&](const std::vector<Tensor>& in) {
@@ -215,7 +233,11 @@ TEST_F(Conv, Gradients) {
     gradgradcheck(f, {x, weight, bias});
     const Shape y = conv2d(x, weight, bias, o).shape();
     const Tensor g = randn(y, f64).requires_grad_();
-    gradgradcheck([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{conv2d_input_grad(in[0], in[1], {5, 6}, o)}; }, {g, weight});
+    gradgradcheck(
+        [&](const std::vector<Tensor>& in) {
+          return std::vector<Tensor>{conv2d_input_grad(in[0], in[1], {5, 6}, o)};
+        },
+        {g, weight});
     gradgradcheck(
         [&](const std::vector<Tensor>& in) {
           const Outputs d = conv2d_weight_grad(in[0], in[1], {3, 2}, o, true);
@@ -225,19 +247,17 @@ TEST_F(Conv, Gradients) {
   }
 }
 
-template <class E, class F>
-void expect_error(F&& f, const char* text) {
+template <class E, class F> void expect_error(F&& f, const char* text) {
   try {
     f();
     ADD_FAILURE() << "no error: " << text;
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
-  }
+  } catch (const E& e) { EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what(); }
 }
 
 TEST_F(Conv, Errors) {
   const Tensor x = zeros({64, 3, 32, 32}), weight = zeros({16, 6, 5, 5});
-  expect_error<ShapeError>([&] { conv2d(x, weight); }, "conv2d: weight [16, 6, 5, 5] expects 6 input channels, x is [64, 3, 32, 32]");
+  expect_error<ShapeError>([&] { conv2d(x, weight); },
+                           "conv2d: weight [16, 6, 5, 5] expects 6 input channels, x is [64, 3, 32, 32]");
   const Tensor w = zeros({4, 3, 5, 5});
   expect_error<ShapeError>([&] { conv2d(zeros({1, 3, 4, 8}), w); }, "larger than the padded input of 4x8");
   expect_error<ShapeError>([&] { conv2d(zeros({1, 3, 8, 8}), w, {}, {.dilation = {2}}); }, "9x9");
@@ -245,14 +265,22 @@ TEST_F(Conv, Errors) {
   expect_error<ValueError>([&] { conv2d(x, w, {}, {.padding = {0, -1}}); }, "padding [0, -1]");
   expect_error<ValueError>([&] { conv2d(x, w, {}, {.dilation = {0}}); }, "dilation");
   expect_error<ValueError>([&] { conv2d(x, w, {}, {.groups = 0}); }, "groups 0");
-  expect_error<ShapeError>([&] { conv2d(x, zeros({4, 1, 5, 5}), {}, {.groups = 3}); }, "groups 3 do not divide the 4 output");
+  expect_error<ShapeError>(
+      [&] {
+        conv2d(x, zeros({4, 1, 5, 5}), {}, {.groups = 3});
+      },
+      "groups 3 do not divide the 4 output");
   expect_error<ShapeError>([&] { conv2d(x, w, zeros({5})); }, "bias [5] must have shape [4]");
   expect_error<ShapeError>([&] { conv2d(zeros({3, 32, 32}), w); }, "4 dims");
   expect_error<ShapeError>([&] { conv2d(x, w, {}, {.stride = {1, 1, 1}}); }, "one or two values");
   expect_error<DTypeError>([&] { conv2d(x, cast(w, f64)); }, "dtypes");
   expect_error<DTypeError>([&] { conv2d(cast(x, i32), cast(w, i32)); }, "floating");
   expect_error<ShapeError>([&] { conv2d_input_grad(zeros({1, 4, 3, 3}), w, {8, 8}); }, "output shape [1, 4, 4, 4]");
-  expect_error<ShapeError>([&] { conv2d_weight_grad(x, zeros({64, 4, 27, 28}), {5, 5}); }, "output shape [64, 4, 28, 28]");
+  expect_error<ShapeError>(
+      [&] {
+        conv2d_weight_grad(x, zeros({64, 4, 27, 28}), {5, 5});
+      },
+      "output shape [64, 4, 28, 28]");
 }
 
 }  // namespace

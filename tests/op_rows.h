@@ -86,7 +86,6 @@ std::vector<OpRow> conv_rows();
 std::vector<OpRow> softmax_rows();
 std::vector<OpRow> loss_rows();
 std::vector<OpRow> norm_rows();
-std::vector<OpRow> conv_rows();  ///< and pooling
 std::vector<OpRow> basic_rows();
 const std::vector<OpRow>& all_rows();
 

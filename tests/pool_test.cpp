@@ -18,8 +18,8 @@ struct Case {
   int64_t oh() const { return (h + 2 * ph - dh * (kh - 1) - 1) / sh + 1; }
   int64_t ow() const { return (w + 2 * pw - dw * (kw - 1) - 1) / sw + 1; }
   std::string text() const {
-    return str("x [", n, ", ", c, ", ", h, ", ", w, "] kernel ", kh, "x", kw, " stride ", sh, ",", sw, " pad ", ph, ",", pw,
-               " dilation ", dh, ",", dw);
+    return str("x [", n, ", ", c, ", ", h, ", ", w, "] kernel ", kh, "x", kw, " stride ", sh, ",", sw, " pad ", ph, ",",
+               pw, " dilation ", dh, ",", dw);
   }
 };
 
@@ -29,11 +29,11 @@ class Pool : public testing::Test {
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 };
 
-
 // Values, indices (their element is the maximum, and the first of equals unless NaN) and the gradient.
 void check_max(const Case& s, const Tensor& x) {
   const Tensor leaf = x.detach().requires_grad_();
-  const Outputs out = max_pool2d_with_indices(leaf, {s.kh, s.kw}, {.stride = {s.sh, s.sw}, .padding = {s.ph, s.pw}, .dilation = {s.dh, s.dw}});
+  const Outputs out = max_pool2d_with_indices(
+      leaf, {s.kh, s.kw}, {.stride = {s.sh, s.sw}, .padding = {s.ph, s.pw}, .dilation = {s.dh, s.dw}});
   ASSERT_EQ(out[0].shape(), (Shape{s.n, s.c, s.oh(), s.ow()})) << s.text();
   const Tensor g = cast(randn(out[0].shape(), f64), x.dtype());
   out[0].backward(g);
@@ -73,7 +73,8 @@ void check_max(const Case& s, const Tensor& x) {
 // Windows must hold an element of x: else the mean has no rule.
 void check_avg(const Case& s, const Tensor& x, bool include) {
   const Tensor leaf = x.detach().requires_grad_();
-  const Tensor out = avg_pool2d(leaf, {s.kh, s.kw}, {.stride = {s.sh, s.sw}, .padding = {s.ph, s.pw}, .count_include_pad = include});
+  const Tensor out =
+      avg_pool2d(leaf, {s.kh, s.kw}, {.stride = {s.sh, s.sw}, .padding = {s.ph, s.pw}, .count_include_pad = include});
   ASSERT_EQ(out.shape(), (Shape{s.n, s.c, s.oh(), s.ow()})) << s.text();
   const Tensor g = cast(randn(out.shape(), f64), x.dtype());
   out.backward(g);
@@ -98,7 +99,8 @@ void check_avg(const Case& s, const Tensor& x, bool include) {
                 dx[k] += gv[static_cast<size_t>(at)] / static_cast<double>(include ? count : inside);
               }
             }
-        ASSERT_NEAR(y[static_cast<size_t>(at)], sum / static_cast<double>(include ? count : inside), tolerance * (1 + std::abs(sum)))
+        ASSERT_NEAR(y[static_cast<size_t>(at)], sum / static_cast<double>(include ? count : inside),
+                    tolerance * (1 + std::abs(sum)))
             << s.text() << " plane " << p << " window " << i << "," << j;
       }
   const auto got = leaf.grad().to_vector<double>();
@@ -109,8 +111,14 @@ void check_avg(const Case& s, const Tensor& x, bool include) {
 Case random_case(std::mt19937& rng, bool dilated) {
   const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng); };
   for (;;) {
-    Case s{.n = pick(1, 3), .c = pick(1, 4), .h = pick(1, 14), .w = pick(1, 40), .kh = pick(1, 4), .kw = pick(1, 4),
-           .sh = pick(1, 4), .sw = pick(1, 4)};
+    Case s{.n = pick(1, 3),
+           .c = pick(1, 4),
+           .h = pick(1, 14),
+           .w = pick(1, 40),
+           .kh = pick(1, 4),
+           .kw = pick(1, 4),
+           .sh = pick(1, 4),
+           .sw = pick(1, 4)};
     if (dilated) s.dh = pick(1, 3), s.dw = pick(1, 3);
     s.ph = pick(0, (s.dh * (s.kh - 1) + 1) / 2), s.pw = pick(0, (s.dw * (s.kw - 1) + 1) / 2);
     if (s.dh * (s.kh - 1) + 1 <= s.h + 2 * s.ph && s.dw * (s.kw - 1) + 1 <= s.w + 2 * s.pw) return s;
@@ -129,7 +137,8 @@ TEST_F(Pool, MaxOfTilesOnEveryTarget) {
       std::mt19937 rng(3);
       for (int64_t i = 0; i < x.numel(); ++i)
         if (rng() % 4 == 0)
-          x.data<float>()[i] = rng() % 2 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
+          x.data<float>()[i] =
+              rng() % 2 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
       check_max(s, x);
       check_max(s, full({3, 5, h, w}, -std::numeric_limits<double>::infinity()));
     }
@@ -156,7 +165,8 @@ TEST_F(Pool, MeanOfAnyWindows) {
 }
 
 TEST_F(Pool, Adaptive) {
-  for (const auto& [h, w, oh, ow] : std::vector<std::array<int64_t, 4>>{{7, 9, 1, 1}, {8, 8, 4, 2}, {7, 5, 3, 4}, {3, 2, 5, 7}, {6, 6, 6, 6}}) {
+  for (const auto& [h, w, oh, ow] :
+       std::vector<std::array<int64_t, 4>>{{7, 9, 1, 1}, {8, 8, 4, 2}, {7, 5, 3, 4}, {3, 2, 5, 7}, {6, 6, 6, 6}}) {
     const Tensor x = randn({2, 3, h, w}, f64);
     const auto in = x.to_vector<double>();
     const Tensor mean = adaptive_avg_pool2d(x, {oh, ow}), most = adaptive_max_pool2d(x, {oh, ow});
@@ -182,20 +192,30 @@ TEST_F(Pool, Gradients) {
   using List = std::vector<Tensor>;
   const GradCheckFn functions[] = {
       [](const List& in) { return List{max_pool2d(in[0], 2)}; },
-      [](const List& in) { return List{max_pool2d(in[0], {3, 2}, {.stride = {2, 1}, .padding = {1}, .dilation = {1, 2}})}; },
+      [](const List& in) {
+        return List{max_pool2d(in[0], {3, 2}, {.stride = {2, 1}, .padding = {1}, .dilation = {1, 2}})};
+      },
       [](const List& in) { return List{avg_pool2d(in[0], 2)}; },
-      [](const List& in) { return List{avg_pool2d(in[0], {3, 2}, {.stride = {2, 1}, .padding = {1}, .count_include_pad = false})}; },
-      [](const List& in) { return List{adaptive_avg_pool2d(in[0], {4, 1})}; },
-      [](const List& in) { return List{adaptive_max_pool2d(in[0], {4, 1})}; },
+      [](const List& in) {
+        return List{avg_pool2d(in[0], {3, 2}, {.stride = {2, 1}, .padding = {1}, .count_include_pad = false})};
+      },
+      [](const List& in) {
+        return List{adaptive_avg_pool2d(in[0], {4, 1})};
+      },
+      [](const List& in) {
+        return List{adaptive_max_pool2d(in[0], {4, 1})};
+      },
   };
   for (const auto& f : functions) {
     gradcheck(f, {x});
     gradgradcheck(f, {x});
     // A gradient that depends on x, so that second derivatives are not zero.
-    gradgradcheck([&](const List& in) {
-      const Tensor y = f(in)[0];
-      return grad({y}, {in[0]}, {.create_graph = true}, {y});
-    }, {x});
+    gradgradcheck(
+        [&](const List& in) {
+          const Tensor y = f(in)[0];
+          return grad({y}, {in[0]}, {.create_graph = true}, {y});
+        },
+        {x});
   }
 }
 
@@ -223,14 +243,11 @@ TEST_F(Pool, SameBitsAtAnyThreadCount) {
   set_num_threads(before);
 }
 
-template <class E, class F>
-void expect_error(F&& f, const char* text) {
+template <class E, class F> void expect_error(F&& f, const char* text) {
   try {
     f();
     ADD_FAILURE() << "no error: " << text;
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
-  }
+  } catch (const E& e) { EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what(); }
 }
 
 TEST_F(Pool, Errors) {
@@ -247,7 +264,11 @@ TEST_F(Pool, Errors) {
   expect_error<ShapeError>([&] { adaptive_max_pool2d(empty({1, 1, 0, 4}), 1); }, "empty");
   const Tensor bad = full({1, 1, 2, 2}, 99, i32);
   expect_error<ValueError>([&] { apply(kMaxPool2dGather, PoolAttrs{}, {x, bad}); }, "index 99");
-  expect_error<ValueError>([&] { apply(kMaxPool2dGrad, PoolAttrs{.size_h = 4, .size_w = 4}, {zeros({1, 1, 2, 2}), bad}); }, "index 99");
+  expect_error<ValueError>(
+      [&] {
+        apply(kMaxPool2dGrad, PoolAttrs{.size_h = 4, .size_w = 4}, {zeros({1, 1, 2, 2}), bad});
+      },
+      "index 99");
 }
 
 }  // namespace

@@ -11,12 +11,11 @@
 namespace hone::simd {
 namespace {
 
-constexpr int64_t kChunkMacs = 1'000'000;    // of one piece of parallel work: some 20 microseconds
-constexpr int64_t kPackedFloats = 64 * 1024; // of a packed band: a part of a second-level cache
+constexpr int64_t kChunkMacs = 1'000'000;     // of one piece of parallel work: some 20 microseconds
+constexpr int64_t kPackedFloats = 64 * 1024;  // of a packed band: a part of a second-level cache
 
 // Uninitialized floats for one piece of work.
-template <class T>
-class Scratch {
+template <class T> class Scratch {
  public:
   explicit Scratch(int64_t n) : bytes_(static_cast<size_t>(n) * sizeof(T)), p_(detail::allocate_data(bytes_)) {}
   ~Scratch() { detail::free_data(p_, bytes_); }
@@ -54,8 +53,7 @@ void tap_offsets(const ConvGeometry& s, int64_t rows, int32_t* offsets) {
 }
 
 // weight(o, c, kh, kw) in blocks of channels: block, tap (c, kw, kh), channel of the block.
-template <class Weight>
-void pack_weights(const ConvGeometry& s, int64_t block, Weight weight, float* packed) {
+template <class Weight> void pack_weights(const ConvGeometry& s, int64_t block, Weight weight, float* packed) {
   const ConvBlocks blocks(s.o, block);
   for (int64_t b = 0, o = 0; b < blocks.count; o += blocks.size(b), ++b)
     for (int64_t c = 0; c < s.c; ++c)
@@ -72,7 +70,8 @@ void correlate(const ConvGeometry& s, const float* x, Weight weight, const float
   const int64_t taps = s.taps();
   Scratch<float> weights(s.groups * s.o * taps);
   for (int64_t gr = 0; gr < s.groups; ++gr)
-    pack_weights(s, kernels.block, [&](auto... i) { return weight(gr, i...); }, weights.get() + gr * s.o * taps);
+    pack_weights(
+        s, kernels.block, [&](auto... i) { return weight(gr, i...); }, weights.get() + gr * s.o * taps);
   Scratch<int32_t> offsets(2 * taps);  // the last band may be lower
   const int64_t last_rows = s.oh - (bands.count - 1) * bands.rows;
   tap_offsets(s, bands.rows, offsets.get());
@@ -92,7 +91,8 @@ void correlate(const ConvGeometry& s, const float* x, Weight weight, const float
   });
 }
 
-// The transpose of a forward pass, step by step: what tap (c, kw, kh) read is given back to a packed band, and that to dx.
+// The transpose of a forward pass, step by step: what tap (c, kw, kh) read is given back to a packed band, and that to
+// dx.
 void scatter_input_grad(const ConvGeometry& s, const float* g, const float* weight, float* dx) {
   const ConvKernels& kernels = conv_kernels();
   const Bands bands(s);
@@ -165,8 +165,8 @@ void conv_direct_input_grad(const ConvGeometry& s, const float* g, const float* 
   const bool possible = s.stride_h == 1 && s.stride_w == 1 && t.pad_h >= 0 && t.pad_w >= 0 && conv_direct_suits(t);
   // It multiplies the zeros around g as well; the other way adds to memory after each s.o products.
   const double full = static_cast<double>(s.in_plane()) * (1 + 2.5 / static_cast<double>(s.c * s.kh));
-  const double scatter = static_cast<double>(s.out_plane()) *
-                         (1 + 3.0 / static_cast<double>(s.o) + 4.0 / static_cast<double>(s.o * s.kh));
+  const double scatter =
+      static_cast<double>(s.out_plane()) * (1 + 3.0 / static_cast<double>(s.o) + 4.0 / static_cast<double>(s.o * s.kh));
   if (!possible || scatter < full) return scatter_input_grad(s, g, weight, dx);
   correlate(
       t, g,
@@ -184,7 +184,8 @@ void conv_direct_weight_grad(const ConvGeometry& s, const float* x, const float*
   int64_t images = 1;
   const int64_t macs = std::max<int64_t>(per_group * s.out_plane(), 1);
   const int64_t most = std::clamp<int64_t>(2'000'000 / (per_part * s.groups), 4, 32);
-  while (images * macs * 2 < 3 * kChunkMacs || images * most < s.n || (images * s.out_plane() < 1024 && images * 4 < s.n))
+  while (images * macs * 2 < 3 * kChunkMacs || images * most < s.n ||
+         (images * s.out_plane() < 1024 && images * 4 < s.n))
     images *= 2;
   const int64_t parts = ceil_div(s.n, images);
   Scratch<int32_t> offsets(2 * taps);
@@ -212,7 +213,8 @@ void conv_direct_weight_grad(const ConvGeometry& s, const float* x, const float*
             kernels.pack(s, x + ((image + u) * s.groups + gr) * s.c * s.in_plane(), row, rows, packed.get() + u * unit);
             for (int64_t o = 0; o < s.o; ++o) {
               float* to = grads.get() + u * g_unit + o * g_pitch;
-              std::memcpy(to, gi + (u * s.groups * s.o + o) * s.out_plane() + row * s.ow, sizeof(float) * static_cast<size_t>(length));
+              std::memcpy(to, gi + (u * s.groups * s.o + o) * s.out_plane() + row * s.ow,
+                          sizeof(float) * static_cast<size_t>(length));
               std::fill(to + length, to + g_pitch, 0.0f);
             }
           }

@@ -59,7 +59,9 @@ HWY_INLINE void store_first(V v, D d, float* p, int64_t n) {
 }
 
 // Output columns [low, high) whose input column for kernel column k lies inside x.
-struct Span { int64_t low, high; };
+struct Span {
+  int64_t low, high;
+};
 HWY_INLINE Span inside(int64_t k, int64_t size, int64_t outs, int64_t stride, int64_t pad, int64_t dilation) {
   const int64_t shift = pad - k * dilation;  // input = output · stride − shift
   const int64_t low = shift > 0 ? (shift + stride - 1) / stride : 0;
@@ -151,16 +153,14 @@ struct CorrelateArgs {
   int64_t last;  // elements of the last vector that are stored
 };
 
-template <int OB, int VB>
-HWY_NOINLINE void correlate_tile(const CorrelateArgs& a) {
+template <int OB, int VB> HWY_NOINLINE void correlate_tile(const CorrelateArgs& a) {
   const D d;
   V acc[OB][VB];
 #pragma GCC unroll 8
   for (int o = 0; o < OB; ++o) {
     const V start = hn::Set(d, a.bias ? a.bias[o] : 0.0f);
 #pragma GCC unroll 8
-    for (int v = 0; v < VB; ++v)
-      acc[o][v] = a.accumulate ? hn::LoadU(d, a.y + o * a.pitch + v * kLanes) : start;
+    for (int v = 0; v < VB; ++v) acc[o][v] = a.accumulate ? hn::LoadU(d, a.y + o * a.pitch + v * kLanes) : start;
   }
   const float* HWY_RESTRICT w = a.w;
   for (int64_t t = 0; t < a.taps; ++t, w += OB) {
@@ -189,15 +189,13 @@ HWY_NOINLINE void correlate_tile(const CorrelateArgs& a) {
   }
 }
 
-template <int OB, int VB = vectors_for(OB)>
-HWY_INLINE void correlate_vectors(int64_t vectors, const CorrelateArgs& a) {
+template <int OB, int VB = vectors_for(OB)> HWY_INLINE void correlate_vectors(int64_t vectors, const CorrelateArgs& a) {
   if constexpr (VB >= 1) {
     if (vectors == VB) return correlate_tile<OB, VB>(a);
     correlate_vectors<OB, VB - 1>(vectors, a);
   }
 }
-template <int OB = kBlock>
-HWY_INLINE void correlate_block(int64_t ob, int64_t vectors, const CorrelateArgs& a) {
+template <int OB = kBlock> HWY_INLINE void correlate_block(int64_t ob, int64_t vectors, const CorrelateArgs& a) {
   if constexpr (OB >= 1) {
     if (ob == OB) return correlate_vectors<OB>(vectors, a);
     correlate_block<OB - 1>(ob, vectors, a);
@@ -214,8 +212,15 @@ void correlate(const float* x, const int32_t* offsets, int64_t taps, const float
     int64_t o = 0;
     for (int64_t b = 0; b < blocks.count; ++b) {
       const int64_t ob = blocks.size(b);
-      const CorrelateArgs a{x + v * kLanes,        offsets, taps, block_w, bias ? bias + o : nullptr, accumulate,
-                            y + o * pitch + v * kLanes, pitch,   std::min(kLanes, length - (v + vectors - 1) * kLanes)};
+      const CorrelateArgs a{x + v * kLanes,
+                            offsets,
+                            taps,
+                            block_w,
+                            bias ? bias + o : nullptr,
+                            accumulate,
+                            y + o * pitch + v * kLanes,
+                            pitch,
+                            std::min(kLanes, length - (v + vectors - 1) * kLanes)};
       correlate_block(ob, vectors, a);
       block_w += ob * taps;
       o += ob;
@@ -233,8 +238,7 @@ struct WeightGradArgs {
   int64_t taps;
 };
 
-template <int OB, int TB>
-HWY_NOINLINE void weight_grad_tile(const WeightGradArgs& a) {
+template <int OB, int TB> HWY_NOINLINE void weight_grad_tile(const WeightGradArgs& a) {
   const D d;
   V acc[OB][TB];
 #pragma GCC unroll 8
@@ -279,15 +283,13 @@ HWY_NOINLINE void weight_grad_tile(const WeightGradArgs& a) {
   }
 }
 
-template <int OB, int TB = vectors_for(OB)>
-HWY_INLINE void weight_grad_taps(int64_t taps, const WeightGradArgs& a) {
+template <int OB, int TB = vectors_for(OB)> HWY_INLINE void weight_grad_taps(int64_t taps, const WeightGradArgs& a) {
   if constexpr (TB >= 1) {
     if (taps == TB) return weight_grad_tile<OB, TB>(a);
     weight_grad_taps<OB, TB - 1>(taps, a);
   }
 }
-template <int OB = kBlock>
-HWY_INLINE void weight_grad_block(int64_t ob, int64_t taps, const WeightGradArgs& a) {
+template <int OB = kBlock> HWY_INLINE void weight_grad_block(int64_t ob, int64_t taps, const WeightGradArgs& a) {
   if constexpr (OB >= 1) {
     if (ob == OB) return weight_grad_taps<OB>(taps, a);
     weight_grad_block<OB - 1>(ob, taps, a);
@@ -304,8 +306,9 @@ void weight_grad(const float* x, int64_t x_unit, const int32_t* offsets, int64_t
   for (int64_t b = 0; b < blocks.count; ++b) {
     const int64_t ob = blocks.size(b), step = std::clamp<int64_t>(kResident / (ob * pitch), 1, units);
     for (int64_t u = 0; u < units; u += step) {
-      WeightGradArgs a{x + u * x_unit, x_unit, offsets, g + u * g_unit + o * pitch, g_unit, pitch, length,
-                       std::min(step, units - u), dw + o * taps, taps};
+      WeightGradArgs a{x + u * x_unit, x_unit, offsets, g + u * g_unit + o * pitch,
+                       g_unit,         pitch,  length,  std::min(step, units - u),
+                       dw + o * taps,  taps};
       for (int64_t t = 0; t < taps; t += tile, a.offsets += tile, a.dw += tile)
         weight_grad_block(ob, std::min(tile, taps - t), a);
     }

@@ -2,9 +2,9 @@
 // The inner loops of the direct convolution, one set per SIMD target.
 //
 // A band (some rows of the output) is computed from a packed copy of its input: for each channel c and kernel column
-// kw, the rows of x shifted by kw and cut to the output's width. With rows of pitch ow, kernel row kh is then a shift by
-// a constant, so that y[o][q] = sum_t w[o][t] · packed[offset_t + q] over the flattened output position q, and vectors
-// run over q with no regard to where rows end.
+// kw, the rows of x shifted by kw and cut to the output's width. With rows of pitch ow, kernel row kh is then a shift
+// by a constant, so that y[o][q] = sum_t w[o][t] · packed[offset_t + q] over the flattened output position q, and
+// vectors run over q with no regard to where rows end.
 
 #include <cstdint>
 
@@ -23,8 +23,9 @@ struct ConvKernels {
   void (*pack)(const ConvGeometry& s, const float* x, int64_t row, int64_t rows, float* packed);
   /// dx [c, h, w] += what pack would have read from it: the transpose of pack.
   void (*unpack_add)(const ConvGeometry& s, const float* packed, int64_t row, int64_t rows, float* dx);
-  /// y[o·pitch + q] = (accumulate ? y[…] : bias ? bias[o] : 0) + sum_t w_t,o x[offsets[t] + q] for q < length, o < outs.
-  /// `w` is in blocks, as pack_weights lays it out. x is readable for a vector past its end; with accumulate, y too.
+  /// y[o·pitch + q] = (accumulate ? y[…] : bias ? bias[o] : 0) + sum_t w_t,o x[offsets[t] + q] for q < length, o <
+  /// outs. `w` is in blocks, as pack_weights lays it out. x is readable for a vector past its end; with accumulate, y
+  /// too.
   void (*correlate)(const float* x, const int32_t* offsets, int64_t taps, const float* w, int64_t outs, int64_t length,
                     const float* bias, bool accumulate, float* y, int64_t pitch);
   /// dw[o·taps + t] += sum_{u < units, q < length} g[u·g_unit + o·pitch + q] · x[u·x_unit + offsets[t] + q], where g is
@@ -48,7 +49,8 @@ inline int64_t packed_size(const ConvGeometry& s, int64_t rows) {
 /// Output channels are split evenly into blocks of at most `block`.
 struct ConvBlocks {
   int64_t count, base, larger;  ///< the first `larger` blocks have base + 1 channels
-  ConvBlocks(int64_t outs, int64_t block) : count((outs + block - 1) / block), base(outs / count), larger(outs % count) {}
+  ConvBlocks(int64_t outs, int64_t block)
+      : count((outs + block - 1) / block), base(outs / count), larger(outs % count) {}
   int64_t size(int64_t b) const { return base + (b < larger ? 1 : 0); }
 };
 

@@ -78,16 +78,19 @@ void max_pool_grad(const float* g, const int32_t* index, int64_t readable, int64
       const auto row = static_cast<int32_t>(2 * i * w);
       int64_t j = 0;
       // The upper row is done first: it spills into the lower one.
-      const int64_t vectors_end = g_end - g >= (ow + n - 1) / n * n && dx_end - (dx + w) >= 2 * ((ow + n - 1) / n * n) ? ow : 0;
+      const int64_t vectors_end =
+          g_end - g >= (ow + n - 1) / n * n && dx_end - (dx + w) >= 2 * ((ow + n - 1) / n * n) ? ow : 0;
       for (; j < vectors_end; j += n) {
         const auto v = hn::LoadU(d, g + j);
-        const auto place = hn::Sub(hn::LoadU(di, index + j), hn::Add(even, hn::Set(di, row + static_cast<int32_t>(2 * j))));
+        const auto place =
+            hn::Sub(hn::LoadU(di, index + j), hn::Add(even, hn::Set(di, row + static_cast<int32_t>(2 * j))));
         hn::StoreInterleaved2(hn::IfThenElseZero(hn::RebindMask(d, hn::Eq(place, hn::Zero(di))), v),
                               hn::IfThenElseZero(hn::RebindMask(d, hn::Eq(place, one)), v), d, dx + 2 * j);
       }
       for (int64_t k = 0; k < vectors_end; k += n) {
         const auto v = hn::LoadU(d, g + k);
-        const auto place = hn::Sub(hn::LoadU(di, index + k), hn::Add(even, hn::Set(di, row + static_cast<int32_t>(2 * k))));
+        const auto place =
+            hn::Sub(hn::LoadU(di, index + k), hn::Add(even, hn::Set(di, row + static_cast<int32_t>(2 * k))));
         hn::StoreInterleaved2(hn::IfThenElseZero(hn::RebindMask(d, hn::Eq(place, below)), v),
                               hn::IfThenElseZero(hn::RebindMask(d, hn::Eq(place, both)), v), d, dx + w + 2 * k);
       }
