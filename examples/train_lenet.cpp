@@ -13,7 +13,7 @@ namespace {
 struct Options {
   CommonOptions common;
   int64_t epochs = 15, batch = 64, validation = 5000;
-  double lr = 4e-3, width = 1, label_smoothing = 0;
+  double lr = 4e-3, width = 1, label_smoothing = 0.05;
   std::string optimizer = "adam", augment = "flip", save, report;
 };
 
@@ -145,6 +145,7 @@ void run(const Options& o) {
   for (const auto& [name, value] : results.settings.items())
     page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
   page.settings.emplace_back("threads", str(o.common.threads));
+  if (o.label_smoothing > 0) train_loss.name = "training (smoothed labels)";
   page.machine = train::machine();
   page.charts = {{"Accuracy", "epoch", "accuracy (%)", {train_accuracy, held_accuracy}},
                  {"Loss", "epoch", "cross-entropy (nats)", {train_loss, held_loss}}};
