@@ -13,7 +13,7 @@ namespace {
 struct Options {
   CommonOptions common;
   int64_t epochs = 15, batch = 64, validation = 5000;
-  double lr = 4e-3, width = 1, label_smoothing = 0;
+  double lr = 4e-3, width = 1, label_smoothing = 0.05;
   std::string optimizer = "adam", augment = "flip", save, report;
 };
 
@@ -57,6 +57,8 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
 }
 
 std::string percent(double share) { return train::detail::format_number(100 * share, 2) + " %"; }
+
+std::string count(int64_t n) { return train::detail::format_count(n); }
 
 void run(const Options& o) {
   const auto fashion = data::FashionMNIST::open(o.common.data);
@@ -134,14 +136,16 @@ void run(const Options& o) {
   confusion.update(test.logits, test.labels);
   train::Report page;
   page.title = "LeNet on Fashion-MNIST";
-  page.summary = str("Trained from random weights on ", training.size(), " images for ", o.epochs, " epochs, with ",
-                     validation.size(), " held out; tested once on ", fashion.test.size(), " images it never saw.");
+  page.summary = str("Trained from random weights on ", count(training.size()), " images for ", o.epochs,
+                     o.epochs == 1 ? " epoch, with " : " epochs, with ", count(validation.size()),
+                     " held out; tested once on ", count(fashion.test.size()), " images it never saw.");
   page.figures = {{"Test accuracy", percent(test.accuracy)}, {"Training time", train::format_seconds(seconds)},
-                  {"Training images per second", train::detail::format_number(rate, 0)},
-                  {"Parameters", str(net.parameter_count())}};
+                  {"Training images per second", count(std::llround(rate))},
+                  {"Parameters", count(net.parameter_count())}};
   for (const auto& [name, value] : results.settings.items())
     page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
   page.settings.emplace_back("threads", str(o.common.threads));
+  if (o.label_smoothing > 0) train_loss.name = "training (smoothed labels)";
   page.machine = train::machine();
   page.charts = {{"Accuracy", "epoch", "accuracy (%)", {train_accuracy, held_accuracy}},
                  {"Loss", "epoch", "cross-entropy (nats)", {train_loss, held_loss}}};

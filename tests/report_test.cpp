@@ -78,8 +78,8 @@ TEST(Report, WholeEscapedAndSelfContained) {
   EXPECT_EQ(count(html, "alt=\""), 2);
   EXPECT_EQ(count(html, "data:image/png;base64,iVBORw0KGgo"), 2);
   EXPECT_TRUE(has(html, "loss (nats)"));
-  EXPECT_TRUE(has(html, "title=\"T-shirt/top predicted as Shirt &amp; &lt;tie&gt;: 2 of 10 (20.0 %)\""));
-  EXPECT_TRUE(has(html, "97.0 %"));
+  EXPECT_TRUE(has(html, "title=\"T-shirt/top predicted as Shirt &amp; &lt;tie&gt;: 2 of 10 (20.0\u00a0%)\""));
+  EXPECT_TRUE(has(html, "97.0\u00a0%"));
   EXPECT_FALSE(has(html, "nan"));
   expect_balanced(html);
 }
@@ -113,6 +113,14 @@ TEST(Chart, SurvivesOddCurves) {
   const std::string gap = detail::draw_chart({"t", "x", "y", {{"a", {1, 2, nan, 3, 4}}}}, 0);
   const size_t d = gap.find(" d=\"") + 4;
   EXPECT_EQ(count(gap.substr(d, gap.find('"', d) - d), "M"), 2);  // the pen is lifted over the gap
+}
+
+TEST(Report, Counts) {
+  EXPECT_EQ(detail::format_count(7), "7");
+  EXPECT_EQ(detail::format_count(999), "999");
+  EXPECT_EQ(detail::format_count(1000), "1,000");
+  EXPECT_EQ(detail::format_count(-123), "-123");
+  EXPECT_EQ(detail::format_count(-1234567), "-1,234,567");
 }
 
 TEST(Chart, RoundTicksWithinTheRange) {

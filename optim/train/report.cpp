@@ -16,7 +16,7 @@ using detail::escape_html;
 using detail::format_number;
 
 std::string percent(double share, int decimals = 1) {
-  return std::isfinite(share) ? format_number(100 * share, decimals) + " %" : "–";
+  return std::isfinite(share) ? format_number(100 * share, decimals) + "\u00a0%" : "–";
 }
 
 std::string base64(const std::string& bytes) {
@@ -74,7 +74,7 @@ std::string score_cells(const ClassScores& c) {
   std::string s;
   for (double v : {c.precision, c.recall, c.f1})
     s += str("<td class=\"bar\" style=\"--v:", format_number(100 * v, 1), "%\">", percent(v), "</td>");
-  return str(s, "<td>", c.support, "</td>");
+  return str(s, "<td>", detail::format_count(c.support), "</td>");
 }
 
 std::string class_table(const Report& r) {
@@ -98,7 +98,7 @@ std::string mistake_grid(const Report& r) {
   for (const Mistake& m : r.mistakes) {
     const std::string label = escape_html(class_name(r, m.label)), predicted = escape_html(class_name(r, m.predicted));
     s += str("<li><img src=\"data:image/png;base64,", base64(encode_png(m.image)), "\" alt=\"", label, ", predicted as ", predicted,
-             "\"><p><span class=\"as\">", predicted, "</span> <span class=\"sure\">", percent(m.confidence), "</span><br>is ", label,
+             "\"><p><span class=\"as\">", predicted, "</span><br><span class=\"sure\">", percent(m.confidence), "</span><br>is ", label,
              "</p></li>\n");
   }
   return s + "</ul></section>\n";
@@ -130,6 +130,12 @@ std::string format_number(double v, int decimals) {
   char text[400];
   std::snprintf(text, sizeof text, "%.*f", decimals, v == 0 ? 0.0 : v);
   return text;
+}
+
+std::string format_count(int64_t n) {
+  std::string s = str(n);
+  for (int64_t at = static_cast<int64_t>(s.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) s.insert(static_cast<size_t>(at), ",");
+  return s;
 }
 
 }  // namespace detail

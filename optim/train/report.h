@@ -59,6 +59,7 @@ namespace detail {
 std::string escape_html(const std::string& text);
 std::string draw_chart(const Chart& chart, int index);      // an svg element
 std::string format_number(double v, int decimals);          // "0.50", "–" where not finite
+std::string format_count(int64_t n);                 // "10,000"
 std::vector<double> axis_ticks(double low, double high, int about);  // round numbers within [low, high]
 extern const char* const kReportStyle;
 }  // namespace detail

@@ -46,22 +46,23 @@ th { font-weight: 550; text-align: left; }
 .plain td, .plain thead th:not(:first-child) { text-align: right; }
 .plain thead th { color: var(--soft); border-top: 0; font-size: 13px; vertical-align: bottom; }
 .plain tfoot th, .plain tfoot td { border-top: 2px solid var(--line); font-weight: 650; }
-.bar { background: linear-gradient(to right, rgb(var(--right) / .2) var(--v), transparent var(--v)); }
-.matrix { border-collapse: separate; border-spacing: 2px; }
-.matrix td { min-width: 50px; height: 38px; text-align: center; border-radius: 5px; padding: 0 4px; }
+.plain .bar { background: linear-gradient(to right, rgb(var(--right) / .75) var(--v), rgb(var(--right) / .12) var(--v))
+  12px 100% / calc(100% - 24px) 4px no-repeat; padding-bottom: 9px; }
+.matrix { border-collapse: separate; border-spacing: 3px; width: 100%; table-layout: auto; }
+.matrix td { min-width: 46px; height: 42px; width: 8%; text-align: center; border-radius: 5px; padding: 0 4px; }
 .matrix .hit { background: rgb(var(--right) / var(--a)); font-weight: 650; }
 .matrix .miss { background: rgb(var(--wrong) / var(--a)); }
-.matrix .none { color: var(--soft); opacity: .55; }
+.matrix .none { color: var(--soft); opacity: .75; }
 .matrix thead th { vertical-align: bottom; font-size: 13px; text-align: center; padding: 4px 0; }
 .matrix .upright { writing-mode: vertical-rl; transform: rotate(180deg); margin: 0 auto; white-space: nowrap; }
 .matrix tbody th { text-align: right; padding: 0 10px 0 0; font-size: 13px; white-space: nowrap; }
 .matrix .axis { color: var(--soft); font-weight: 400; }
-.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 14px; margin: 0; padding: 0;
+.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 14px; margin: 0; padding: 0;
   list-style: none; }
 .mistakes li { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; font-size: 13px; line-height: 1.4; }
 .mistakes img { display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; background: #000; object-fit: contain; }
 .mistakes p { margin: 0; padding: 8px 10px; overflow-wrap: anywhere; }
-.mistakes .as { color: var(--c1); font-weight: 650; } .mistakes .sure { color: var(--soft); }
+.mistakes .as { color: var(--c1); font-weight: 650; } .mistakes .sure { color: var(--soft); white-space: nowrap; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 0 40px; }
 .facts table { width: 100%; align-self: start; } .facts td { overflow-wrap: anywhere; }
 footer { color: var(--soft); font-size: 13px; }
