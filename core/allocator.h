@@ -28,8 +28,7 @@ void free_data(void* p, size_t bytes) noexcept;
 void* allocate_object(size_t bytes);
 void free_object(void* p, size_t bytes) noexcept;
 
-template <class T>
-struct PoolAllocator {
+template <class T> struct PoolAllocator {
   using value_type = T;
   PoolAllocator() = default;
   template <class U> PoolAllocator(const PoolAllocator<U>&) {}

@@ -52,9 +52,7 @@ BackwardContext::BackwardContext(Node& node, std::span<const Tensor> grads, std:
     : node_(node), grads_(grads), needs_(needs), results_(results) {}
 const char* BackwardContext::op() const { return node_.op->name; }
 int BackwardContext::inputs() const { return static_cast<int>(node_.inputs.size()); }
-bool BackwardContext::has(int i) const {
-  return i < inputs() && node_.inputs[static_cast<size_t>(i)].given;
-}
+bool BackwardContext::has(int i) const { return i < inputs() && node_.inputs[static_cast<size_t>(i)].given; }
 const Shape& BackwardContext::input_shape(int i) const { return node_.inputs[static_cast<size_t>(i)].shape; }
 DType BackwardContext::input_dtype(int i) const { return node_.inputs[static_cast<size_t>(i)].dtype; }
 const Shape& BackwardContext::output_shape(int o) const { return node_.outputs[static_cast<size_t>(o)].shape; }
@@ -66,8 +64,8 @@ const Tensor& checked_saved(const Node& node, const PoolVector<SavedTensor>& sav
              ": its graph was walked and freed before; walk it the first time with retain_graph");
   HONE_ASSERT(static_cast<size_t>(i) < saved.size() && saved[static_cast<size_t>(i)].tensor.defined());
   const SavedTensor& s = saved[static_cast<size_t>(i)];
-  HONE_CHECK(s.tensor.version() == s.version, GradError, "backward of ", node.op->name, ": its ", what, " ", i, " of shape ",
-             s.tensor.shape(), " was changed in place after it was saved (version ", s.version, ", now ",
+  HONE_CHECK(s.tensor.version() == s.version, GradError, "backward of ", node.op->name, ": its ", what, " ", i,
+             " of shape ", s.tensor.shape(), " was changed in place after it was saved (version ", s.version, ", now ",
              s.tensor.version(), ")");
   return s.tensor;
 }
@@ -123,8 +121,10 @@ class Engine {
       wanted_.push_back({});
       return;
     }
-    if (e.leaf) floor_ = 0;
-    else floor_ = std::min(floor_, e.node->sequence);
+    if (e.leaf)
+      floor_ = 0;
+    else
+      floor_ = std::min(floor_, e.node->sequence);
     wanted_.push_back({std::move(e), {}});
   }
 
@@ -160,8 +160,16 @@ class Engine {
   }
 
  private:
-  struct Wanted { Edge edge; Tensor grad; };
-  struct Leaf { Handle<TensorImpl> leaf; Tensor grad; uint64_t order = 0; bool hooked = false; };
+  struct Wanted {
+    Edge edge;
+    Tensor grad;
+  };
+  struct Leaf {
+    Handle<TensorImpl> leaf;
+    Tensor grad;
+    uint64_t order = 0;
+    bool hooked = false;
+  };
 
   static bool older(const Handle<Node>& a, const Handle<Node>& b) { return a->sequence < b->sequence; }
 
@@ -184,12 +192,14 @@ class Engine {
     }
     for (size_t i = 0; i < reached.size(); ++i) {
       for (const Edge& e : reached[i]->edges) {
-        if (e.node && e.node->sequence >= floor_ && useful_.emplace(e.node.get(), false).second) reached.push_back(e.node.get());
+        if (e.node && e.node->sequence >= floor_ && useful_.emplace(e.node.get(), false).second)
+          reached.push_back(e.node.get());
       }
     }
     std::sort(reached.begin(), reached.end(), [](const Node* a, const Node* b) { return a->sequence < b->sequence; });
     for (Node* n : reached) {
-      bool useful = std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.edge.node.get() == n; });
+      bool useful =
+          std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.edge.node.get() == n; });
       for (const Edge& e : n->edges) useful = useful || flows(e);
       useful_[n] = useful;
     }
@@ -221,8 +231,8 @@ class Engine {
       if (!g.defined()) continue;
       if (Tensor replaced = call(g); replaced.defined()) {
         HONE_CHECK(replaced.shape() == g.shape() && replaced.dtype() == g.dtype(), GradError, "hook on the result of ",
-                   node.op->name, ": returned ", replaced.dtype(), " ", replaced.shape(), " for a gradient of ", g.dtype(), " ",
-                   g.shape());
+                   node.op->name, ": returned ", replaced.dtype(), " ", replaced.shape(), " for a gradient of ",
+                   g.dtype(), " ", g.shape());
         g = std::move(replaced);
       }
     }
@@ -253,8 +263,9 @@ class Engine {
     for (size_t i = 0; i < results.size(); ++i) {
       if (!needs[i] || !results[i].defined()) continue;
       const Node::Input& in = node.inputs[i];
-      HONE_CHECK(results[i].shape() == in.shape && results[i].dtype() == in.dtype, GradError, "backward of ", node.op->name,
-                 ": gradient ", i, " is ", results[i].dtype(), " ", results[i].shape(), ", its input ", in.dtype, " ", in.shape);
+      HONE_CHECK(results[i].shape() == in.shape && results[i].dtype() == in.dtype, GradError, "backward of ",
+                 node.op->name, ": gradient ", i, " is ", results[i].dtype(), " ", results[i].shape(), ", its input ",
+                 in.dtype, " ", in.shape);
       route(node.edges[i], std::move(results[i]));
     }
   }
@@ -271,8 +282,9 @@ class Engine {
     for (size_t h = 0; h < leaf.hooks.size(); ++h) {
       const GradHook call = leaf.hooks[h].second;
       if (Tensor replaced = call(g); replaced.defined()) {
-        HONE_CHECK(replaced.shape() == g.shape() && replaced.dtype() == g.dtype(), GradError, "hook on a leaf: returned ",
-                   replaced.dtype(), " ", replaced.shape(), " for a gradient of ", g.dtype(), " ", g.shape());
+        HONE_CHECK(replaced.shape() == g.shape() && replaced.dtype() == g.dtype(), GradError,
+                   "hook on a leaf: returned ", replaced.dtype(), " ", replaced.shape(), " for a gradient of ",
+                   g.dtype(), " ", g.shape());
         g = std::move(replaced);
       }
     }
@@ -316,8 +328,8 @@ Tensor checked_seed(const char* what, const Tensor& output, const Tensor& seed) 
   }
   HONE_CHECK(seed.shape() == output.shape(), ShapeError, what, ": gradient of shape ", seed.shape(),
              " for an output of shape ", output.shape());
-  HONE_CHECK(seed.dtype() == output.dtype(), DTypeError, what, ": gradient of dtype ", seed.dtype(), " for an output of dtype ",
-             output.dtype());
+  HONE_CHECK(seed.dtype() == output.dtype(), DTypeError, what, ": gradient of dtype ", seed.dtype(),
+             " for an output of dtype ", output.dtype());
   return seed;
 }
 }  // namespace
@@ -332,8 +344,8 @@ void Tensor::backward(const Tensor& seed, BackwardOptions options) const {
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, GradOptions options,
                          const std::vector<Tensor>& seeds) {
   HONE_CHECK(!outputs.empty() && !inputs.empty(), ValueError, "grad: needs at least one output and one input");
-  HONE_CHECK(seeds.empty() || seeds.size() == outputs.size(), ValueError, "grad: ", seeds.size(), " seeds for ", outputs.size(),
-             " outputs");
+  HONE_CHECK(seeds.empty() || seeds.size() == outputs.size(), ValueError, "grad: ", seeds.size(), " seeds for ",
+             outputs.size(), " outputs");
   GradModeScope mode(options.create_graph);
   Engine engine(options.retain_graph, options.create_graph);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -347,8 +359,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   std::vector<Tensor> result;
   for (size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(engine.take(i));
-    HONE_CHECK(result.back().defined() || options.allow_unused, GradError, "grad: the outputs do not depend on input ", i,
-               "; allow_unused gives an undefined tensor instead");
+    HONE_CHECK(result.back().defined() || options.allow_unused, GradError, "grad: the outputs do not depend on input ",
+               i, "; allow_unused gives an undefined tensor instead");
   }
   return result;
 }
@@ -356,8 +368,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
 // ---------------------------------------------------------------------------------------------- composite_backward
 
 namespace {
-template <class Fn>
-void differentiate_composite(BackwardContext& c, Fn composite) {
+template <class Fn> void differentiate_composite(BackwardContext& c, Fn composite) {
   const bool outer = grad_enabled();
   std::vector<Tensor> inputs, wanted;
   std::vector<int> index;
@@ -382,8 +393,10 @@ void differentiate_composite(BackwardContext& c, Fn composite) {
       seeds.push_back(c.grad(o));
     };
     auto made = composite(std::span<const Tensor>(inputs), c.raw_attrs());
-    if constexpr (std::is_same_v<decltype(made), Tensor>) collect(0, made);
-    else for (int o = 0; o < made.size(); ++o) collect(o, made[o]);
+    if constexpr (std::is_same_v<decltype(made), Tensor>)
+      collect(0, made);
+    else
+      for (int o = 0; o < made.size(); ++o) collect(o, made[o]);
   }
   if (outputs.empty()) return;
   const auto grads = grad(outputs, wanted, {.create_graph = outer, .allow_unused = true}, seeds);

@@ -64,10 +64,10 @@ class BackwardContext {
   const char* op() const;
   int inputs() const;
   bool needs(int i) const { return needs_[static_cast<size_t>(i)] != 0; }  ///< is input i's gradient wanted
-  bool has(int i) const;                     ///< was optional input i given
-  Tensor input(int i) const;                 ///< a saved input, with its edge; GradError if changed in place since
-  Tensor output(int o = 0) const;            ///< a saved output, re-attached
-  Tensor grad(int o = 0) const;              ///< of output o; zeros where none arrived
+  bool has(int i) const;                                                   ///< was optional input i given
+  Tensor input(int i) const;       ///< a saved input, with its edge; GradError if changed in place since
+  Tensor output(int o = 0) const;  ///< a saved output, re-attached
+  Tensor grad(int o = 0) const;    ///< of output o; zeros where none arrived
   bool has_grad(int o) const { return grads_[static_cast<size_t>(o)].defined(); }
   const Shape& input_shape(int i) const;
   DType input_dtype(int i) const;
@@ -89,8 +89,8 @@ struct GradOptions {
   bool allow_unused = false;  ///< an input the outputs do not depend on gives an undefined tensor instead of GradError
 };
 /// d(sum_k <outputs_k, seeds_k>)/d(inputs_i), without touching any grad(). Seeds default to 1 for single elements.
-std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, GradOptions options = {},
-                         const std::vector<Tensor>& seeds = {});
+std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                         GradOptions options = {}, const std::vector<Tensor>& seeds = {});
 
 /// Backward of an op by differentiating `composite`, the same function written with differentiable ops: sets every
 /// needed gradient of `c`. For the second derivatives of fused kernels. All inputs must be saved.

@@ -15,8 +15,7 @@ namespace {
 constexpr int64_t kGrain = 1 << 15;
 
 // Floating to integer truncates towards zero, saturates, and takes NaN to 0: never undefined.
-template <class To, class From>
-To convert(From v) {
+template <class To, class From> To convert(From v) {
   if constexpr (std::is_same_v<To, bool>) {
     return v != From(0);
   } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
@@ -60,8 +59,7 @@ Loop merge(const View& from, const View& to) {
   return l;
 }
 
-template <class From, class To>
-void copy_row(const From* from, int64_t a, To* to, int64_t b, int64_t n) {
+template <class From, class To> void copy_row(const From* from, int64_t a, To* to, int64_t b, int64_t n) {
   if constexpr (std::is_same_v<From, To>) {
     if (a == 1 && b == 1) {
       std::memcpy(to, from, static_cast<size_t>(n) * sizeof(To));
@@ -70,8 +68,10 @@ void copy_row(const From* from, int64_t a, To* to, int64_t b, int64_t n) {
   }
   if (a == 0) {
     const To v = convert<To>(*from);
-    if (b == 1) std::fill_n(to, n, v);
-    else for (int64_t i = 0; i < n; ++i) to[i * b] = v;
+    if (b == 1)
+      std::fill_n(to, n, v);
+    else
+      for (int64_t i = 0; i < n; ++i) to[i * b] = v;
   } else if (a == 1 && b == 1) {
     for (int64_t i = 0; i < n; ++i) to[i] = convert<To>(from[i]);
   } else {
@@ -79,8 +79,7 @@ void copy_row(const From* from, int64_t a, To* to, int64_t b, int64_t n) {
   }
 }
 
-template <class From, class To>
-void copy_typed(const View& from, const View& to) {
+template <class From, class To> void copy_typed(const View& from, const View& to) {
   const Loop l = merge(from, to);
   const int last = l.ndim - 1;
   const int64_t inner = l.sizes[last];
@@ -90,28 +89,28 @@ void copy_typed(const View& from, const View& to) {
   auto* dst = static_cast<To*>(to.data);
   // Long rows are cut too, so that one contiguous block is still shared among threads.
   const int64_t pieces = (inner + kGrain - 1) / kGrain, piece = (inner + pieces - 1) / pieces;
-  parallel_for(rows * pieces, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, piece)), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      int64_t row = i / pieces;
-      const int64_t start = (i % pieces) * piece, n = std::min(piece, inner - start);
-      if (n <= 0) continue;
-      int64_t a = start * l.from[last], b = start * l.to[last];
-      for (int d = last - 1; d >= 0; --d) {
-        a += row % l.sizes[d] * l.from[d];
-        b += row % l.sizes[d] * l.to[d];
-        row /= l.sizes[d];
-      }
-      copy_row(src + a, l.from[last], dst + b, l.to[last], n);
-    }
-  });
+  parallel_for(rows * pieces, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, piece)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   int64_t row = i / pieces;
+                   const int64_t start = (i % pieces) * piece, n = std::min(piece, inner - start);
+                   if (n <= 0) continue;
+                   int64_t a = start * l.from[last], b = start * l.to[last];
+                   for (int d = last - 1; d >= 0; --d) {
+                     a += row % l.sizes[d] * l.from[d];
+                     b += row % l.sizes[d] * l.to[d];
+                     row /= l.sizes[d];
+                   }
+                   copy_row(src + a, l.from[last], dst + b, l.to[last], n);
+                 }
+               });
 }
 }  // namespace
 
 void copy_strided(const View& from, const View& to) {
   if (to.numel() == 0) return;
-  visit_dtype(from.dtype, [&]<class From>() {
-    visit_dtype(to.dtype, [&]<class To>() { copy_typed<From, To>(from, to); });
-  });
+  visit_dtype(from.dtype,
+              [&]<class From>() { visit_dtype(to.dtype, [&]<class To>() { copy_typed<From, To>(from, to); }); });
 }
 
 void accumulate_into(const View& from, const View& into) {

@@ -23,9 +23,7 @@ struct Device {
 inline constexpr Device cpu{};
 constexpr Device cuda_device(int32_t index = 0) { return {DeviceType::cuda, index}; }
 
-inline std::string to_string(Device d) {
-  return d.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(d.index);
-}
+inline std::string to_string(Device d) { return d.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(d.index); }
 
 /// Throws DeviceError if `d` cannot be used: a CUDA device in a CPU build, or an index that is not there.
 void check_usable(Device d);

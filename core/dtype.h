@@ -28,8 +28,10 @@ struct BFloat16 {
 
 constexpr int64_t size_of(DType d) {
   switch (d) {
-    case DType::f64: case DType::i64: return 8;
-    case DType::f32: case DType::i32: return 4;
+    case DType::f64:
+    case DType::i64: return 8;
+    case DType::f32:
+    case DType::i32: return 4;
     case DType::bf16: return 2;
     default: return 1;
   }
@@ -55,8 +57,7 @@ template <> struct dtype_of_impl<bool> { static constexpr DType value = DType::b
 template <class T> inline constexpr DType dtype_of = dtype_of_impl<T>::value;
 
 /// Calls f.template operator()<T>() with the C++ type of `d`: visit_dtype(d, [&]<class T>() { … }).
-template <class F>
-decltype(auto) visit_dtype(DType d, F&& f) {
+template <class F> decltype(auto) visit_dtype(DType d, F&& f) {
   switch (d) {
     case DType::f64: return f.template operator()<double>();
     case DType::f32: return f.template operator()<float>();
@@ -69,8 +70,7 @@ decltype(auto) visit_dtype(DType d, F&& f) {
   }
 }
 /// As visit_dtype, for floating dtypes alone; the caller has checked.
-template <class F>
-decltype(auto) visit_floating(DType d, F&& f) {
+template <class F> decltype(auto) visit_floating(DType d, F&& f) {
   switch (d) {
     case DType::f64: return f.template operator()<double>();
     case DType::bf16: return f.template operator()<BFloat16>();

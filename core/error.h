@@ -33,18 +33,21 @@ inline void append(std::string& s, const char* v) { s += v; }
 inline void append(std::string& s, char v) { s += v; }
 inline void append(std::string& s, bool v) { s += v ? "true" : "false"; }
 template <class T>
-  requires(std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>)
-void append(std::string& s, T v) { s += std::to_string(v); }
+requires(std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>) void append(std::string& s,
+                                                                                                    T v) {
+  s += std::to_string(v);
+}
 void append(std::string& s, double v);
 inline void append(std::string& s, float v) { append(s, static_cast<double>(v)); }
 template <class T>
-  requires requires(const T& v) { { to_string(v) } -> std::convertible_to<std::string>; }
+requires requires(const T& v) {
+  { to_string(v) } -> std::convertible_to<std::string>;
+}
 void append(std::string& s, const T& v) { s += to_string(v); }
 }  // namespace detail
 
 /// Concatenates its arguments: text, numbers, and whatever has a to_string in its namespace.
-template <class... Args>
-std::string str(const Args&... args) {
+template <class... Args> std::string str(const Args&... args) {
   std::string s;
   (detail::append(s, args), ...);
   return s;
@@ -53,9 +56,10 @@ std::string str(const Args&... args) {
 }  // namespace hone
 
 /// Throws `Type` with the concatenation of the remaining arguments unless `condition` holds: user errors.
-#define HONE_CHECK(condition, Type, ...)                                  \
-  do {                                                                    \
-    if (!(condition)) [[unlikely]] throw Type(::hone::str(__VA_ARGS__));  \
+#define HONE_CHECK(condition, Type, ...)    \
+  do {                                      \
+    if (!(condition)) [[unlikely]]          \
+      throw Type(::hone::str(__VA_ARGS__)); \
   } while (0)
 
 /// For what only a bug in Hone can break.

@@ -16,8 +16,7 @@ namespace {
 constexpr int64_t kGrain = 1 << 14;
 
 // Fills a new CPU tensor with value(i) for element i, then moves it.
-template <class F>
-Tensor generate(const Shape& shape, TensorOptions o, F value) {
+template <class F> Tensor generate(const Shape& shape, TensorOptions o, F value) {
   Tensor t = empty(shape, o.dtype);
   const int64_t n = t.numel();
   visit_dtype(o.dtype, [&]<class T>() {
@@ -93,7 +92,8 @@ Tensor rand(const Shape& shape, TensorOptions o) {
     });
   }
   if (o.dtype == DType::bf16) {  // 8 bits, so that rounding cannot reach 1
-    return generate(shape, o, [=](int64_t i) { return static_cast<float>(stream.word(static_cast<uint64_t>(i)) >> 24) * 0x1p-8f; });
+    return generate(
+        shape, o, [=](int64_t i) { return static_cast<float>(stream.word(static_cast<uint64_t>(i)) >> 24) * 0x1p-8f; });
   }
   return generate(shape, o, [=](int64_t i) { return uniform_f32(stream.word(static_cast<uint64_t>(i))); });
 }
@@ -124,10 +124,9 @@ Tensor randperm(int64_t n) {
   return t;
 }
 
-template <class T>
-Tensor tensor(std::span<const T> values, const Shape& shape) {
-  HONE_CHECK(shape.numel() == static_cast<int64_t>(values.size()), ShapeError, "tensor: shape ", shape, " does not hold ",
-             values.size(), " values");
+template <class T> Tensor tensor(std::span<const T> values, const Shape& shape) {
+  HONE_CHECK(shape.numel() == static_cast<int64_t>(values.size()), ShapeError, "tensor: shape ", shape,
+             " does not hold ", values.size(), " values");
   Tensor t = empty(shape, dtype_of<T>);
   if (!values.empty()) std::memcpy(t.raw_data(), values.data(), values.size_bytes());
   return t;

@@ -13,7 +13,8 @@ Tensor cotangent(const Tensor& y, uint64_t seed, uint64_t k) {
   Tensor c = empty(y.shape(), y.dtype());
   visit_floating(y.dtype(), [&]<class T>() {
     T* p = c.data<T>();
-    for (int64_t i = 0; i < c.numel(); ++i) p[i] = static_cast<T>(2.0f * uniform_f32(stream.word(static_cast<uint64_t>(i))) - 1.0f);
+    for (int64_t i = 0; i < c.numel(); ++i)
+      p[i] = static_cast<T>(2.0f * uniform_f32(stream.word(static_cast<uint64_t>(i))) - 1.0f);
   });
   return c;
 }
@@ -76,7 +77,8 @@ void gradcheck(const GradCheckFn& f, const std::vector<Tensor>& inputs, GradChec
   for (size_t i = 0; i < xs.size(); ++i) {
     if (!checked_input(xs[i])) continue;
     double* p = xs[i].data<double>();
-    const std::vector<double> g = analytic[w].defined() ? analytic[w].to_vector<double>() : std::vector<double>(static_cast<size_t>(xs[i].numel()), 0.0);
+    const std::vector<double> g = analytic[w].defined() ? analytic[w].to_vector<double>()
+                                                        : std::vector<double>(static_cast<size_t>(xs[i].numel()), 0.0);
     ++w;
     for (int64_t e = 0; e < xs[i].numel(); ++e) {
       const double x = p[e], h = o.eps * std::max(1.0, std::abs(x));
@@ -87,7 +89,8 @@ void gradcheck(const GradCheckFn& f, const std::vector<Tensor>& inputs, GradChec
       p[e] = x;
       const double numeric = (up - down) / (2 * h), got = g[static_cast<size_t>(e)];
       HONE_CHECK(std::abs(got - numeric) <= o.atol + o.rtol * std::abs(numeric), GradError, "gradcheck: input ", i,
-                 " of shape ", xs[i].shape(), ", element ", e, " (value ", x, "): gradient ", got, ", central difference ", numeric);
+                 " of shape ", xs[i].shape(), ", element ", e, " (value ", x, "): gradient ", got,
+                 ", central difference ", numeric);
     }
   }
 }

@@ -12,16 +12,18 @@ struct Counted {
   std::atomic<int64_t> references{0};
 };
 
-/// For T, which may be incomplete where handles are used, the functions intrusive_retain(T*), intrusive_release(T*) (which
-/// destroys at zero) and intrusive_count(const T*) are found beside it.
-template <class T>
-class Handle {
+/// For T, which may be incomplete where handles are used, the functions intrusive_retain(T*), intrusive_release(T*)
+/// (which destroys at zero) and intrusive_count(const T*) are found beside it.
+template <class T> class Handle {
  public:
   Handle() = default;
   explicit Handle(T* p) : p_(p) { retain(); }
   Handle(const Handle& o) : p_(o.p_) { retain(); }
   Handle(Handle&& o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
-  Handle& operator=(Handle o) noexcept { std::swap(p_, o.p_); return *this; }
+  Handle& operator=(Handle o) noexcept {
+    std::swap(p_, o.p_);
+    return *this;
+  }
   ~Handle() {
     if (p_) intrusive_release(p_);
   }

@@ -16,13 +16,25 @@ struct Node : detail::Pooled, Counted {
   Attrs attrs;
   uint64_t sequence = 0;  // creation order: inputs' nodes have smaller numbers
   bool freed = false;     // saved tensors given up after a walk
-  struct Input { Shape shape; DType dtype = DType::f32; bool given = false; };
-  struct Output { Shape shape; DType dtype = DType::f32; Device device; };
-  PoolVector<Edge> edges;           // one an input
+  struct Input {
+    Shape shape;
+    DType dtype = DType::f32;
+    bool given = false;
+  };
+  struct Output {
+    Shape shape;
+    DType dtype = DType::f32;
+    Device device;
+  };
+  PoolVector<Edge> edges;  // one an input
   PoolVector<Input> inputs;
   PoolVector<Output> outputs;
   PoolVector<SavedTensor> saved_inputs, saved_outputs;  // empty, or one an input / output
-  struct Hook { int output; uint32_t id; GradHook call; };
+  struct Hook {
+    int output;
+    uint32_t id;
+    GradHook call;
+  };
   uint32_t next_hook = 0;
   PoolVector<Hook> hooks;
   PoolVector<std::pair<int, Handle<GradCell>>> retained;

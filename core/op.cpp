@@ -42,8 +42,10 @@ void record(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs,
   node->inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) {
     node->edges.push_back(edge_of(x));
-    if (x.defined()) node->inputs.push_back({x.shape(), x.dtype(), true});
-    else node->inputs.emplace_back();
+    if (x.defined())
+      node->inputs.push_back({x.shape(), x.dtype(), true});
+    else
+      node->inputs.emplace_back();
   }
   node->outputs.reserve(static_cast<size_t>(out.size()));
   for (int o = 0; o < out.size(); ++o) node->outputs.push_back({out[o].shape(), out[o].dtype(), out[o].device()});
@@ -75,7 +77,8 @@ Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> input
     in.push_back(x.view());
     if (!x.defined()) continue;
     if (!first) first = &x;
-    HONE_CHECK(x.device() == first->device(), DeviceError, op.name, ": inputs on ", first->device(), " and ", x.device());
+    HONE_CHECK(x.device() == first->device(), DeviceError, op.name, ": inputs on ", first->device(), " and ",
+               x.device());
     any_grad = any_grad || x.impl()->requires_grad;
   }
   const Device device = first ? first->device() : cpu;
@@ -87,7 +90,9 @@ Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> input
   View alias;
   if (op.alias && op.alias(in[0], attrs, alias)) {
     const Tensor& base = inputs[0];
-    const int64_t shift = in[0].data ? (static_cast<std::byte*>(alias.data) - static_cast<std::byte*>(in[0].data)) / size_of(base.dtype()) : 0;
+    const int64_t shift =
+        in[0].data ? (static_cast<std::byte*>(alias.data) - static_cast<std::byte*>(in[0].data)) / size_of(base.dtype())
+                   : 0;
     const auto n = static_cast<size_t>(alias.ndim);
     out.push_back(make_view(base.storage(), Shape(std::span<const int64_t>(alias.sizes, n)),
                             Shape(std::span<const int64_t>(alias.strides, n)), base.offset() + shift, base.dtype()));
@@ -95,11 +100,13 @@ Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> input
   } else {
     std::array<View, kMaxOutputs> views;
     for (int o = 0; o < shapes.outputs; ++o) {
-      out.push_back(empty(shapes.out[static_cast<size_t>(o)].shape, {shapes.out[static_cast<size_t>(o)].dtype, device}));
+      out.push_back(
+          empty(shapes.out[static_cast<size_t>(o)].shape, {shapes.out[static_cast<size_t>(o)].dtype, device}));
       views[static_cast<size_t>(o)] = out[o].view();
     }
     Workspace workspace;
-    RunContext run{op.name, in, std::span<const View>(views.data(), static_cast<size_t>(shapes.outputs)), attrs, workspace};
+    RunContext run{op.name, in, std::span<const View>(views.data(), static_cast<size_t>(shapes.outputs)), attrs,
+                   workspace};
     op.run(run);
   }
   if (modes().anomaly) detail::check_no_new_nan(op.name, "", inputs, out);
@@ -137,7 +144,8 @@ void check_no_new_nan(const char* op, const char* pass, std::span<const Tensor> 
 void check_inputs(const ShapeContext& c, int least, int most) {
   const auto n = static_cast<int>(c.in.size());
   HONE_CHECK(n >= least && n <= most, ValueError, c.op, ": takes ", least, " to ", most, " inputs, got ", n);
-  for (int i = 0; i < least; ++i) HONE_CHECK(c.in[static_cast<size_t>(i)].defined(), ValueError, c.op, ": input ", i, " is an undefined tensor");
+  for (int i = 0; i < least; ++i)
+    HONE_CHECK(c.in[static_cast<size_t>(i)].defined(), ValueError, c.op, ": input ", i, " is an undefined tensor");
 }
 void check_floating(const ShapeContext& c, int i, const char* what) {
   HONE_CHECK(is_floating(c.dtype(i)), DTypeError, c.op, ": ", what, " must be floating, not ", c.dtype(i));
@@ -147,7 +155,8 @@ void check_same_dtype(const ShapeContext& c, int i, int j) {
              " differ; cast one of them");
 }
 void check_ndim(const ShapeContext& c, int i, int ndim, const char* what) {
-  HONE_CHECK(c.in[static_cast<size_t>(i)].ndim == ndim, ShapeError, c.op, ": ", what, " must have ", ndim, " dims, not shape ", c.shape(i));
+  HONE_CHECK(c.in[static_cast<size_t>(i)].ndim == ndim, ShapeError, c.op, ": ", what, " must have ", ndim,
+             " dims, not shape ", c.shape(i));
 }
 
 }  // namespace hone

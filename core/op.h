@@ -32,7 +32,7 @@ struct FieldVisitor {
 
 struct AttrType {
   size_t size;
-  void (*init)(void*);                      ///< writes the defaults
+  void (*init)(void*);  ///< writes the defaults
   void (*visit)(void*, FieldVisitor&);
 };
 
@@ -43,8 +43,7 @@ inline constexpr AttrType kAttrType = {sizeof(A), [](void* p) { new (p) A(); },
 }  // namespace detail
 
 /// The one AttrType of an attribute struct: trivially copyable, with defaults and fields(FieldVisitor&).
-template <class A>
-constexpr const AttrType* attributes() {
+template <class A> constexpr const AttrType* attributes() {
   static_assert(std::is_trivially_copyable_v<A>);
   return &detail::kAttrType<A>;
 }
@@ -55,18 +54,22 @@ class Attrs {
   static constexpr size_t kCapacity = 192;
   Attrs() = default;
   template <class A>
-    requires requires(A& a, FieldVisitor& v) { a.fields(v); }
+  requires requires(A& a, FieldVisitor& v) { a.fields(v); }
   Attrs(const A& a) : type_(attributes<A>()) {
     static_assert(sizeof(A) <= kCapacity);
     std::memcpy(bytes_, &a, sizeof(A));
   }
-  explicit Attrs(const AttrType* type) : type_(type) { if (type) type->init(bytes_); }
+  explicit Attrs(const AttrType* type) : type_(type) {
+    if (type) type->init(bytes_);
+  }
   template <class A> const A& as() const {
     HONE_ASSERT(type_ == attributes<A>());
     return *std::launder(reinterpret_cast<const A*>(bytes_));
   }
   const AttrType* type() const { return type_; }
-  void visit(FieldVisitor& v) { if (type_) type_->visit(bytes_, v); }
+  void visit(FieldVisitor& v) {
+    if (type_) type_->visit(bytes_, v);
+  }
 
  private:
   const AttrType* type_ = nullptr;
@@ -94,7 +97,10 @@ struct ShapeContext {
   const char* op;
   std::span<const View> in;  ///< data not to be read; absent optional inputs are not defined()
   const Attrs& attrs;
-  struct Output { Shape shape; DType dtype; };
+  struct Output {
+    Shape shape;
+    DType dtype;
+  };
   std::array<Output, kMaxOutputs> out{};
   int outputs = 0;
   void add(const Shape& shape, DType dtype) { out[static_cast<size_t>(outputs++)] = {shape, dtype}; }
@@ -116,11 +122,13 @@ struct RunContext {
 class BackwardContext;
 
 /// Bit masks: which inputs and outputs backward reads.
-struct Saves { uint32_t inputs = 0, outputs = 0; };
+struct Saves {
+  uint32_t inputs = 0, outputs = 0;
+};
 inline constexpr uint32_t kAllInputs = ~0u;
 
 struct OpDef {
-  const char* name;                        ///< unique; the field's term
+  const char* name;  ///< unique; the field's term
   const AttrType* attributes = nullptr;
   void (*shapes)(ShapeContext&) = nullptr;
   /// For views: sets sizes, strides and data of `out` inside input 0's array and returns true; false: run must copy.
@@ -131,7 +139,7 @@ struct OpDef {
   /// Why there is no backward. One of the two must be set. Floating outputs then throw GradError in backward();
   /// integer and bool outputs never require grad.
   const char* not_differentiable = nullptr;
-  uint32_t aux_outputs = 0;                ///< outputs kept for backward or information, never with a gradient
+  uint32_t aux_outputs = 0;  ///< outputs kept for backward or information, never with a gradient
   int64_t (*macs)(std::span<const View> in, std::span<const View> out, const Attrs&) = nullptr;  ///< multiply-adds
 };
 
@@ -174,7 +182,7 @@ class RecorderScope {
 };
 
 // Checks that ops share. Each names the op, the input and the rule.
-void check_inputs(const ShapeContext& c, int least, int most);      ///< count of inputs; required ones defined
+void check_inputs(const ShapeContext& c, int least, int most);  ///< count of inputs; required ones defined
 void check_floating(const ShapeContext& c, int i, const char* what);
 void check_same_dtype(const ShapeContext& c, int i, int j);
 void check_ndim(const ShapeContext& c, int i, int ndim, const char* what);

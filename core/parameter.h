@@ -28,7 +28,7 @@ class ParameterRef {
   ParameterRef() = default;
   explicit ParameterRef(std::shared_ptr<ParameterState> s) : s_(std::move(s)) {}
   bool defined() const { return s_ != nullptr; }
-  Tensor value() const;                       ///< what layers compute with: the weight type applied to the raw value
+  Tensor value() const;  ///< what layers compute with: the weight type applied to the raw value
   const Tensor& raw() const { return s_->raw; }
   Tensor grad() const { return s_->raw.grad(); }  ///< of the raw value
   void zero_grad() const { s_->raw.set_grad({}); }
@@ -44,11 +44,12 @@ class ParameterRef {
   std::shared_ptr<ParameterState> s_;
 };
 
-/// Owner of a Parameter inside a module. Copy: a new identity with a copy of the raw value (no gradient). Move: keeps it.
+/// Owner of a Parameter inside a module. Copy: a new identity with a copy of the raw value (no gradient). Move: keeps
+/// it.
 class Parameter {
  public:
-  Parameter() = default;                      ///< absent (a layer without bias)
-  explicit Parameter(Tensor raw);             ///< floating dtype (DTypeError); becomes a leaf that requires grad
+  Parameter() = default;           ///< absent (a layer without bias)
+  explicit Parameter(Tensor raw);  ///< floating dtype (DTypeError); becomes a leaf that requires grad
   Parameter(const Parameter& o);
   Parameter& operator=(const Parameter& o);
   Parameter(Parameter&&) noexcept = default;
@@ -56,7 +57,7 @@ class Parameter {
   bool defined() const { return ref_.defined(); }
   const ParameterRef& ref() const { return ref_; }
   operator const ParameterRef&() const { return ref_; }
-  Tensor value() const { return ref_.value(); }   ///< undefined where absent
+  Tensor value() const { return ref_.value(); }  ///< undefined where absent
   const Tensor& raw() const { return ref_.raw(); }
   Tensor grad() const { return ref_.grad(); }
   const Shape& shape() const { return ref_.raw().shape(); }

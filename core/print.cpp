@@ -19,11 +19,16 @@ struct Format {
   int width = 0;
   std::string operator()(double v) const {
     char text[40];
-    if (!std::isfinite(v)) std::snprintf(text, sizeof text, "%s", std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
-    else if (kind == integer) std::snprintf(text, sizeof text, "%.0f", v);
-    else if (kind == whole) std::snprintf(text, sizeof text, "%.0f.", v);
-    else if (kind == fixed) std::snprintf(text, sizeof text, "%.4f", v);
-    else std::snprintf(text, sizeof text, "%.4e", v);
+    if (!std::isfinite(v))
+      std::snprintf(text, sizeof text, "%s", std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
+    else if (kind == integer)
+      std::snprintf(text, sizeof text, "%.0f", v);
+    else if (kind == whole)
+      std::snprintf(text, sizeof text, "%.0f.", v);
+    else if (kind == fixed)
+      std::snprintf(text, sizeof text, "%.4f", v);
+    else
+      std::snprintf(text, sizeof text, "%.4e", v);
     return text;
   }
 };
@@ -36,8 +41,7 @@ struct Printer {
   Format format{};
   std::string out{};
 
-  template <class F>
-  void each_shown(int64_t n, F f) const {
+  template <class F> void each_shown(int64_t n, F f) const {
     if (!summarize || n <= 2 * kEdge) {
       for (int64_t i = 0; i < n; ++i) f(i);
       return;
@@ -46,10 +50,11 @@ struct Printer {
     f(-1);  // "…"
     for (int64_t i = n - kEdge; i < n; ++i) f(i);
   }
-  template <class F>
-  void each_value(int dim, int64_t base, F& f) const {
+  template <class F> void each_value(int dim, int64_t base, F& f) const {
     if (dim == shape.ndim()) return f(values[static_cast<size_t>(base)]);
-    each_shown(shape[dim], [&](int64_t i) { if (i >= 0) each_value(dim + 1, base * shape[dim] + i, f); });
+    each_shown(shape[dim], [&](int64_t i) {
+      if (i >= 0) each_value(dim + 1, base * shape[dim] + i, f);
+    });
   }
   std::string text(double v) const {
     if (dtype == DType::boolean) return v != 0 ? "true" : "false";
@@ -66,9 +71,12 @@ struct Printer {
       whole = whole && v == std::floor(v);
     };
     each_value(0, 0, look);
-    if (!is_floating(dtype)) format.kind = Format::integer;
-    else if (whole && largest < 1e8) format.kind = Format::whole;
-    else if (largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1e6) format.kind = Format::scientific;
+    if (!is_floating(dtype))
+      format.kind = Format::integer;
+    else if (whole && largest < 1e8)
+      format.kind = Format::whole;
+    else if (largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1e6)
+      format.kind = Format::scientific;
     auto widen = [&](double v) { format.width = std::max(format.width, static_cast<int>(text(v).size())); };
     each_value(0, 0, widen);
   }
@@ -85,12 +93,16 @@ struct Printer {
     each_shown(shape[dim], [&](int64_t i) {
       if (!first) {
         out += ',';
-        if (innermost) out += ' ';
-        else out.append(static_cast<size_t>(shape.ndim() - dim - 1), '\n').append(static_cast<size_t>(indent + 1), ' ');
+        if (innermost)
+          out += ' ';
+        else
+          out.append(static_cast<size_t>(shape.ndim() - dim - 1), '\n').append(static_cast<size_t>(indent + 1), ' ');
       }
       first = false;
-      if (i < 0) out += "…";
-      else write(dim + 1, base * shape[dim] + i, indent + 1);
+      if (i < 0)
+        out += "…";
+      else
+        write(dim + 1, base * shape[dim] + i, indent + 1);
     });
     out += ']';
   }
@@ -106,8 +118,10 @@ std::string to_string(const Tensor& x) {
   p.write(0, 0, 7);
   p.out += str(", shape=", x.shape(), ", dtype=", x.dtype());
   if (x.device() != cpu) p.out += str(", device=", x.device());
-  if (x.grad_op()) p.out += str(", op=", x.grad_op());
-  else if (x.requires_grad()) p.out += ", requires_grad";
+  if (x.grad_op())
+    p.out += str(", op=", x.grad_op());
+  else if (x.requires_grad())
+    p.out += ", requires_grad";
   return p.out + ")";
 }
 std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << to_string(x); }

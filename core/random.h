@@ -2,8 +2,8 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): counter-based, so element i of
 // a draw is a function of (seed, stream, i) alone, whatever the threads or the device.
 
-#include <cstdint>
 #include <array>
+#include <cstdint>
 
 namespace hone {
 
@@ -43,10 +43,12 @@ constexpr uint64_t below(uint64_t word64, uint64_t n) {
 }
 
 /// The process's generator: a seed and the number of the next stream. Each random call takes one stream.
-struct GeneratorState { uint64_t seed = 0, next_stream = 0; };
-void manual_seed(uint64_t seed);        ///< also resets the stream number
+struct GeneratorState {
+  uint64_t seed = 0, next_stream = 0;
+};
+void manual_seed(uint64_t seed);  ///< also resets the stream number
 GeneratorState generator_state();
 void set_generator_state(GeneratorState s);
-Philox next_stream();                   ///< thread-safe
+Philox next_stream();  ///< thread-safe
 
 }  // namespace hone

@@ -26,7 +26,8 @@ void save_safetensors(const std::string& path, const TensorFile& file);
 /// than the file (or than 100 MB), is not JSON of the format, or names offsets that overlap, leave holes, do not match
 /// dtype and shape, or pass the end. Dtypes: F64 F32 BF16 I64 I32 I8 U8 BOOL.
 TensorFile load_safetensors(const std::string& path);
-TensorFile parse_safetensors(const void* data, size_t bytes, const std::string& what);  ///< from memory; `what` for errors
+TensorFile parse_safetensors(const void* data, size_t bytes,
+                             const std::string& what);  ///< from memory; `what` for errors
 
 /// Writes `bytes` to `path` as save_safetensors does. IoError.
 void write_file_atomically(const std::string& path, const void* data, size_t bytes);

@@ -15,7 +15,7 @@ class Shape {
  public:
   constexpr Shape() = default;
   Shape(std::initializer_list<int64_t> v) : Shape(std::span<const int64_t>(v.begin(), v.size())) {}
-  explicit Shape(std::span<const int64_t> v);   ///< ShapeError for more than kMaxDims values
+  explicit Shape(std::span<const int64_t> v);  ///< ShapeError for more than kMaxDims values
   static Shape filled(int ndim, int64_t value);
 
   int ndim() const { return ndim_; }

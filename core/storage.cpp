@@ -14,8 +14,8 @@ void check_usable(Device d) {
   }
   if constexpr (kHasCuda) {
     const int count = cuda::device_count();
-    HONE_CHECK(d.index >= 0 && d.index < count, DeviceError, "device ", to_string(d), " is not there: this machine has ",
-               count, " CUDA devices");
+    HONE_CHECK(d.index >= 0 && d.index < count, DeviceError, "device ", to_string(d),
+               " is not there: this machine has ", count, " CUDA devices");
   } else {
     throw DeviceError(str("device ", to_string(d), ": this is a CPU build of Hone; configure with -DHONE_CUDA=ON"));
   }
@@ -32,8 +32,8 @@ Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
     }
     data = detail::allocate_data(n);
   } catch (const std::bad_alloc&) {
-    throw Error(str("out of memory: ", n, " bytes wanted on ", to_string(d), ", ", memory_stats().live_bytes,
-                    " bytes live"));
+    throw Error(
+        str("out of memory: ", n, " bytes wanted on ", to_string(d), ", ", memory_stats().live_bytes, " bytes live"));
   }
 }
 

@@ -13,7 +13,8 @@ namespace hone {
 
 namespace {
 TensorImpl& deref(const Handle<TensorImpl>& h) {
-  if (!h) [[unlikely]] throw ValueError("undefined tensor: it holds no array");
+  if (!h) [[unlikely]]
+    throw ValueError("undefined tensor: it holds no array");
   return *h;
 }
 // Rule for every in-place change: what the graph has recorded must not move under it.
@@ -86,8 +87,7 @@ View Tensor::view() const {
   return v;
 }
 namespace {
-template <class To>
-To only_element(const Tensor& x) {
+template <class To> To only_element(const Tensor& x) {
   HONE_CHECK(x.numel() == 1, ShapeError, "item: the tensor of shape ", x.shape(), " does not hold exactly one element");
   const Tensor t = to(x, cpu);
   return visit_dtype(t.dtype(), [&]<class T>() { return static_cast<To>(*static_cast<T*>(t.raw_data())); });
@@ -95,8 +95,7 @@ To only_element(const Tensor& x) {
 }  // namespace
 double Tensor::item_f64() const { return only_element<double>(*this); }
 int64_t Tensor::item_i64() const { return only_element<int64_t>(*this); }
-template <class T>
-std::vector<T> Tensor::to_vector() const {
+template <class T> std::vector<T> Tensor::to_vector() const {
   NoGrad guard;
   const Tensor t = to(dtype() == dtype_of<T> ? contiguous(*this) : cast(*this, dtype_of<T>), cpu);
   const T* p = static_cast<T*>(t.raw_data());
@@ -150,8 +149,10 @@ Tensor& Tensor::copy_(const Tensor& source) {
 bool Tensor::requires_grad() const { return impl_ && impl_->requires_grad; }
 Tensor& Tensor::requires_grad_(bool on) {
   TensorImpl& t = deref(impl_);
-  HONE_CHECK(!on || is_floating(t.dtype), DTypeError, "requires_grad_: only floating tensors have gradients, not ", t.dtype);
-  HONE_CHECK(!t.node, GradError, "requires_grad_: the tensor was made by ", t.node->op->name, "; only leaves can be set");
+  HONE_CHECK(!on || is_floating(t.dtype), DTypeError, "requires_grad_: only floating tensors have gradients, not ",
+             t.dtype);
+  HONE_CHECK(!t.node, GradError, "requires_grad_: the tensor was made by ", t.node->op->name,
+             "; only leaves can be set");
   HONE_CHECK(!(on && t.inference), GradError, "requires_grad_: the tensor was made in inference mode");
   t.requires_grad = on;
   return *this;
@@ -164,8 +165,10 @@ Tensor Tensor::grad() const {
 void Tensor::set_grad(Tensor g) const {
   TensorImpl& t = deref(impl_);
   if (g.defined()) {
-    HONE_CHECK(g.shape() == shape(), ShapeError, "set_grad: gradient of shape ", g.shape(), " for a tensor of shape ", shape());
-    HONE_CHECK(g.dtype() == dtype(), DTypeError, "set_grad: gradient of dtype ", g.dtype(), " for a tensor of dtype ", dtype());
+    HONE_CHECK(g.shape() == shape(), ShapeError, "set_grad: gradient of shape ", g.shape(), " for a tensor of shape ",
+               shape());
+    HONE_CHECK(g.dtype() == dtype(), DTypeError, "set_grad: gradient of dtype ", g.dtype(), " for a tensor of dtype ",
+               dtype());
   }
   (t.retained ? t.retained->grad : t.grad) = std::move(g);
 }
@@ -187,7 +190,9 @@ const char* Tensor::grad_op() const { return deref(impl_).node ? impl_->node->op
 HookHandle Tensor::register_hook(GradHook hook) const {
   TensorImpl& t = deref(impl_);
   HONE_CHECK(t.requires_grad, GradError, "register_hook: the tensor does not require grad");
-  const auto drop = [](auto& hooks, auto same) { hooks.erase(std::remove_if(hooks.begin(), hooks.end(), same), hooks.end()); };
+  const auto drop = [](auto& hooks, auto same) {
+    hooks.erase(std::remove_if(hooks.begin(), hooks.end(), same), hooks.end());
+  };
   if (t.node) {
     const uint32_t id = t.node->next_hook++;
     t.node->hooks.push_back({t.node_index, id, std::move(hook)});

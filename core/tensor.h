@@ -42,7 +42,9 @@ class HookHandle {
  public:
   HookHandle() = default;
   explicit HookHandle(std::function<void()> remove) : remove_(std::move(remove)) {}
-  void remove() { if (remove_) std::exchange(remove_, nullptr)(); }
+  void remove() {
+    if (remove_) std::exchange(remove_, nullptr)();
+  }
 
  private:
   std::function<void()> remove_;
@@ -61,9 +63,9 @@ class Tensor {
   bool defined() const { return static_cast<bool>(impl_); }
   int64_t ndim() const { return shape().ndim(); }
   int64_t numel() const;
-  const Shape& shape() const;    ///< sizes
-  const Shape& strides() const;  ///< in elements
-  int64_t offset() const;        ///< of the first element in the storage, in elements
+  const Shape& shape() const;       ///< sizes
+  const Shape& strides() const;     ///< in elements
+  int64_t offset() const;           ///< of the first element in the storage, in elements
   int64_t size(int64_t dim) const;  ///< dim in [-ndim, ndim); ShapeError
   DType dtype() const;
   Device device() const;
@@ -79,8 +81,10 @@ class Tensor {
   View view() const;
   /// The only element, converted to T; ShapeError if there is not exactly one.
   template <class T = double> T item() const {
-    if constexpr (std::is_integral_v<T>) return static_cast<T>(item_i64());
-    else return static_cast<T>(item_f64());
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<T>(item_i64());
+    else
+      return static_cast<T>(item_f64());
   }
   /// All elements in row-major order, converted to T.
   template <class T> std::vector<T> to_vector() const;
@@ -144,7 +148,7 @@ Tensor eye(int64_t rows, int64_t cols = -1, TensorOptions options = {});
 Tensor rand(const Shape& shape, TensorOptions options = {});   ///< uniform in [0, 1)
 Tensor randn(const Shape& shape, TensorOptions options = {});  ///< standard normal (Box–Muller on Philox)
 Tensor randint(int64_t low, int64_t high, const Shape& shape, TensorOptions options = DType::i64);  ///< in [low, high)
-Tensor randperm(int64_t n);                                    ///< a permutation of 0 … n−1, i64
+Tensor randperm(int64_t n);  ///< a permutation of 0 … n−1, i64
 
 /// From values, copied. `shape` must hold as many elements (ShapeError).
 template <class T> Tensor tensor(std::span<const T> values, const Shape& shape);

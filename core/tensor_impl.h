@@ -30,10 +30,10 @@ struct TensorImpl : detail::Pooled, Counted {
   int64_t offset = 0;  // elements
   DType dtype = DType::f32;
   bool requires_grad = false;
-  bool inference = false;    // made in InferenceMode
-  int node_index = 0;        // which output of `node` this is
-  Handle<Node> node;         // the op that made it; none for leaves
-  Tensor grad;               // of a leaf
+  bool inference = false;  // made in InferenceMode
+  int node_index = 0;      // which output of `node` this is
+  Handle<Node> node;       // the op that made it; none for leaves
+  Tensor grad;             // of a leaf
   Handle<GradCell> retained;
   uint32_t next_hook = 0;
   PoolVector<std::pair<uint32_t, GradHook>> hooks;  // of a leaf; a non-leaf's lie in its node

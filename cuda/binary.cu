@@ -11,8 +11,7 @@ namespace functors {
 #define HONE_FN_HOST inline
 #include "hone/ops/functors.h"
 
-template <class F>
-struct Pair {
+template <class F> struct Pair {
   template <class T> HONE_DEVICE auto operator()(T a, T b) const {
     using V = typename Math<T>::V;
     return raw(F().f(Math<T>(), V{a}, V{b}));
@@ -21,16 +20,20 @@ struct Pair {
 struct Select {
   template <class T> HONE_DEVICE T operator()(uint8_t condition, T a, T b) const { return condition ? a : b; }
 };
-struct And { HONE_DEVICE bool operator()(uint8_t a, uint8_t b) const { return a && b; } };
-struct Or { HONE_DEVICE bool operator()(uint8_t a, uint8_t b) const { return a || b; } };
-struct Not { HONE_DEVICE bool operator()(uint8_t a) const { return !a; } };
+struct And {
+  HONE_DEVICE bool operator()(uint8_t a, uint8_t b) const { return a && b; }
+};
+struct Or {
+  HONE_DEVICE bool operator()(uint8_t a, uint8_t b) const { return a || b; }
+};
+struct Not {
+  HONE_DEVICE bool operator()(uint8_t a) const { return !a; }
+};
 /// Through the source's compute type; bool is non-zero.
-template <class To>
-struct Convert {
+template <class To> struct Convert {
   template <class T> HONE_DEVICE compute_t<To> operator()(T x) const { return static_cast<compute_t<To>>(x); }
 };
-template <class T>
-HONE_KERNEL fill_kernel(Operands<1> o, T* y, T value) {
+template <class T> HONE_KERNEL fill_kernel(Operands<1> o, T* y, T value) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < o.count; i += step) {
     int64_t at = 0, rest = i;
@@ -50,14 +53,15 @@ using namespace functors;
 template <class T, class F>
 constexpr bool kHasKernel = !std::is_integral_v<T> || !(std::is_same_v<F, Div> || std::is_same_v<F, Pow>);
 
-template <class F>
-void run(const View* in, const View& out) {
+template <class F> void run(const View* in, const View& out) {
   const auto launch_for = [&]<class T>() {
     using V = typename Math<compute_t<T>>::V;
     if constexpr (kHasKernel<T, F>) {
       using Result = decltype(raw(F().f(Math<compute_t<T>>(), V{}, V{})));
-      if constexpr (std::is_same_v<Result, bool>) elementwise<bool, T, T>(in, out, Pair<F>());
-      else elementwise<T, T, T>(in, out, Pair<F>());
+      if constexpr (std::is_same_v<Result, bool>)
+        elementwise<bool, T, T>(in, out, Pair<F>());
+      else
+        elementwise<T, T, T>(in, out, Pair<F>());
     } else {
       throw DeviceError(str("cuda: integer division and powers have no kernel for ", in[0].dtype));
     }
@@ -89,9 +93,12 @@ void where(const View& condition, const View& a, const View& b, const View& out)
 }
 
 void logical(int op, const View* in, const View& out) {
-  if (op == 0) elementwise<bool, uint8_t, uint8_t>(in, out, And());
-  else if (op == 1) elementwise<bool, uint8_t, uint8_t>(in, out, Or());
-  else elementwise<bool, uint8_t>(in, out, Not());
+  if (op == 0)
+    elementwise<bool, uint8_t, uint8_t>(in, out, And());
+  else if (op == 1)
+    elementwise<bool, uint8_t, uint8_t>(in, out, Or());
+  else
+    elementwise<bool, uint8_t>(in, out, Not());
 }
 
 void copy_strided(const View& from, const View& to) {

@@ -11,8 +11,7 @@
 namespace hone::cuda {
 
 /// Inputs laid over a contiguous output; dims that all of them walk as one are merged.
-template <size_t kInputs>
-struct Operands {
+template <size_t kInputs> struct Operands {
   const void* data[kInputs];
   int64_t sizes[View::kDims];
   int64_t strides[kInputs][View::kDims];
@@ -21,8 +20,7 @@ struct Operands {
   bool contiguous;  ///< every input is walked as the output is
 };
 
-template <size_t kInputs>
-Operands<kInputs> operands_of(const View* in, const View& out) {
+template <size_t kInputs> Operands<kInputs> operands_of(const View* in, const View& out) {
   Operands<kInputs> o = {};
   o.count = out.numel();
   for (size_t k = 0; k < kInputs; ++k) o.data[k] = in[k].data;
@@ -49,13 +47,13 @@ template <class T> struct Computes { using type = T; };
 template <> struct Computes<BFloat16> { using type = float; };
 template <class T> using compute_t = typename Computes<T>::type;
 
-template <class T>
-HONE_DEVICE compute_t<T> load(const void* data, int64_t at) {
+template <class T> HONE_DEVICE compute_t<T> load(const void* data, int64_t at) {
   return static_cast<compute_t<T>>(static_cast<const T*>(data)[at]);
 }
 
 template <class... In, class Body, size_t... kAt>
-HONE_DEVICE auto call(const Body& body, const Operands<sizeof...(In)>& o, const int64_t* at, std::index_sequence<kAt...>) {
+HONE_DEVICE auto call(const Body& body, const Operands<sizeof...(In)>& o, const int64_t* at,
+                      std::index_sequence<kAt...>) {
   return body(load<In>(o.data[kAt], at[kAt])...);
 }
 
@@ -78,8 +76,7 @@ HONE_KERNEL elementwise_kernel(Operands<sizeof...(In)> o, Out* y, Body body) {
   }
 }
 
-template <class Out, class... In, class Body>
-void elementwise(const View* in, const View& out, Body body) {
+template <class Out, class... In, class Body> void elementwise(const View* in, const View& out, Body body) {
   const auto o = operands_of<sizeof...(In)>(in, out);
   if (o.count == 0) return;
   constexpr int64_t threads = 256, most_blocks = 1 << 16;

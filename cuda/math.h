@@ -10,8 +10,7 @@
 namespace hone::cuda {
 
 /// Floating: the device's own functions, full precision.
-template <class T>
-struct Math {
+template <class T> struct Math {
   using V = T;
   HONE_DEVICE V set(double c) const { return static_cast<T>(c); }
   HONE_DEVICE V neg(V x) const { return -x; }
@@ -35,17 +34,18 @@ struct Math {
 };
 
 /// Integer whose arithmetic wraps.
-template <class T>
-struct Wrapping {
+template <class T> struct Wrapping {
   using U = std::make_unsigned_t<T>;
   T v;
   HONE_DEVICE friend Wrapping operator+(Wrapping a, Wrapping b) { return {static_cast<T>(U(a.v) + U(b.v))}; }
   HONE_DEVICE friend Wrapping operator-(Wrapping a, Wrapping b) { return {static_cast<T>(U(a.v) - U(b.v))}; }
-  HONE_DEVICE friend Wrapping operator*(Wrapping a, Wrapping b) { return {static_cast<T>(uint64_t(a.v) * uint64_t(b.v))}; }
+  HONE_DEVICE friend Wrapping operator*(Wrapping a, Wrapping b) {
+    return {static_cast<T>(uint64_t(a.v) * uint64_t(b.v))};
+  }
 };
 
 template <class T>
-  requires std::is_integral_v<T>
+requires std::is_integral_v<T>
 struct Math<T> {
   using V = Wrapping<T>;
   static constexpr T kMost = std::numeric_limits<T>::max(), kLeast = std::numeric_limits<T>::min();
@@ -54,8 +54,10 @@ struct Math<T> {
   }
   HONE_DEVICE V neg(V x) const { return V{0} - x; }
   HONE_DEVICE V abs(V x) const {
-    if constexpr (std::is_signed_v<T>) return x.v < 0 ? neg(x) : x;
-    else return x;
+    if constexpr (std::is_signed_v<T>)
+      return x.v < 0 ? neg(x) : x;
+    else
+      return x;
   }
   HONE_DEVICE V round(V x) const { return x; }
   HONE_DEVICE bool eq(V a, V b) const { return a.v == b.v; }

@@ -11,21 +11,18 @@ namespace functors {
 #define HONE_FN_HOST inline
 #include "hone/ops/functors.h"
 
-template <class F>
-struct Value {
+template <class F> struct Value {
   F functor;
   template <class T> HONE_DEVICE T operator()(T s) const {
     using V = typename Math<T>::V;
     return raw(functor.f(Math<T>(), V{s}));
   }
 };
-template <class F>
-struct Gradient {
+template <class F> struct Gradient {
   F functor;
   template <class T> HONE_DEVICE T operator()(T g, T s) const { return grad_of(functor, Math<T>(), g, s); }
 };
-template <class F>
-struct SecondGradient {
+template <class F> struct SecondGradient {
   F functor;
   template <class T> HONE_DEVICE T operator()(T g, T h, T s) const { return g * h * functor.d2f(Math<T>(), s); }
 };
@@ -42,8 +39,7 @@ template <class F>
 constexpr bool kKeepsIntegers = std::is_same_v<F, Abs> || std::is_same_v<F, Sign> || std::is_same_v<F, Square> ||
                                 std::is_same_v<F, Relu> || std::is_same_v<F, Clamp> || std::is_same_v<F, Neg>;
 
-template <class T, class F>
-void run(int order, const View* in, const View& out, const double* scalars) {
+template <class T, class F> void run(int order, const View* in, const View& out, const double* scalars) {
   const F functor = make_functor<F>(scalars);
   if (order == 0) return elementwise<T, T>(in, out, Value<F>{functor});
   using V = compute_t<T>;

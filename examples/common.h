@@ -32,16 +32,13 @@ struct Stopwatch {
 };
 
 /// Parses the command line, runs the body; 0, or an error in one line and a status that is not 0.
-template <class Body>
-int run_example(CLI::App& app, int argc, char** argv, const CommonOptions& common, Body&& body) {
+template <class Body> int run_example(CLI::App& app, int argc, char** argv, const CommonOptions& common, Body&& body) {
   try {
     app.parse(argc, argv);
     common.apply();
     body();
     return 0;
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e);
-  } catch (const std::exception& e) {
+  } catch (const CLI::ParseError& e) { return app.exit(e); } catch (const std::exception& e) {
     std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), e.what());
     return 1;
   }

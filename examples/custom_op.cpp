@@ -20,8 +20,7 @@ void swish_shapes(ShapeContext& c) {
 }
 
 // The kernel sees contiguous pieces; the driver deals with strides, broadcasting (here: of beta), dtypes and threads.
-template <class T>
-void swish_kernel(const void* const* in, void* out, int64_t n, const double*) {
+template <class T> void swish_kernel(const void* const* in, void* out, int64_t n, const double*) {
   const T* x = static_cast<const T*>(in[0]);
   const T* beta = static_cast<const T*>(in[1]);
   T* y = static_cast<T*>(out);
@@ -40,8 +39,8 @@ void swish_backward(BackwardContext& c) {
   if (c.needs(1)) c.set(1, sum(g * x * x * slope));
 }
 
-const OpDef kSwish = {.name = "swish", .shapes = swish_shapes, .run = swish_run, .saves = {.inputs = 0b11},
-                      .backward = swish_backward};
+const OpDef kSwish = {
+    .name = "swish", .shapes = swish_shapes, .run = swish_run, .saves = {.inputs = 0b11}, .backward = swish_backward};
 
 /// y = x / (1 + exp(−βx)). x: any shape, floating; beta: 0-d, of x's dtype.
 Tensor swish(const Tensor& x, const Tensor& beta) { return apply(kSwish, {}, {x, beta}); }
@@ -75,7 +74,8 @@ int main(int argc, char** argv) {
       table.y = square(table.x) + randn({256, 1}) * 0.05;
     } else {
       table = read_csv(common.data);
-      HONE_CHECK(table.x.size(1) == 1, FormatError, common.data, ": ", table.x.size(1) + 1, " columns; two are needed, x and y");
+      HONE_CHECK(table.x.size(1) == 1, FormatError, common.data, ": ", table.x.size(1) + 1,
+                 " columns; two are needed, x and y");
     }
     Curve net;
     optim::Adam adam(net.parameters(), {.lr = 0.01});
@@ -91,7 +91,8 @@ int main(int argc, char** argv) {
       HONE_CHECK(std::isfinite(last), NumericError, "the loss is ", last, " at step ", step);
     }
     const double beta = net.beta.raw().item();
-    std::printf("mean squared error %.5f, then %.5f after %lld steps; beta %.3f\n", first, last, static_cast<long long>(steps), beta);
+    std::printf("mean squared error %.5f, then %.5f after %lld steps; beta %.3f\n", first, last,
+                static_cast<long long>(steps), beta);
 
     if (common.json.empty()) return;
     train::Results results{.job = "custom_op", .figures = {}, .settings = {}, .rows = {}};

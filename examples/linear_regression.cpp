@@ -19,7 +19,9 @@ int main(int argc, char** argv) {
   double lr = 0.1, noise = 0.1;
   app.add_option("--steps", steps, "Steps of gradient descent")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--lr", lr, "Learning rate")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--noise", noise, "Standard deviation of the made points' noise")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--noise", noise, "Standard deviation of the made points' noise")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
 
   return run_example(app, argc, argv, common, [&] {
     const Table table = common.data.empty() ? noisy_points(1000, noise) : read_csv(common.data);
@@ -46,7 +48,8 @@ int main(int argc, char** argv) {
     if (common.json.empty()) return;
     train::Results results{.job = "linear_regression", .figures = {}, .settings = {}, .rows = {}};
     results.figures.set("mean_squared_error", last).set("seconds", seconds).set("bias", model.bias.raw().item());
-    for (size_t i = 0; i < weights.size(); ++i) results.rows.emplace_back().set("name", str("weight ", i)).set("value", weights[i]);
+    for (size_t i = 0; i < weights.size(); ++i)
+      results.rows.emplace_back().set("name", str("weight ", i)).set("value", weights[i]);
     results.settings.set("steps", steps).set("lr", lr).set("seed", common.seed).set("threads", common.threads);
     train::save_json(common.json, results);
   });

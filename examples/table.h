@@ -33,8 +33,8 @@ inline Table read_csv(const std::string& path) {
     }
     if (!numbers && y.empty()) continue;  // names
     if (columns == 0) columns = static_cast<int64_t>(values.size());
-    HONE_CHECK(numbers && columns >= 2 && static_cast<int64_t>(values.size()) == columns, hone::FormatError, path, ": line ", number,
-               " does not hold ", columns < 2 ? "two or more" : std::to_string(columns), " numbers");
+    HONE_CHECK(numbers && columns >= 2 && static_cast<int64_t>(values.size()) == columns, hone::FormatError, path,
+               ": line ", number, " does not hold ", columns < 2 ? "two or more" : std::to_string(columns), " numbers");
     y.push_back(values.back());
     x.insert(x.end(), values.begin(), values.end() - 1);
   }

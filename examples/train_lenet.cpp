@@ -63,17 +63,21 @@ std::string count(int64_t n) { return train::detail::format_count(n); }
 void run(const Options& o) {
   const auto fashion = data::FashionMNIST::open(o.common.data);
   const double held_out = static_cast<double>(o.validation) / static_cast<double>(fashion.train.size());
-  HONE_CHECK(held_out > 0 && held_out < 1, ValueError, "--validation ", o.validation, " of ", fashion.train.size(), " images");
+  HONE_CHECK(held_out > 0 && held_out < 1, ValueError, "--validation ", o.validation, " of ", fashion.train.size(),
+             " images");
   const auto [training, validation] = data::random_split(fashion.train, {1 - held_out, held_out}, o.common.seed);
-  data::Loader batches(training, {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = transforms(o.augment)});
+  data::Loader batches(training,
+                       {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = transforms(o.augment)});
   data::Loader checks(validation, {.batch = 500, .transform = transforms("none")});
-  HONE_CHECK(batches.size() > 0, ValueError, "--batch ", o.batch, " is more than the ", training.size(), " training images");
+  HONE_CHECK(batches.size() > 0, ValueError, "--batch ", o.batch, " is more than the ", training.size(),
+             " training images");
 
   nn::LeNet net({.width = o.width});
   const auto optimizer = make_optimizer(o, net.parameters());
   optim::OneCycle schedule(*optimizer, {.max_lr = o.lr, .steps = o.epochs * batches.size()});
   train::Results results{.job = "train_lenet", .figures = {}, .settings = {}, .rows = {}};
-  train::Curve train_loss{"training", {}}, train_accuracy = train_loss, held_loss{"held out", {}}, held_accuracy = held_loss;
+  train::Curve train_loss{"training", {}}, train_accuracy = train_loss, held_loss{"held out", {}},
+                                           held_accuracy = held_loss;
 
   const Stopwatch total;
   double training_seconds = 0;
@@ -102,11 +106,17 @@ void run(const Options& o) {
     train_accuracy.y.push_back(100 * right / n);
     held_loss.y.push_back(held.loss);
     held_accuracy.y.push_back(100 * held.accuracy);
-    results.rows.emplace_back().set("name", str("epoch ", epoch)).set("train_loss", loss_sum / n).set("train_accuracy", right / n)
-        .set("validation_loss", held.loss).set("validation_accuracy", held.accuracy).set("seconds", seconds);
+    results.rows.emplace_back()
+        .set("name", str("epoch ", epoch))
+        .set("train_loss", loss_sum / n)
+        .set("train_accuracy", right / n)
+        .set("validation_loss", held.loss)
+        .set("validation_accuracy", held.accuracy)
+        .set("seconds", seconds);
     std::printf("epoch %lld/%lld: loss %.4f, accuracy %s; held out: loss %.4f, accuracy %s; %.0f images/s\n",
-                static_cast<long long>(epoch), static_cast<long long>(o.epochs), loss_sum / n, percent(right / n).c_str(), held.loss,
-                percent(held.accuracy).c_str(), n * static_cast<double>(o.batch) / seconds);
+                static_cast<long long>(epoch), static_cast<long long>(o.epochs), loss_sum / n,
+                percent(right / n).c_str(), held.loss, percent(held.accuracy).c_str(),
+                n * static_cast<double>(o.batch) / seconds);
     std::fflush(stdout);
   }
 
@@ -122,12 +132,24 @@ void run(const Options& o) {
   std::printf("test accuracy %s (%lld images), %.1f s, %.0f training images/s\n", percent(test.accuracy).c_str(),
               static_cast<long long>(fashion.test.size()), seconds, rate);
 
-  results.settings.set("optimizer", o.optimizer).set("lr", o.lr).set("batch", o.batch).set("schedule", "one cycle")
-      .set("augment", o.augment).set("label_smoothing", o.label_smoothing).set("width", o.width)
-      .set("training_images", training.size()).set("validation_images", validation.size()).set("seed", o.common.seed);
-  results.figures.set("test_accuracy", test.accuracy).set("test_loss", test.loss)
-      .set("validation_accuracy", held_accuracy.y.back() / 100).set("train_samples_per_second", rate).set("epochs", o.epochs)
-      .set("seconds", seconds).set("parameters", net.parameter_count()).set("threads", o.common.threads)
+  results.settings.set("optimizer", o.optimizer)
+      .set("lr", o.lr)
+      .set("batch", o.batch)
+      .set("schedule", "one cycle")
+      .set("augment", o.augment)
+      .set("label_smoothing", o.label_smoothing)
+      .set("width", o.width)
+      .set("training_images", training.size())
+      .set("validation_images", validation.size())
+      .set("seed", o.common.seed);
+  results.figures.set("test_accuracy", test.accuracy)
+      .set("test_loss", test.loss)
+      .set("validation_accuracy", held_accuracy.y.back() / 100)
+      .set("train_samples_per_second", rate)
+      .set("epochs", o.epochs)
+      .set("seconds", seconds)
+      .set("parameters", net.parameter_count())
+      .set("threads", o.common.threads)
       .set("peak_rss_bytes", train::peak_rss_bytes());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
   if (o.report.empty()) return;
@@ -139,7 +161,8 @@ void run(const Options& o) {
   page.summary = str("Trained from random weights on ", count(training.size()), " images for ", o.epochs,
                      o.epochs == 1 ? " epoch, with " : " epochs, with ", count(validation.size()),
                      " held out; tested once on ", count(fashion.test.size()), " images it never saw.");
-  page.figures = {{"Test accuracy", percent(test.accuracy)}, {"Training time", train::format_seconds(seconds)},
+  page.figures = {{"Test accuracy", percent(test.accuracy)},
+                  {"Training time", train::format_seconds(seconds)},
                   {"Training images per second", count(std::llround(rate))},
                   {"Parameters", count(net.parameter_count())}};
   for (const auto& [name, value] : results.settings.items())
@@ -161,17 +184,28 @@ int main(int argc, char** argv) {
   CLI::App app("Trains LeNet on Fashion-MNIST.", "train_lenet");
   Options o;
   o.common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
-  app.add_option("--epochs", o.epochs, "Passes over the training images")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--epochs", o.epochs, "Passes over the training images")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   app.add_option("--batch", o.batch, "Images a step")->check(CLI::Range(1, 60000))->capture_default_str();
-  app.add_option("--lr", o.lr, "Highest learning rate of the one-cycle schedule")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--lr", o.lr, "Highest learning rate of the one-cycle schedule")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--optimizer", o.optimizer, "sgd (Nesterov), adam or adamw")
-      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))->capture_default_str();
-  app.add_option("--width", o.width, "Factor for the number of channels")->check(CLI::Range(0.05, 64.0))->capture_default_str();
+      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+      ->capture_default_str();
+  app.add_option("--width", o.width, "Factor for the number of channels")
+      ->check(CLI::Range(0.05, 64.0))
+      ->capture_default_str();
   app.add_option("--augment", o.augment, "none, flip, or crop (flip and shift)")
-      ->check(CLI::IsMember({"none", "flip", "crop"}))->capture_default_str();
+      ->check(CLI::IsMember({"none", "flip", "crop"}))
+      ->capture_default_str();
   app.add_option("--label-smoothing", o.label_smoothing, "Share of each target spread over all classes")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--validation", o.validation, "Training images held out")->check(CLI::Range(1, 59999))->capture_default_str();
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--validation", o.validation, "Training images held out")
+      ->check(CLI::Range(1, 59999))
+      ->capture_default_str();
   app.add_option("--save", o.save, "Write the trained network to this safetensors file");
   app.add_option("--report", o.report, "Write an HTML report to this file");
   return run_example(app, argc, argv, o.common, [&] { run(o); });

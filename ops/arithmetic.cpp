@@ -14,8 +14,7 @@ namespace {
 using detail::Binary;
 using detail::sum_to;
 
-template <Binary kOp>
-struct BinaryOp {
+template <Binary kOp> struct BinaryOp {
   static void shapes(ShapeContext& c) {
     check_inputs(c, 2, 2);
     check_same_dtype(c, 0, 1);
@@ -91,7 +90,8 @@ void neg_shapes(ShapeContext& c) {
 void neg_run(RunContext& c) {
   constexpr auto op = detail::Unary::neg;
   if constexpr (kHasCuda)
-    if (c.out[0].device == DeviceType::cuda) return cuda::unary(static_cast<int>(op), 0, c.in.data(), c.out[0], nullptr);
+    if (c.out[0].device == DeviceType::cuda)
+      return cuda::unary(static_cast<int>(op), 0, c.in.data(), c.out[0], nullptr);
   const DType compute = detail::compute_dtype(c.out[0].dtype);
   detail::elementwise(c.in, c.out[0], compute, compute, detail::unary_kernel(op, 0, compute));
 }
@@ -103,8 +103,7 @@ void where_shapes(ShapeContext& c) {
   check_same_dtype(c, 1, 2);
   c.add(broadcast_shapes(c.op, c.shape(0), broadcast_shapes(c.op, c.shape(1), c.shape(2))), c.dtype(1));
 }
-template <class T>
-void where_kernel(const void* const* in, void* out, int64_t n, const double*) {
+template <class T> void where_kernel(const void* const* in, void* out, int64_t n, const double*) {
   const auto* condition = static_cast<const uint8_t*>(in[0]);
   const T *a = static_cast<const T*>(in[1]), *b = static_cast<const T*>(in[2]);
   T* y = static_cast<T*>(out);
@@ -130,23 +129,20 @@ void where_backward(BackwardContext& c) {
   if (c.needs(2)) set_reduced(c, 2, where(condition, zero, g));
 }
 
-template <int kInputs>
-void logical_shapes(ShapeContext& c) {
+template <int kInputs> void logical_shapes(ShapeContext& c) {
   check_inputs(c, kInputs, kInputs);
   for (int i = 0; i < kInputs; ++i)
     HONE_CHECK(c.dtype(i) == boolean, DTypeError, c.op, ": takes bool, not ", c.dtype(i));
   c.add(kInputs == 1 ? c.shape(0) : broadcast_shapes(c.op, c.shape(0), c.shape(kInputs - 1)), boolean);
 }
 enum class Logical { conjunction, disjunction, negation };
-template <Logical kOp>
-void logical_kernel(const void* const* in, void* out, int64_t n, const double*) {
+template <Logical kOp> void logical_kernel(const void* const* in, void* out, int64_t n, const double*) {
   const auto *a = static_cast<const bool*>(in[0]), *b = static_cast<const bool*>(in[1]);
   auto* y = static_cast<bool*>(out);
   for (int64_t i = 0; i < n; ++i)
     y[i] = kOp == Logical::negation ? !a[i] : kOp == Logical::conjunction ? a[i] && b[i] : a[i] || b[i];
 }
-template <Logical kOp>
-void logical_run(RunContext& c) {
+template <Logical kOp> void logical_run(RunContext& c) {
   if constexpr (kHasCuda)
     if (c.out[0].device == DeviceType::cuda) return cuda::logical(static_cast<int>(kOp), c.in.data(), c.out[0]);
   detail::elementwise(c.in, c.out[0], boolean, boolean, logical_kernel<kOp>);
@@ -165,13 +161,19 @@ const OpDef kNeg = {.name = "neg", .shapes = neg_shapes, .run = neg_run, .backwa
 const OpDef kEq = BinaryOp<Binary::eq>::comparison("eq"), kNe = BinaryOp<Binary::ne>::comparison("ne"),
             kLt = BinaryOp<Binary::lt>::comparison("lt"), kLe = BinaryOp<Binary::le>::comparison("le"),
             kGt = BinaryOp<Binary::gt>::comparison("gt"), kGe = BinaryOp<Binary::ge>::comparison("ge");
-const OpDef kWhere = {.name = "where", .shapes = where_shapes, .run = where_run, .saves = {.inputs = 1},
-                      .backward = where_backward};
-const OpDef kLogicalAnd = {.name = "logical_and", .shapes = logical_shapes<2>, .run = logical_run<Logical::conjunction>,
+const OpDef kWhere = {
+    .name = "where", .shapes = where_shapes, .run = where_run, .saves = {.inputs = 1}, .backward = where_backward};
+const OpDef kLogicalAnd = {.name = "logical_and",
+                           .shapes = logical_shapes<2>,
+                           .run = logical_run<Logical::conjunction>,
                            .not_differentiable = "its output is bool"};
-const OpDef kLogicalOr = {.name = "logical_or", .shapes = logical_shapes<2>, .run = logical_run<Logical::disjunction>,
+const OpDef kLogicalOr = {.name = "logical_or",
+                          .shapes = logical_shapes<2>,
+                          .run = logical_run<Logical::disjunction>,
                           .not_differentiable = "its output is bool"};
-const OpDef kLogicalNot = {.name = "logical_not", .shapes = logical_shapes<1>, .run = logical_run<Logical::negation>,
+const OpDef kLogicalNot = {.name = "logical_not",
+                           .shapes = logical_shapes<1>,
+                           .run = logical_run<Logical::negation>,
                            .not_differentiable = "its output is bool"};
 
 namespace detail {
@@ -189,8 +191,8 @@ Tensor scalar_like(const char* op, double value, const Tensor& x) {
 }  // namespace detail
 
 // An op on two tensors, and on a tensor and a scalar.
-#define HONE_BINARY(name, kOp)                                                                                     \
-  Tensor name(const Tensor& a, const Tensor& b) { return apply(kOp, {}, {a, b}); }                                 \
+#define HONE_BINARY(name, kOp)                                                     \
+  Tensor name(const Tensor& a, const Tensor& b) { return apply(kOp, {}, {a, b}); } \
   Tensor name(const Tensor& a, double b) { return apply(kOp, {}, {a, detail::scalar_like(#name, b, a)}); }
 #define HONE_BINARY_BOTH(name, kOp) \
   HONE_BINARY(name, kOp)            \

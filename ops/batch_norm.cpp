@@ -47,13 +47,14 @@ void check_channel_input(ShapeContext& c, int i, const char* what, int x) {
   if (!c.has(i)) return;
   check_same_dtype(c, x, i);
   const int64_t channels = c.in[static_cast<size_t>(x)].sizes[1];
-  HONE_CHECK(c.shape(i) == Shape{channels}, ShapeError, c.op, ": ", what, " of shape ", c.shape(i), " for input ", c.shape(x),
-             "; expected [", channels, "]");
+  HONE_CHECK(c.shape(i) == Shape{channels}, ShapeError, c.op, ": ", what, " of shape ", c.shape(i), " for input ",
+             c.shape(x), "; expected [", channels, "]");
 }
 void check_common(ShapeContext& c, int x) {
   const auto& a = c.attrs.as<BatchNormAttrs>();
   check_floating(c, x, "input");
-  HONE_CHECK(c.in[static_cast<size_t>(x)].ndim >= 2, ShapeError, c.op, ": input must be [N, C] or [N, C, …], not ", c.shape(x));
+  HONE_CHECK(c.in[static_cast<size_t>(x)].ndim >= 2, ShapeError, c.op, ": input must be [N, C] or [N, C, …], not ",
+             c.shape(x));
   HONE_CHECK(a.eps > 0, ValueError, c.op, ": eps must be above 0, not ", a.eps);
 }
 void batch_norm_shapes(ShapeContext& c) {
@@ -65,9 +66,10 @@ void batch_norm_shapes(ShapeContext& c) {
   check_channel_input(c, 3, "weight", 0);
   check_channel_input(c, 4, "bias", 0);
   const Extent e(c.in[0]);
-  HONE_CHECK(!a.training || e.count() >= 2, ValueError, c.op, ": training needs at least two values a channel; input ", c.shape(0),
-             " has ", e.count());
-  HONE_CHECK(a.training || (c.has(1) && c.has(2)), ValueError, c.op, ": without training, running_mean and running_var must be given");
+  HONE_CHECK(!a.training || e.count() >= 2, ValueError, c.op, ": training needs at least two values a channel; input ",
+             c.shape(0), " has ", e.count());
+  HONE_CHECK(a.training || (c.has(1) && c.has(2)), ValueError, c.op,
+             ": without training, running_mean and running_var must be given");
   c.add(c.shape(0), c.dtype(0));
   c.add({2, e.channels}, DType::f64);
 }
@@ -78,16 +80,16 @@ void batch_norm_grad_shapes(ShapeContext& c) {
   check_channel_input(c, 3, "weight", 1);
   const auto& a = c.attrs.as<BatchNormAttrs>();
   const int64_t channels = c.in[1].sizes[1];
-  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": gradient of shape ", c.shape(0), " for an input of shape ", c.shape(1));
-  HONE_CHECK((c.shape(2) == Shape{2, channels}) && c.dtype(2) == DType::f64, ShapeError, c.op, ": statistics of shape ", c.shape(2),
-             " for an input of shape ", c.shape(1));
+  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": gradient of shape ", c.shape(0), " for an input of shape ",
+             c.shape(1));
+  HONE_CHECK((c.shape(2) == Shape{2, channels}) && c.dtype(2) == DType::f64, ShapeError, c.op, ": statistics of shape ",
+             c.shape(2), " for an input of shape ", c.shape(1));
   c.add(a.need_x ? c.shape(1) : Shape{0}, c.dtype(1));
   c.add(a.need_affine ? Shape{channels} : Shape{0}, c.dtype(1));
   c.add(a.need_affine ? Shape{channels} : Shape{0}, c.dtype(1));
 }
 
-template <class A>
-void forward(RunContext& c) {
+template <class A> void forward(RunContext& c) {
   const auto& a = c.attrs.as<BatchNormAttrs>();
   const Extent e(c.in[0]);
   const A* x = dense<A>(c.in[0], c.workspace);
@@ -117,12 +119,14 @@ void forward(RunContext& c) {
       for (int64_t k = begin; k < end; ++k) var[k] = sums[0][k - begin] / n;
     }
     double scale[kBlock];
-    for (int64_t k = begin; k < end; ++k) scale[k - begin] = (w ? static_cast<double>(w[k]) : 1.0) / std::sqrt(var[k] + a.eps);
+    for (int64_t k = begin; k < end; ++k)
+      scale[k - begin] = (w ? static_cast<double>(w[k]) : 1.0) / std::sqrt(var[k] + a.eps);
     for (int64_t b = 0; b < e.batch; ++b) {
       for (int64_t k = begin; k < end; ++k) {
         const double s = scale[k - begin], m = mean[k], shift = bias ? static_cast<double>(bias[k]) : 0.0;
         const int64_t at = (b * e.channels + k) * e.inner;
-        for (int64_t i = at; i < at + e.inner; ++i) to.data[i] = static_cast<A>((static_cast<double>(x[i]) - m) * s + shift);
+        for (int64_t i = at; i < at + e.inner; ++i)
+          to.data[i] = static_cast<A>((static_cast<double>(x[i]) - m) * s + shift);
       }
     }
   });
@@ -131,8 +135,7 @@ void forward(RunContext& c) {
 
 // With x̂ the normalized input and s = 1/√(var + eps): dw = Σ g ⊙ x̂, db = Σ g, and
 // training: dx = w s (g − db/n − x̂ dw/n); else, the statistics being constants: dx = w s g.
-template <class A>
-void backward(RunContext& c) {
+template <class A> void backward(RunContext& c) {
   const auto& a = c.attrs.as<BatchNormAttrs>();
   const Extent e(c.in[1]);
   const A* g = dense<A>(c.in[0], c.workspace);
@@ -160,7 +163,8 @@ void backward(RunContext& c) {
         const double m1 = a.training ? sums[0][k - begin] / n : 0, m2 = a.training ? sums[1][k - begin] / n * sk : 0;
         const int64_t at = (b * e.channels + k) * e.inner;
         for (int64_t i = at; i < at + e.inner; ++i) {
-          dx.data[i] = static_cast<A>(scale * (static_cast<double>(g[i]) - m1 - (static_cast<double>(x[i]) - mean[k]) * m2));
+          dx.data[i] =
+              static_cast<A>(scale * (static_cast<double>(g[i]) - m1 - (static_cast<double>(x[i]) - mean[k]) * m2));
         }
       }
     }
@@ -182,9 +186,12 @@ Outputs gradient_composite(std::span<const Tensor> in, const Attrs& attrs) {
   const Tensor s = rsqrt((a.training ? mean(square(centred), dims, true) : statistic(1)) + a.eps), hat = centred * s;
   const Tensor scale = in.size() > 3 && in[3].defined() ? s * reshape(in[3], channel) : s;
   Outputs out;
-  if (!a.need_x) out.push_back({});
-  else if (a.training) out.push_back(scale * (g - mean(g, dims, true) - hat * mean(g * hat, dims, true)));
-  else out.push_back(scale * g);
+  if (!a.need_x)
+    out.push_back({});
+  else if (a.training)
+    out.push_back(scale * (g - mean(g, dims, true) - hat * mean(g * hat, dims, true)));
+  else
+    out.push_back(scale * g);
   out.push_back(a.need_affine ? sum(g * hat, dims) : Tensor());
   out.push_back(a.need_affine ? sum(g, dims) : Tensor());
   return out;
@@ -207,7 +214,8 @@ const OpDef kBatchNorm = {
                      "backward of batch_norm: running statistics have no gradient; detach them");
           a.need_x = c.needs(0);
           a.need_affine = w || b;
-          const Outputs d = apply(kBatchNormGrad, a, {c.grad(), c.input(0), c.output(1), c.has(3) ? c.input(3) : Tensor()});
+          const Outputs d =
+              apply(kBatchNormGrad, a, {c.grad(), c.input(0), c.output(1), c.has(3) ? c.input(3) : Tensor()});
           if (c.needs(0)) c.set(0, d[0]);
           if (w) c.set(3, d[1]);
           if (b) c.set(4, d[2]);
@@ -246,7 +254,8 @@ void update_running(const Tensor& statistics, int64_t count, double momentum, co
 
 Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                   const Tensor& bias, const BatchNormOptions& o) {
-  HONE_CHECK(o.momentum >= 0 && o.momentum <= 1, ValueError, "batch_norm: momentum must be in [0, 1], not ", o.momentum);
+  HONE_CHECK(o.momentum >= 0 && o.momentum <= 1, ValueError, "batch_norm: momentum must be in [0, 1], not ",
+             o.momentum);
   Outputs out = apply(kBatchNorm, BatchNormAttrs{.training = o.training, .momentum = o.momentum, .eps = o.eps},
                       {x, running_mean, running_var, weight, bias});
   if (o.training && x.size(1) > 0) {

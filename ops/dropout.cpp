@@ -9,8 +9,7 @@
 namespace hone {
 namespace {
 
-template <class A>
-void run_as(RunContext& c) {
+template <class A> void run_as(RunContext& c) {
   const auto& a = c.attrs.as<DropoutAttrs>();
   const Philox random{static_cast<uint64_t>(a.seed), static_cast<uint64_t>(a.stream)};
   // word >= limit keeps: the probability of dropping is p to 32 bits. 2³² itself drops all.

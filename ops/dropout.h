@@ -8,7 +8,8 @@ namespace hone {
 /// y_i = 0 with probability p, else x_i / (1 − p), in training; x itself when not training or p = 0.
 /// Element i (in row-major order) is dropped by word i of the stream that the call takes from the generator, so the
 /// mask is the same whatever the threads and is not stored: backward draws it again. A dropped NaN gives 0.
-/// x: any shape, floating dtype; p in [0, 1] (1 gives zeros). ValueError, DTypeError. Differentiable any number of times.
+/// x: any shape, floating dtype; p in [0, 1] (1 gives zeros). ValueError, DTypeError. Differentiable any number of
+/// times.
 Tensor dropout(const Tensor& x, double p = 0.5, bool training = true);
 
 struct DropoutAttrs {

@@ -25,8 +25,8 @@ using Gather = void (*)(const void* from, const int64_t* strides, const Grid& gr
 struct Operand {
   const std::byte* data = nullptr;
   int64_t strides[View::kDims] = {};
-  int64_t size = 0;      ///< bytes per element
-  int64_t to_size = 0;   ///< and as the kernel reads it
+  int64_t size = 0;     ///< bytes per element
+  int64_t to_size = 0;  ///< and as the kernel reads it
   bool converts = false, dense = false, uniform = false;
   Gather gather = nullptr;
 
@@ -40,8 +40,7 @@ struct Operand {
   }
 };
 
-template <class From, class To>
-void convert_row(const From* from, int64_t stride, int64_t n, To* to) {
+template <class From, class To> void convert_row(const From* from, int64_t stride, int64_t n, To* to) {
   if (stride == 0) {
     std::fill_n(to, n, static_cast<To>(*from));
   } else if (stride == 1) {

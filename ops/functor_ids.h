@@ -4,8 +4,26 @@
 namespace hone::detail {
 
 enum class Unary : int {
-  abs, sign, exp, log, sqrt, rsqrt, square, tanh, sigmoid, erf, relu, leaky_relu, gelu, gelu_tanh, silu, clamp, round,
-  floor, ceil, neg
+  abs,
+  sign,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  square,
+  tanh,
+  sigmoid,
+  erf,
+  relu,
+  leaky_relu,
+  gelu,
+  gelu_tanh,
+  silu,
+  clamp,
+  round,
+  floor,
+  ceil,
+  neg
 };
 enum class Binary : int { add, sub, mul, div, pow, maximum, minimum, eq, ne, lt, le, gt, ge };
 constexpr bool is_comparison(Binary b) { return b >= Binary::eq; }

@@ -86,9 +86,7 @@ struct Erf : Smooth {
 struct Relu : Linear {
   static constexpr bool from_output = true;
   template <class M, class V> HONE_FN V f(M m, V x) const { return m.select(m.lt(x, m.set(0)), m.set(0), x); }
-  template <class M, class V> HONE_FN V grad(M m, V g, V y) const {
-    return m.select(m.le(y, m.set(0)), m.set(0), g);
-  }
+  template <class M, class V> HONE_FN V grad(M m, V g, V y) const { return m.select(m.le(y, m.set(0)), m.set(0), g); }
 };
 /// x for x > 0, else slope * x; the derivative at 0 is slope.
 struct LeakyRelu : Linear {
@@ -114,9 +112,7 @@ struct Gelu : Smooth {
 /// x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3).
 struct GeluTanh : Smooth {
   static constexpr double k = 0.79788456080286535588, c = 0.044715;
-  template <class M, class V> HONE_FN V t(M m, V x) const {
-    return m.tanh(m.set(k) * (x + m.set(c) * x * x * x));
-  }
+  template <class M, class V> HONE_FN V t(M m, V x) const { return m.tanh(m.set(k) * (x + m.set(c) * x * x * x)); }
   template <class M, class V> HONE_FN V du(M m, V x) const { return m.set(k) * (m.set(1) + m.set(3 * c) * x * x); }
   template <class M, class V> HONE_FN V f(M m, V x) const { return m.set(0.5) * x * (m.set(1) + t(m, x)); }
   template <class M, class V> HONE_FN V df(M m, V x) const {
@@ -166,29 +162,42 @@ struct Ceil : Linear {
 };
 
 /// A functor with its attributes.
-template <class F>
-HONE_FN F make_functor(const double* attributes) {
-  if constexpr (requires { F(attributes); }) return F(attributes);
-  else return F();
+template <class F> HONE_FN F make_functor(const double* attributes) {
+  if constexpr (requires { F(attributes); })
+    return F(attributes);
+  else
+    return F();
 }
 
 /// g * f'(x) of a functor.
-template <class F, class M, class V>
-HONE_FN V grad_of(const F& functor, M m, V g, V s) {
-  if constexpr (requires { functor.grad(m, g, s); }) return functor.grad(m, g, s);
-  else return g * functor.df(m, s);
+template <class F, class M, class V> HONE_FN V grad_of(const F& functor, M m, V g, V s) {
+  if constexpr (requires { functor.grad(m, g, s); })
+    return functor.grad(m, g, s);
+  else
+    return g * functor.df(m, s);
 }
 /// Which derivative kernels a functor has.
-template <class F, class M, class V>
-inline constexpr bool kHasGrad = requires(const F& f, M m, V v) { f.grad(m, v, v); } ||
-                                 requires(const F& f, M m, V v) { f.df(m, v); };
+template <class F, class M, class V> inline constexpr bool kHasGrad = requires(const F& f, M m, V v) {
+  f.grad(m, v, v);
+}
+|| requires(const F& f, M m, V v) { f.df(m, v); };
 
 // Binary functors: f(m, a, b). Comparisons give a mask.
-struct Add { template <class M, class V> HONE_FN V f(M, V a, V b) const { return a + b; } };
-struct Sub { template <class M, class V> HONE_FN V f(M, V a, V b) const { return a - b; } };
-struct Mul { template <class M, class V> HONE_FN V f(M, V a, V b) const { return a * b; } };
-struct Div { template <class M, class V> HONE_FN V f(M, V a, V b) const { return a / b; } };
-struct Pow { template <class M, class V> HONE_FN V f(M m, V a, V b) const { return m.pow(a, b); } };
+struct Add {
+  template <class M, class V> HONE_FN V f(M, V a, V b) const { return a + b; }
+};
+struct Sub {
+  template <class M, class V> HONE_FN V f(M, V a, V b) const { return a - b; }
+};
+struct Mul {
+  template <class M, class V> HONE_FN V f(M, V a, V b) const { return a * b; }
+};
+struct Div {
+  template <class M, class V> HONE_FN V f(M, V a, V b) const { return a / b; }
+};
+struct Pow {
+  template <class M, class V> HONE_FN V f(M m, V a, V b) const { return m.pow(a, b); }
+};
 /// The larger; NaN if either is.
 struct Maximum {
   template <class M, class V> HONE_FN V f(M m, V a, V b) const {
@@ -201,18 +210,29 @@ struct Minimum {
     return m.select(m.le(a, b), a, m.select(m.gt(a, b), b, a + b));
   }
 };
-struct Eq { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.eq(a, b); } };
-struct Ne { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.ne(a, b); } };
-struct Lt { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.lt(a, b); } };
-struct Le { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.le(a, b); } };
-struct Gt { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.gt(a, b); } };
-struct Ge { template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.ge(a, b); } };
+struct Eq {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.eq(a, b); }
+};
+struct Ne {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.ne(a, b); }
+};
+struct Lt {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.lt(a, b); }
+};
+struct Le {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.le(a, b); }
+};
+struct Gt {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.gt(a, b); }
+};
+struct Ge {
+  template <class M, class V> HONE_FN auto f(M m, V a, V b) const { return m.ge(a, b); }
+};
 
 /// Calls visit(tag<Functor>) for a number: the one list of which struct a number means.
 template <class F> struct FunctorTag { using type = F; };
 
-template <class Visit>
-HONE_FN_HOST auto visit_unary(::hone::detail::Unary id, Visit&& visit) {
+template <class Visit> HONE_FN_HOST auto visit_unary(::hone::detail::Unary id, Visit&& visit) {
   using U = ::hone::detail::Unary;
   switch (id) {
     case U::abs: return visit(FunctorTag<Abs>());
@@ -238,8 +258,7 @@ HONE_FN_HOST auto visit_unary(::hone::detail::Unary id, Visit&& visit) {
   }
 }
 
-template <class Visit>
-HONE_FN_HOST auto visit_binary(::hone::detail::Binary id, Visit&& visit) {
+template <class Visit> HONE_FN_HOST auto visit_binary(::hone::detail::Binary id, Visit&& visit) {
   using B = ::hone::detail::Binary;
   switch (id) {
     case B::add: return visit(FunctorTag<Add>());

@@ -16,7 +16,9 @@ using detail::lane_sum;
 
 constexpr int64_t kColumnRows = 256;  // rows a parallel piece when summing over rows: fixes the order of the sums
 
-struct Extent { int64_t rows = 1, n = 1; };
+struct Extent {
+  int64_t rows = 1, n = 1;
+};
 Extent extent(const View& x, int64_t dims) {
   Extent e;
   for (int i = 0; i < x.ndim; ++i) (i < x.ndim - dims ? e.rows : e.n) *= x.sizes[i];
@@ -35,8 +37,8 @@ void check_common(ShapeContext& c, int x, int weight, int bias) {
   for (int i : {weight, bias}) {
     if (i < 0 || !c.has(i)) continue;
     check_same_dtype(c, x, i);
-    HONE_CHECK(c.shape(i) == trailing(c.shape(x), a.dims), ShapeError, c.op, ": ", i == weight ? "weight" : "bias", " of shape ",
-               c.shape(i), " for normalized shape ", trailing(c.shape(x), a.dims));
+    HONE_CHECK(c.shape(i) == trailing(c.shape(x), a.dims), ShapeError, c.op, ": ", i == weight ? "weight" : "bias",
+               " of shape ", c.shape(i), " for normalized shape ", trailing(c.shape(x), a.dims));
   }
 }
 void layer_norm_shapes(ShapeContext& c) {
@@ -50,7 +52,8 @@ void layer_norm_grad_shapes(ShapeContext& c) {
   check_common(c, 1, 3, -1);
   check_same_dtype(c, 0, 1);
   const auto& a = c.attrs.as<LayerNormAttrs>();
-  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": gradient of shape ", c.shape(0), " for an input of shape ", c.shape(1));
+  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": gradient of shape ", c.shape(0), " for an input of shape ",
+             c.shape(1));
   HONE_CHECK((c.shape(2) == Shape{2, extent(c.in[1], a.dims).rows}) && c.dtype(2) == DType::f64, ShapeError, c.op,
              ": statistics of shape ", c.shape(2), " for an input of shape ", c.shape(1));
   const Shape none{0}, affine = trailing(c.shape(1), a.dims);
@@ -59,8 +62,7 @@ void layer_norm_grad_shapes(ShapeContext& c) {
   c.add(a.need_affine ? affine : none, c.dtype(1));
 }
 
-template <class A>
-void forward(RunContext& c) {
+template <class A> void forward(RunContext& c) {
   const auto& a = c.attrs.as<LayerNormAttrs>();
   const Extent e = extent(c.in[0], a.dims);
   const A* x = dense<A>(c.in[0], c.workspace);
@@ -74,10 +76,12 @@ void forward(RunContext& c) {
       const A* row = x + r * e.n;
       A* y = to.data + r * e.n;
       const double mean = lane_sum(e.n, [&](int64_t i) { return static_cast<double>(row[i]); }) / n;
-      const double var = lane_sum(e.n, [&](int64_t i) {
-        const double d = static_cast<double>(row[i]) - mean;
-        return d * d;
-      }) / n;
+      const double var = lane_sum(e.n,
+                                  [&](int64_t i) {
+                                    const double d = static_cast<double>(row[i]) - mean;
+                                    return d * d;
+                                  }) /
+                         n;
       const double scale = 1 / std::sqrt(var + a.eps);
       means[r] = mean;
       scales[r] = scale;
@@ -93,8 +97,7 @@ void forward(RunContext& c) {
 }
 
 // With x̂ the normalized input and h = g ⊙ w: dx = s (h − mean h − x̂ mean(h ⊙ x̂)); dw = Σ_rows g ⊙ x̂; db = Σ_rows g.
-template <class A>
-void backward(RunContext& c) {
+template <class A> void backward(RunContext& c) {
   const auto& a = c.attrs.as<LayerNormAttrs>();
   const Extent e = extent(c.in[1], a.dims);
   const A* g = dense<A>(c.in[0], c.workspace);
@@ -180,7 +183,8 @@ const OpDef kLayerNorm = {
           const bool w = c.has(1) && c.needs(1), b = c.has(2) && c.needs(2);
           a.need_x = c.needs(0);
           a.need_affine = w || b;
-          const Outputs d = apply(kLayerNormGrad, a, {c.grad(), c.input(0), c.output(1), c.has(1) ? c.input(1) : Tensor()});
+          const Outputs d =
+              apply(kLayerNormGrad, a, {c.grad(), c.input(0), c.output(1), c.has(1) ? c.input(1) : Tensor()});
           if (c.needs(0)) c.set(0, d[0]);
           if (w) c.set(1, d[1]);
           if (b) c.set(2, d[2]);
@@ -194,7 +198,8 @@ const OpDef kLayerNormGrad = {
     .saves = {.inputs = kAllInputs},
     .backward = [](BackwardContext& c) { composite_backward(c, gradient_composite); }};
 
-Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight, const Tensor& bias,
+                  double eps) {
   const Shape& s = x.shape();
   const int64_t dims = normalized_shape.ndim();
   HONE_CHECK(dims >= 1 && dims <= s.ndim() && trailing(s, dims) == normalized_shape, ShapeError,

@@ -12,9 +12,7 @@
 
 namespace hone {
 
-const char* name(Reduction r) {
-  return r == Reduction::none ? "none" : r == Reduction::mean ? "mean" : "sum";
-}
+const char* name(Reduction r) { return r == Reduction::none ? "none" : r == Reduction::mean ? "mean" : "sum"; }
 
 namespace {
 
@@ -30,17 +28,18 @@ void check_logits_and_labels(ShapeContext& c, int logits, int labels, int weight
   check_ndim(c, logits, 2, "logits");
   const Shape x = c.shape(logits), t = c.shape(labels);
   HONE_CHECK(c.dtype(labels) != DType::boolean, DTypeError, c.op, ": bool labels; cast them to an integer dtype");
-  HONE_CHECK(t != x || is_floating(c.dtype(labels)), ShapeError, c.op, ": integer (", c.dtype(labels), ") labels of shape ", t,
-             " for logits of shape ", x, "; legal are integer labels of shape [", x[0],
+  HONE_CHECK(t != x || is_floating(c.dtype(labels)), ShapeError, c.op, ": integer (", c.dtype(labels),
+             ") labels of shape ", t, " for logits of shape ", x, "; legal are integer labels of shape [", x[0],
              "], or class probabilities of shape ", x, " and dtype ", c.dtype(logits));
-  HONE_CHECK(is_integer(c.dtype(labels)), DTypeError, c.op, ": labels of shape ", t, " must have an integer dtype, not ",
-             c.dtype(labels));
+  HONE_CHECK(is_integer(c.dtype(labels)), DTypeError, c.op, ": labels of shape ", t,
+             " must have an integer dtype, not ", c.dtype(labels));
   HONE_CHECK(t.ndim() == 1 && t[0] == x[0], ShapeError, c.op, ": labels of shape ", t, " for logits of shape ", x,
              "; expected [", x[0], "]");
   const auto& a = c.attrs.as<CrossEntropyAttrs>();
-  HONE_CHECK(a.label_smoothing >= 0 && a.label_smoothing <= 1, ValueError, c.op, ": label_smoothing must be in [0, 1], not ",
-             a.label_smoothing);
-  HONE_CHECK(a.reduction >= 0 && a.reduction <= 2, ValueError, c.op, ": reduction ", a.reduction, " is none of 0, 1, 2");
+  HONE_CHECK(a.label_smoothing >= 0 && a.label_smoothing <= 1, ValueError, c.op,
+             ": label_smoothing must be in [0, 1], not ", a.label_smoothing);
+  HONE_CHECK(a.reduction >= 0 && a.reduction <= 2, ValueError, c.op, ": reduction ", a.reduction,
+             " is none of 0, 1, 2");
   HONE_CHECK(reduction_of(c.attrs) != Reduction::mean || x[0] > 0, ShapeError, c.op,
              ": an empty batch (logits of shape ", x, ") has no mean; skip it, or reduce by sum");
   HONE_CHECK(x[1] > 0 || x[0] == 0, ShapeError, c.op, ": logits of shape ", x, " have no classes");
@@ -51,8 +50,7 @@ void check_logits_and_labels(ShapeContext& c, int logits, int labels, int weight
 }
 
 // What forward and backward share: labels checked, weights, and 1 / Σ w_t for the mean.
-template <class A>
-struct Labelled {
+template <class A> struct Labelled {
   int64_t n, classes, ignore;
   const int64_t* label;
   const A* weight;  // or nullptr
@@ -81,8 +79,7 @@ struct Labelled {
   bool ignored(int64_t i) const { return label[i] == ignore; }
 };
 
-template <class A>
-void cross_entropy_forward(RunContext& c) {
+template <class A> void cross_entropy_forward(RunContext& c) {
   const View& logits = c.in[0];
   const A* x = dense<A>(logits, c.workspace);
   const Labelled<A> l(c, logits, c.in[1], c.has(2) ? &c.in[2] : nullptr);
@@ -113,8 +110,7 @@ void cross_entropy_forward(RunContext& c) {
   detail::copy_strided(detail::dense_view(result, values, DType::f64), result);
 }
 
-template <class A>
-void cross_entropy_backward_run(RunContext& c) {
+template <class A> void cross_entropy_backward_run(RunContext& c) {
   const View& logits = c.in[1];
   const A* g = dense<A>(c.in[0], c.workspace);
   const A* x = dense<A>(logits, c.workspace);
@@ -165,12 +161,16 @@ void cross_entropy_grad_shapes(ShapeContext& c) {
   c.add(c.shape(1), c.dtype(1));
 }
 void cross_entropy_run(RunContext& c) {
-  if (row_dtype(c.in[0].dtype) == DType::f64) cross_entropy_forward<double>(c);
-  else cross_entropy_forward<float>(c);
+  if (row_dtype(c.in[0].dtype) == DType::f64)
+    cross_entropy_forward<double>(c);
+  else
+    cross_entropy_forward<float>(c);
 }
 void cross_entropy_grad_run(RunContext& c) {
-  if (row_dtype(c.in[1].dtype) == DType::f64) cross_entropy_backward_run<double>(c);
-  else cross_entropy_backward_run<float>(c);
+  if (row_dtype(c.in[1].dtype) == DType::f64)
+    cross_entropy_backward_run<double>(c);
+  else
+    cross_entropy_backward_run<float>(c);
 }
 
 // The gradient is g_i (f_i p_ic − s q_ic), with f the per-row factor and s q constants. Against the cotangent u:
@@ -209,20 +209,22 @@ void check_pair(const char* op, const Tensor& x, const Tensor& target, bool has_
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& o) {
   HONE_CHECK(logits.ndim() == 2, ShapeError, "cross_entropy: logits must have 2 dims, not shape ", logits.shape());
   HONE_CHECK(is_floating(logits.dtype()), DTypeError, "cross_entropy: logits must be floating, not ", logits.dtype());
-  HONE_CHECK(target.dtype() == logits.dtype(), DTypeError, "cross_entropy: class probabilities of dtype ", target.dtype(),
-             " for logits of dtype ", logits.dtype(), "; cast one of them (labels must have an integer dtype)");
-  HONE_CHECK(target.shape() == logits.shape(), ShapeError, "cross_entropy: class probabilities of shape ", target.shape(),
-             " for logits of shape ", logits.shape(), "; legal are integer labels of shape [", logits.size(0),
-             "], or class probabilities of shape ", logits.shape());
-  HONE_CHECK(o.reduction != Reduction::mean || logits.numel() > 0, ShapeError, "cross_entropy: an empty batch (logits of shape ",
-             logits.shape(), ") has no mean; skip it, or reduce by sum");
-  HONE_CHECK(o.label_smoothing >= 0 && o.label_smoothing <= 1, ValueError, "cross_entropy: label_smoothing must be in [0, 1], not ",
-             o.label_smoothing);
+  HONE_CHECK(target.dtype() == logits.dtype(), DTypeError, "cross_entropy: class probabilities of dtype ",
+             target.dtype(), " for logits of dtype ", logits.dtype(),
+             "; cast one of them (labels must have an integer dtype)");
+  HONE_CHECK(target.shape() == logits.shape(), ShapeError, "cross_entropy: class probabilities of shape ",
+             target.shape(), " for logits of shape ", logits.shape(), "; legal are integer labels of shape [",
+             logits.size(0), "], or class probabilities of shape ", logits.shape());
+  HONE_CHECK(o.reduction != Reduction::mean || logits.numel() > 0, ShapeError,
+             "cross_entropy: an empty batch (logits of shape ", logits.shape(),
+             ") has no mean; skip it, or reduce by sum");
+  HONE_CHECK(o.label_smoothing >= 0 && o.label_smoothing <= 1, ValueError,
+             "cross_entropy: label_smoothing must be in [0, 1], not ", o.label_smoothing);
   Tensor q = target;
   if (o.label_smoothing > 0) q = q * (1 - o.label_smoothing) + o.label_smoothing / static_cast<double>(logits.size(1));
   if (o.weight.defined()) {
-    HONE_CHECK(o.weight.shape() == Shape{logits.size(1)}, ShapeError, "cross_entropy: weight of shape ", o.weight.shape(), " for ",
-               logits.size(1), " classes; expected [", logits.size(1), "]");
+    HONE_CHECK(o.weight.shape() == Shape{logits.size(1)}, ShapeError, "cross_entropy: weight of shape ",
+               o.weight.shape(), " for ", logits.size(1), " classes; expected [", logits.size(1), "]");
     q = q * o.weight;
   }
   const Tensor loss = -sum(q * log_softmax(logits, 1), {1});
@@ -239,7 +241,8 @@ const OpDef kCrossEntropy = {
     .saves = {.inputs = kAllInputs, .outputs = 2},
     .backward =
         [](BackwardContext& c) {
-          HONE_CHECK(!c.has(2) || !c.needs(2), GradError, "backward of cross_entropy: class weights have no gradient; detach them");
+          HONE_CHECK(!c.has(2) || !c.needs(2), GradError,
+                     "backward of cross_entropy: class weights have no gradient; detach them");
           c.set(0, apply(kCrossEntropyGrad, c.raw_attrs(),
                          {c.grad(), c.input(0), c.input(1), c.output(1), c.has(2) ? c.input(2) : Tensor()}));
         },

@@ -24,14 +24,20 @@ void integer_unary(const void* const* in, void* out, int64_t n, const double* sc
 
 constexpr bool keeps_integers(Unary op) {
   switch (op) {
-    case Unary::abs: case Unary::sign: case Unary::square: case Unary::relu: case Unary::clamp: case Unary::neg:
-    case Unary::round: case Unary::floor: case Unary::ceil: return true;
+    case Unary::abs:
+    case Unary::sign:
+    case Unary::square:
+    case Unary::relu:
+    case Unary::clamp:
+    case Unary::neg:
+    case Unary::round:
+    case Unary::floor:
+    case Unary::ceil: return true;
     default: return false;
   }
 }
 
-template <class T>
-ElementwiseKernel integer_unary_of(Unary op) {
+template <class T> ElementwiseKernel integer_unary_of(Unary op) {
   switch (op) {
     case Unary::abs: return integer_unary<T, Abs>;
     case Unary::sign: return integer_unary<T, Sign>;
@@ -43,8 +49,7 @@ ElementwiseKernel integer_unary_of(Unary op) {
   }
 }
 
-template <class T, class Functor>
-void plain_binary(const void* const* in, void* out, int64_t n, const double*) {
+template <class T, class Functor> void plain_binary(const void* const* in, void* out, int64_t n, const double*) {
   using V = typename ScalarMath<T>::V;
   const ScalarMath<T> m;
   const Functor functor;
@@ -54,8 +59,7 @@ void plain_binary(const void* const* in, void* out, int64_t n, const double*) {
   for (int64_t i = 0; i < n; ++i) y[i] = raw(functor.f(m, V{a[i]}, V{b[i]}));
 }
 
-template <class T>
-ElementwiseKernel plain_binary_of(Binary op) {
+template <class T> ElementwiseKernel plain_binary_of(Binary op) {
   return visit_binary(op, []<class F>(FunctorTag<F>) -> ElementwiseKernel { return plain_binary<T, F>; });
 }
 

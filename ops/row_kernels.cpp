@@ -15,8 +15,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 namespace {
-template <class T>
-struct Rows {
+template <class T> struct Rows {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
   static constexpr size_t kMost = 64 / sizeof(T);
@@ -70,8 +69,7 @@ struct Rows {
     return hn::GetLane(hn::SumOfLanes(d, sum));
   }
   // y = f(a, b) elementwise; b may be a.
-  template <class F>
-  static HWY_ATTR HWY_INLINE void map(const T* a, const T* b, T* y, int64_t n, F f) {
+  template <class F> static HWY_ATTR HWY_INLINE void map(const T* a, const T* b, T* y, int64_t n, F f) {
     const D d;
     const auto lanes = static_cast<int64_t>(hn::Lanes(d));
     int64_t i = 0;
@@ -141,18 +139,18 @@ struct Rows {
 };
 }  // namespace
 
-#define HONE_ROW_KERNELS(T, S)                                                                                       \
-  void softmax_##S(const T* x, T* y, int64_t r, int64_t n) { Rows<T>::softmax(x, y, r, n); }                         \
-  void log_softmax_##S(const T* x, T* y, int64_t r, int64_t n) { Rows<T>::log_softmax(x, y, r, n); }                 \
-  void logsumexp_##S(const T* x, T* m, T* l, int64_t r, int64_t n) { Rows<T>::logsumexp(x, m, l, r, n); }            \
-  void scaled_softmax_##S(const T* x, const T* m, const T* l, const T* c, T* y, int64_t r, int64_t n) {              \
-    Rows<T>::scaled_softmax(x, m, l, c, y, r, n);                                                                    \
-  }                                                                                                                  \
-  void softmax_grad_##S(const T* g, const T* y, T* dx, int64_t r, int64_t n) {                                       \
-    Rows<T>::softmax_grad(g, y, dx, r, n);                                                                           \
-  }                                                                                                                  \
-  void log_softmax_grad_##S(const T* g, const T* y, T* dx, int64_t r, int64_t n) {                                   \
-    Rows<T>::log_softmax_grad(g, y, dx, r, n);                                                                       \
+#define HONE_ROW_KERNELS(T, S)                                                                            \
+  void softmax_##S(const T* x, T* y, int64_t r, int64_t n) { Rows<T>::softmax(x, y, r, n); }              \
+  void log_softmax_##S(const T* x, T* y, int64_t r, int64_t n) { Rows<T>::log_softmax(x, y, r, n); }      \
+  void logsumexp_##S(const T* x, T* m, T* l, int64_t r, int64_t n) { Rows<T>::logsumexp(x, m, l, r, n); } \
+  void scaled_softmax_##S(const T* x, const T* m, const T* l, const T* c, T* y, int64_t r, int64_t n) {   \
+    Rows<T>::scaled_softmax(x, m, l, c, y, r, n);                                                         \
+  }                                                                                                       \
+  void softmax_grad_##S(const T* g, const T* y, T* dx, int64_t r, int64_t n) {                            \
+    Rows<T>::softmax_grad(g, y, dx, r, n);                                                                \
+  }                                                                                                       \
+  void log_softmax_grad_##S(const T* g, const T* y, T* dx, int64_t r, int64_t n) {                        \
+    Rows<T>::log_softmax_grad(g, y, dx, r, n);                                                            \
   }
 HONE_ROW_KERNELS(float, f32)
 HONE_ROW_KERNELS(double, f64)
@@ -168,43 +166,43 @@ HWY_AFTER_NAMESPACE();
 namespace hone::detail {
 
 // One dynamic dispatch a parallel piece.
-#define HONE_ROW_KERNELS(T, S)                                                                                       \
-  HWY_EXPORT(softmax_##S);                                                                                           \
-  HWY_EXPORT(log_softmax_##S);                                                                                       \
-  HWY_EXPORT(logsumexp_##S);                                                                                         \
-  HWY_EXPORT(scaled_softmax_##S);                                                                                    \
-  HWY_EXPORT(softmax_grad_##S);                                                                                      \
-  HWY_EXPORT(log_softmax_grad_##S);                                                                                  \
-  void softmax_rows(const T* x, T* y, int64_t rows, int64_t n) {                                                     \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(softmax_##S)(x + b * n, y + b * n, e - b, n);                                             \
-    });                                                                                                              \
-  }                                                                                                                  \
-  void log_softmax_rows(const T* x, T* y, int64_t rows, int64_t n) {                                                 \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(log_softmax_##S)(x + b * n, y + b * n, e - b, n);                                         \
-    });                                                                                                              \
-  }                                                                                                                  \
-  void logsumexp_rows(const T* x, T* most, T* log_sum, int64_t rows, int64_t n) {                                    \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(logsumexp_##S)(x + b * n, most + b, log_sum + b, e - b, n);                               \
-    });                                                                                                              \
-  }                                                                                                                  \
-  void scaled_softmax_rows(const T* x, const T* most, const T* log_sum, const T* scale, T* y, int64_t rows,          \
-                           int64_t n) {                                                                              \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(scaled_softmax_##S)(x + b * n, most + b, log_sum + b, scale + b, y + b * n, e - b, n);    \
-    });                                                                                                              \
-  }                                                                                                                  \
-  void softmax_grad_rows(const T* g, const T* y, T* dx, int64_t rows, int64_t n) {                                   \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(softmax_grad_##S)(g + b * n, y + b * n, dx + b * n, e - b, n);                            \
-    });                                                                                                              \
-  }                                                                                                                  \
-  void log_softmax_grad_rows(const T* g, const T* y, T* dx, int64_t rows, int64_t n) {                               \
-    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                     \
-      HWY_DYNAMIC_DISPATCH(log_softmax_grad_##S)(g + b * n, y + b * n, dx + b * n, e - b, n);                        \
-    });                                                                                                              \
+#define HONE_ROW_KERNELS(T, S)                                                                                    \
+  HWY_EXPORT(softmax_##S);                                                                                        \
+  HWY_EXPORT(log_softmax_##S);                                                                                    \
+  HWY_EXPORT(logsumexp_##S);                                                                                      \
+  HWY_EXPORT(scaled_softmax_##S);                                                                                 \
+  HWY_EXPORT(softmax_grad_##S);                                                                                   \
+  HWY_EXPORT(log_softmax_grad_##S);                                                                               \
+  void softmax_rows(const T* x, T* y, int64_t rows, int64_t n) {                                                  \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(softmax_##S)(x + b * n, y + b * n, e - b, n);                                          \
+    });                                                                                                           \
+  }                                                                                                               \
+  void log_softmax_rows(const T* x, T* y, int64_t rows, int64_t n) {                                              \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(log_softmax_##S)(x + b * n, y + b * n, e - b, n);                                      \
+    });                                                                                                           \
+  }                                                                                                               \
+  void logsumexp_rows(const T* x, T* most, T* log_sum, int64_t rows, int64_t n) {                                 \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(logsumexp_##S)(x + b * n, most + b, log_sum + b, e - b, n);                            \
+    });                                                                                                           \
+  }                                                                                                               \
+  void scaled_softmax_rows(const T* x, const T* most, const T* log_sum, const T* scale, T* y, int64_t rows,       \
+                           int64_t n) {                                                                           \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(scaled_softmax_##S)(x + b * n, most + b, log_sum + b, scale + b, y + b * n, e - b, n); \
+    });                                                                                                           \
+  }                                                                                                               \
+  void softmax_grad_rows(const T* g, const T* y, T* dx, int64_t rows, int64_t n) {                                \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(softmax_grad_##S)(g + b * n, y + b * n, dx + b * n, e - b, n);                         \
+    });                                                                                                           \
+  }                                                                                                               \
+  void log_softmax_grad_rows(const T* g, const T* y, T* dx, int64_t rows, int64_t n) {                            \
+    parallel_for(rows, row_grain(n), [&](int64_t b, int64_t e) {                                                  \
+      HWY_DYNAMIC_DISPATCH(log_softmax_grad_##S)(g + b * n, y + b * n, dx + b * n, e - b, n);                     \
+    });                                                                                                           \
   }
 HONE_ROW_KERNELS(float, f32)
 HONE_ROW_KERNELS(double, f64)

@@ -63,8 +63,7 @@ inline View dense_view(const View& v, void* data, DType dtype) {
 }
 
 /// v's elements as a contiguous array of A: where v is one already its own memory, else a converted copy.
-template <class A>
-const A* dense(const View& v, Workspace& w) {
+template <class A> const A* dense(const View& v, Workspace& w) {
   if (v.dtype == dtype_of<A> && v.is_contiguous()) return v.as<A>();
   A* copy = w.get<A>(v.numel());
   copy_strided(v, dense_view(v, copy, dtype_of<A>));
@@ -72,13 +71,11 @@ const A* dense(const View& v, Workspace& w) {
 }
 
 /// A contiguous array of A to write v's elements to; finish() brings them to v where it is another array.
-template <class A>
-struct DenseOutput {
+template <class A> struct DenseOutput {
   View target;
   A* data;
   bool own;
-  DenseOutput(const View& v, Workspace& w)
-      : target(v), own(!(v.dtype == dtype_of<A> && v.is_contiguous())) {
+  DenseOutput(const View& v, Workspace& w) : target(v), own(!(v.dtype == dtype_of<A> && v.is_contiguous())) {
     data = own ? w.get<A>(v.numel()) : v.as<A>();
   }
   void finish() const {
@@ -87,8 +84,7 @@ struct DenseOutput {
 };
 
 /// Sums in f64, over eight lanes in a fixed order: term(i) for i in [0, n).
-template <class Term>
-double lane_sum(int64_t n, Term&& term) {
+template <class Term> double lane_sum(int64_t n, Term&& term) {
   double lanes[8] = {};
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {

@@ -13,17 +13,21 @@ namespace hone::detail {
 
 /// Integer whose arithmetic wraps in two's complement (no undefined overflow); division truncates, and throws
 /// ValueError for a zero divisor.
-template <std::integral T>
-struct Wrapping {
+template <std::integral T> struct Wrapping {
   using U = std::make_unsigned_t<T>;
   T v;
-  friend Wrapping operator+(Wrapping a, Wrapping b) { return {static_cast<T>(static_cast<U>(a.v) + static_cast<U>(b.v))}; }
-  friend Wrapping operator-(Wrapping a, Wrapping b) { return {static_cast<T>(static_cast<U>(a.v) - static_cast<U>(b.v))}; }
+  friend Wrapping operator+(Wrapping a, Wrapping b) {
+    return {static_cast<T>(static_cast<U>(a.v) + static_cast<U>(b.v))};
+  }
+  friend Wrapping operator-(Wrapping a, Wrapping b) {
+    return {static_cast<T>(static_cast<U>(a.v) - static_cast<U>(b.v))};
+  }
   friend Wrapping operator*(Wrapping a, Wrapping b) {
     return {static_cast<T>(static_cast<uint64_t>(a.v) * static_cast<uint64_t>(b.v))};
   }
   friend Wrapping operator/(Wrapping a, Wrapping b) {
-    if (b.v == 0) [[unlikely]] throw ValueError("div: integer division by zero");
+    if (b.v == 0) [[unlikely]]
+      throw ValueError("div: integer division by zero");
     if constexpr (std::is_signed_v<T>)
       if (b.v == -1) return Wrapping{0} - a;  // the least value over -1 would trap
     return {static_cast<T>(a.v / b.v)};
@@ -32,8 +36,7 @@ struct Wrapping {
 template <class T> T raw(T v) { return v; }
 template <class T> T raw(Wrapping<T> v) { return v.v; }
 
-template <class T>
-struct ScalarMath {
+template <class T> struct ScalarMath {
   using V = T;
   V set(double c) const { return static_cast<T>(c); }
   V neg(V x) const { return -x; }
@@ -56,8 +59,7 @@ struct ScalarMath {
   V select(bool c, V a, V b) const { return c ? a : b; }
 };
 
-template <std::integral T>
-struct ScalarMath<T> {
+template <std::integral T> struct ScalarMath<T> {
   using V = Wrapping<T>;
   /// Saturates: clamp's bounds may be infinite.
   V set(double c) const {
@@ -72,7 +74,8 @@ struct ScalarMath<T> {
   V ceil(V x) const { return x; }
   V pow(V a, V b) const {
     if constexpr (std::is_signed_v<T>)
-      if (b.v < 0) [[unlikely]] throw ValueError("pow: an integer to a negative integer power");
+      if (b.v < 0) [[unlikely]]
+        throw ValueError("pow: an integer to a negative integer power");
     V power{1};
     for (T e = b.v; e > 0; e = static_cast<T>(e >> 1)) {
       if (e & 1) power = power * a;

@@ -12,16 +12,17 @@ namespace {
 using detail::dense;
 
 // The inputs as rows along the attributes' dim, in the type they are computed in; kernel(in…, out, rows, n).
-template <class A, class Kernel>
-void run_rows(RunContext& c, Kernel kernel) {
+template <class A, class Kernel> void run_rows(RunContext& c, Kernel kernel) {
   const View& out = c.out[0];
   if (out.numel() == 0) return;
   if (out.ndim == 0) {
     const A x = *dense<A>(c.in[0], c.workspace);
     const A y = c.in.size() > 1 ? *dense<A>(c.in[1], c.workspace) : A(0);
     const detail::DenseOutput<A> to(out, c.workspace);
-    if (c.in.size() > 1) kernel(&x, &y, to.data, 1, 1);
-    else kernel(&x, nullptr, to.data, 1, 1);
+    if (c.in.size() > 1)
+      kernel(&x, &y, to.data, 1, 1);
+    else
+      kernel(&x, nullptr, to.data, 1, 1);
     return to.finish();
   }
   const int64_t dim = wrap_dim(c.op, c.attrs.as<SoftmaxAttrs>().dim, out.ndim), n = out.sizes[dim];
@@ -32,10 +33,11 @@ void run_rows(RunContext& c, Kernel kernel) {
   to.finish();
 }
 
-template <class Kernel>
-void visit_compute(DType d, Kernel kernel) {
-  if (d == DType::f64) kernel.template operator()<double>();
-  else kernel.template operator()<float>();
+template <class Kernel> void visit_compute(DType d, Kernel kernel) {
+  if (d == DType::f64)
+    kernel.template operator()<double>();
+  else
+    kernel.template operator()<float>();
 }
 
 void softmax_shapes(ShapeContext& c) {
@@ -61,7 +63,8 @@ void softmax_run(RunContext& c) {
 }
 void log_softmax_run(RunContext& c) {
   visit_compute(c.out[0].dtype, [&]<class A>() {
-    run_rows<A>(c, [](const A* x, const A*, A* y, int64_t rows, int64_t n) { detail::log_softmax_rows(x, y, rows, n); });
+    run_rows<A>(c,
+                [](const A* x, const A*, A* y, int64_t rows, int64_t n) { detail::log_softmax_rows(x, y, rows, n); });
   });
 }
 void softmax_grad_run(RunContext& c) {
@@ -96,20 +99,22 @@ void log_softmax_grad_backward(BackwardContext& c) {
 
 }  // namespace
 
-const OpDef kSoftmax = {
-    .name = "softmax",
-    .attributes = attributes<SoftmaxAttrs>(),
-    .shapes = softmax_shapes,
-    .run = softmax_run,
-    .saves = {.outputs = 1},
-    .backward = [](BackwardContext& c) { c.set(0, apply(kSoftmaxGrad, c.raw_attrs(), {c.grad(), c.output()})); }};
-const OpDef kLogSoftmax = {
-    .name = "log_softmax",
-    .attributes = attributes<SoftmaxAttrs>(),
-    .shapes = softmax_shapes,
-    .run = log_softmax_run,
-    .saves = {.outputs = 1},
-    .backward = [](BackwardContext& c) { c.set(0, apply(kLogSoftmaxGrad, c.raw_attrs(), {c.grad(), c.output()})); }};
+const OpDef kSoftmax = {.name = "softmax",
+                        .attributes = attributes<SoftmaxAttrs>(),
+                        .shapes = softmax_shapes,
+                        .run = softmax_run,
+                        .saves = {.outputs = 1},
+                        .backward = [](BackwardContext& c) {
+                          c.set(0, apply(kSoftmaxGrad, c.raw_attrs(), {c.grad(), c.output()}));
+                        }};
+const OpDef kLogSoftmax = {.name = "log_softmax",
+                           .attributes = attributes<SoftmaxAttrs>(),
+                           .shapes = softmax_shapes,
+                           .run = log_softmax_run,
+                           .saves = {.outputs = 1},
+                           .backward = [](BackwardContext& c) {
+                             c.set(0, apply(kLogSoftmaxGrad, c.raw_attrs(), {c.grad(), c.output()}));
+                           }};
 const OpDef kSoftmaxGrad = {.name = "softmax_grad",
                             .attributes = attributes<SoftmaxAttrs>(),
                             .shapes = softmax_grad_shapes,

@@ -21,13 +21,18 @@ enum Saved : bool { input = false, output = true };
 template <Unary kOp, Takes kTakes, Saved kSaved, const OpDef* kGrad, const OpDef* kGradGrad, class A = void>
 struct UnaryOp {
   static const double* scalars(const Attrs& attrs) {
-    if constexpr (std::is_void_v<A>) return nullptr;
-    else if constexpr (std::is_same_v<A, LeakyReluAttrs>) return &attrs.as<A>().slope;
-    else return &attrs.as<A>().low;
+    if constexpr (std::is_void_v<A>)
+      return nullptr;
+    else if constexpr (std::is_same_v<A, LeakyReluAttrs>)
+      return &attrs.as<A>().slope;
+    else
+      return &attrs.as<A>().low;
   }
   static constexpr const AttrType* attributes() {
-    if constexpr (std::is_void_v<A>) return nullptr;
-    else return hone::attributes<A>();
+    if constexpr (std::is_void_v<A>)
+      return nullptr;
+    else
+      return hone::attributes<A>();
   }
 
   static void shapes(ShapeContext& c) {
@@ -46,8 +51,7 @@ struct UnaryOp {
       HONE_CHECK(is_floating(c.dtype(0)) || std::isinf(bound) || bound == std::floor(bound), DTypeError, c.op,
                  ": bound ", bound, " is not integral, the tensor is ", c.dtype(0));
   }
-  template <int kOrder>
-  static void grad_shapes(ShapeContext& c) {
+  template <int kOrder> static void grad_shapes(ShapeContext& c) {
     check_inputs(c, kOrder + 1, kOrder + 1);
     check_floating(c, 0, "gradient");
     for (int i = 1; i <= kOrder; ++i) {
@@ -56,8 +60,7 @@ struct UnaryOp {
     }
     c.add(c.shape(0), c.dtype(0));
   }
-  template <int kOrder>
-  static void run(RunContext& c) {
+  template <int kOrder> static void run(RunContext& c) {
     if constexpr (kHasCuda)
       if (c.out[0].device == DeviceType::cuda)
         return cuda::unary(static_cast<int>(kOp), kOrder, c.in.data(), c.out[0], scalars(c.attrs));
@@ -81,15 +84,26 @@ struct UnaryOp {
     return kSaved == output ? Saves{.outputs = 1} : Saves{.inputs = 1};
   }
   static constexpr OpDef forward(const char* name) {
-    return {.name = name, .attributes = attributes(), .shapes = shapes, .run = run<0>, .saves = saves(),
+    return {.name = name,
+            .attributes = attributes(),
+            .shapes = shapes,
+            .run = run<0>,
+            .saves = saves(),
             .backward = backward};
   }
   static constexpr OpDef gradient(const char* name) {
-    return {.name = name, .attributes = attributes(), .shapes = grad_shapes<1>, .run = run<1>,
-            .saves = {.inputs = kAllInputs}, .backward = grad_backward};
+    return {.name = name,
+            .attributes = attributes(),
+            .shapes = grad_shapes<1>,
+            .run = run<1>,
+            .saves = {.inputs = kAllInputs},
+            .backward = grad_backward};
   }
   static constexpr OpDef second(const char* name) {
-    return {.name = name, .attributes = attributes(), .shapes = grad_shapes<2>, .run = run<2>,
+    return {.name = name,
+            .attributes = attributes(),
+            .shapes = grad_shapes<2>,
+            .run = run<2>,
             .not_differentiable = "third derivatives of elementwise functions are not provided"};
   }
 };
@@ -97,14 +111,15 @@ struct UnaryOp {
 }  // namespace
 
 // One line an op: constant, name, number, what it takes, what it saves, attributes.
-#define HONE_STEP(Name, name, ...)                                                    \
-  const OpDef k##Name = UnaryOp<Unary::name, integers, input, nullptr, nullptr __VA_OPT__(, ) __VA_ARGS__>::forward(#name);
-#define HONE_LINEAR(Name, name, takes, saved, ...)                                                             \
-  using Name##Op = UnaryOp<Unary::name, takes, saved, &k##Name##Grad, nullptr __VA_OPT__(, ) __VA_ARGS__>;     \
+#define HONE_STEP(Name, name, ...) \
+  const OpDef k##Name =            \
+      UnaryOp<Unary::name, integers, input, nullptr, nullptr __VA_OPT__(, ) __VA_ARGS__>::forward(#name);
+#define HONE_LINEAR(Name, name, takes, saved, ...)                                                         \
+  using Name##Op = UnaryOp<Unary::name, takes, saved, &k##Name##Grad, nullptr __VA_OPT__(, ) __VA_ARGS__>; \
   const OpDef k##Name = Name##Op::forward(#name), k##Name##Grad = Name##Op::gradient(#name "_grad");
-#define HONE_SMOOTH(Name, name, takes, saved)                                                            \
-  using Name##Op = UnaryOp<Unary::name, takes, saved, &k##Name##Grad, &k##Name##GradGrad>;               \
-  const OpDef k##Name = Name##Op::forward(#name), k##Name##Grad = Name##Op::gradient(#name "_grad"),     \
+#define HONE_SMOOTH(Name, name, takes, saved)                                                        \
+  using Name##Op = UnaryOp<Unary::name, takes, saved, &k##Name##Grad, &k##Name##GradGrad>;           \
+  const OpDef k##Name = Name##Op::forward(#name), k##Name##Grad = Name##Op::gradient(#name "_grad"), \
               k##Name##GradGrad = Name##Op::second(#name "_grad_grad");
 
 HONE_STEP(Sign, sign)

@@ -9,13 +9,13 @@
 
 namespace hone {
 
-Tensor abs(const Tensor& x);      ///< |x|, integers too; derivative 0 at 0
-Tensor sign(const Tensor& x);     ///< -1, 0 or 1, 0 for NaN, integers too; derivative 0
-Tensor exp(const Tensor& x);      ///< e^x
-Tensor log(const Tensor& x);      ///< ln x: -inf at 0, NaN below
-Tensor sqrt(const Tensor& x);     ///< NaN below 0; derivative inf at 0
-Tensor rsqrt(const Tensor& x);    ///< x^(-1/2)
-Tensor square(const Tensor& x);   ///< x², integers too
+Tensor abs(const Tensor& x);     ///< |x|, integers too; derivative 0 at 0
+Tensor sign(const Tensor& x);    ///< -1, 0 or 1, 0 for NaN, integers too; derivative 0
+Tensor exp(const Tensor& x);     ///< e^x
+Tensor log(const Tensor& x);     ///< ln x: -inf at 0, NaN below
+Tensor sqrt(const Tensor& x);    ///< NaN below 0; derivative inf at 0
+Tensor rsqrt(const Tensor& x);   ///< x^(-1/2)
+Tensor square(const Tensor& x);  ///< x², integers too
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);  ///< 1 / (1 + e^-x)
 Tensor erf(const Tensor& x);      ///< 2/√π ∫₀ˣ e^(-t²) dt
@@ -27,7 +27,7 @@ enum class Gelu { exact, tanh };
 /// x·Φ(x), Φ the standard normal distribution function; Gelu::tanh approximates it as
 /// x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2. Hendrycks and Gimpel, "Gaussian error linear units", 2016.
 Tensor gelu(const Tensor& x, Gelu form = Gelu::exact);
-Tensor silu(const Tensor& x);     ///< x·sigmoid(x)
+Tensor silu(const Tensor& x);  ///< x·sigmoid(x)
 
 struct ClampOptions {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
@@ -36,9 +36,9 @@ struct ClampOptions {
 /// derivative is 1 inside and on the bounds, 0 outside. ValueError unless low <= high.
 Tensor clamp(const Tensor& x, double low, double high);
 Tensor clamp(const Tensor& x, ClampOptions bounds);
-Tensor round(const Tensor& x);    ///< to the nearest integer, halves to even; derivative 0; integers as they are
-Tensor floor(const Tensor& x);    ///< derivative 0; integers as they are
-Tensor ceil(const Tensor& x);     ///< derivative 0; integers as they are
+Tensor round(const Tensor& x);  ///< to the nearest integer, halves to even; derivative 0; integers as they are
+Tensor floor(const Tensor& x);  ///< derivative 0; integers as they are
+Tensor ceil(const Tensor& x);   ///< derivative 0; integers as they are
 
 /// Attributes of leaky_relu and its gradient.
 struct LeakyReluAttrs {
@@ -48,7 +48,10 @@ struct LeakyReluAttrs {
 /// Attributes of clamp and its gradient.
 struct ClampAttrs {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
-  void fields(FieldVisitor& v) { v("low", low); v("high", high); }
+  void fields(FieldVisitor& v) {
+    v("low", low);
+    v("high", high);
+  }
 };
 
 extern const OpDef kAbs, kSign, kExp, kLog, kSqrt, kRsqrt, kSquare, kTanh, kSigmoid, kErf, kRelu, kLeakyRelu, kGelu,

@@ -11,11 +11,9 @@ namespace hone::optim {
 namespace HWY_NAMESPACE {
 
 // c: sign of the gradient, λ of the L2 penalty, 1 − ηλ, β₁, 1−β₁, β₂, 1−β₂, η/(1−β₁ᵗ), 1/√(1−β₂ᵗ), ε.
-template <class T>
-struct AdamRule {
+template <class T> struct AdamRule {
   const double* c;
-  template <class D, class V>
-  HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V& m, V& v) const {
+  template <class D, class V> HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V& m, V& v) const {
     const auto at = [&](int i) HWY_ATTR { return hn::Set(d, static_cast<T>(c[i])); };
     g = hn::MulAdd(at(1), p, hn::Mul(at(0), g));
     m = hn::MulAdd(at(3), m, hn::Mul(at(4), g));
@@ -25,13 +23,16 @@ struct AdamRule {
   }
 };
 
-template <class T>
-HWY_ATTR void adam(void* p, const void* g, void* const* state, int64_t n, const double* c) {
+template <class T> HWY_ATTR void adam(void* p, const void* g, void* const* state, int64_t n, const double* c) {
   fused_update<T, 2>(static_cast<T*>(p), static_cast<const T*>(g), state, n, AdamRule<T>{c});
 }
-void adam_f32(void* p, const void* g, void* const* state, int64_t n, const double* c) { adam<float>(p, g, state, n, c); }
+void adam_f32(void* p, const void* g, void* const* state, int64_t n, const double* c) {
+  adam<float>(p, g, state, n, c);
+}
 #if HWY_HAVE_FLOAT64
-void adam_f64(void* p, const void* g, void* const* state, int64_t n, const double* c) { adam<double>(p, g, state, n, c); }
+void adam_f64(void* p, const void* g, void* const* state, int64_t n, const double* c) {
+  adam<double>(p, g, state, n, c);
+}
 #else
 #error "Hone's optimizers need vectors of f64"
 #endif
@@ -69,8 +70,14 @@ void check(const char* name, const AdamOptions& o) {
 }
 
 AdamOptions widen(const AdamWOptions& o) {
-  return {.lr = o.lr, .beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay,
-          .bias_correction = o.bias_correction, .decoupled_decay = true, .maximize = o.maximize};
+  return {.lr = o.lr,
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .bias_correction = o.bias_correction,
+          .decoupled_decay = true,
+          .maximize = o.maximize};
 }
 
 std::vector<ParameterGroup<AdamOptions>> widen(const std::vector<ParameterGroup<AdamWOptions>>& groups) {
@@ -111,9 +118,7 @@ void Adam::set_momentum(double value, int group) {
 }
 
 int Adam::slots(int) const { return 2; }
-detail::UpdateKernels Adam::kernels(int) const {
-  return {run_adam_f32, run_adam_f64};
-}
+detail::UpdateKernels Adam::kernels(int) const { return {run_adam_f32, run_adam_f64}; }
 
 void Adam::coefficients(int group, int64_t t, double* c) const {
   const AdamOptions& o = options_[static_cast<size_t>(group)];

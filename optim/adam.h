@@ -7,14 +7,14 @@
 namespace hone::optim {
 
 struct AdamOptions {
-  double lr = 1e-3;             ///< η ≥ 0
-  double beta1 = 0.9;           ///< in [0, 1)
-  double beta2 = 0.999;         ///< in [0, 1)
-  double eps = 1e-8;            ///< ≥ 0, added to the root, not under it
-  double weight_decay = 0;      ///< λ ≥ 0
+  double lr = 1e-3;         ///< η ≥ 0
+  double beta1 = 0.9;       ///< in [0, 1)
+  double beta2 = 0.999;     ///< in [0, 1)
+  double eps = 1e-8;        ///< ≥ 0, added to the root, not under it
+  double weight_decay = 0;  ///< λ ≥ 0
   bool bias_correction = true;  ///< false: w ← w − η m/(√v + ε), whose first step is about 3.2 η at the usual betas
-  bool decoupled_decay = false; ///< false: g ← g + λ w (an L2 penalty). true: w ← w − η λ w (AdamW)
-  bool maximize = false;        ///< climb: g ← −g
+  bool decoupled_decay = false;  ///< false: g ← g + λ w (an L2 penalty). true: w ← w − η λ w (AdamW)
+  bool maximize = false;         ///< climb: g ← −g
 };
 
 /// m ← β₁ m + (1−β₁) g, v ← β₂ v + (1−β₂) g⊙g, w ← w − η m̂/(√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ) and t the

@@ -91,8 +91,8 @@ Optimizer::Pending Optimizer::check_entry(size_t i) const {
              " changed its shape (now ", raw.shape(), ") after the optimizer was made; its state is stale");
   Tensor g = e.parameter.grad();
   if (!g.defined()) return {i, {}, {}, {}};
-  HONE_CHECK(g.shape() == raw.shape(), GradError, name(), ".step: the gradient of parameter ", i, " has shape ", g.shape(),
-             ", the parameter ", raw.shape());
+  HONE_CHECK(g.shape() == raw.shape(), GradError, name(), ".step: the gradient of parameter ", i, " has shape ",
+             g.shape(), ", the parameter ", raw.shape());
   HONE_CHECK(g.dtype() == raw.dtype(), GradError, name(), ".step: the gradient of parameter ", i, " is ", g.dtype(),
              ", the parameter ", raw.dtype());
   const Tensor& s = e.state[0];
@@ -124,7 +124,8 @@ void Optimizer::add_segment(Pending& pending, int64_t begin) {
 
 void Optimizer::run_segments(int64_t begin, int64_t end) const {
   auto s = std::upper_bound(segments_.begin(), segments_.end(), begin,
-                            [](int64_t at, const Segment& segment) { return at < segment.begin; }) - 1;
+                            [](int64_t at, const Segment& segment) { return at < segment.begin; }) -
+           1;
   for (; begin < end; ++s) {
     const int64_t stop = s + 1 == segments_.end() ? end : std::min(end, (s + 1)->begin);
     const int64_t at = begin - s->begin, n = stop - begin;

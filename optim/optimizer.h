@@ -12,8 +12,7 @@
 namespace hone::optim {
 
 /// Parameters that share options: Adam adam({{.parameters = a, .options = {.lr = 1e-3}}, {…}}).
-template <class Options>
-struct ParameterGroup {
+template <class Options> struct ParameterGroup {
   std::vector<ParameterRef> parameters;
   Options options = {};
 };
@@ -33,10 +32,10 @@ struct UpdateKernels {
 
 }  // namespace detail
 
-/// Base of all optimizers. Parameters are updated in place, in one parallel pass whose pieces depend on their sizes alone:
-/// the same bits at any number of threads. State (moments) is made at a parameter's first step and belongs to its
-/// identity. Construction throws ValueError for an empty list, an undefined parameter, one that stands twice, or options
-/// outside their range.
+/// Base of all optimizers. Parameters are updated in place, in one parallel pass whose pieces depend on their sizes
+/// alone: the same bits at any number of threads. State (moments) is made at a parameter's first step and belongs to
+/// its identity. Construction throws ValueError for an empty list, an undefined parameter, one that stands twice, or
+/// options outside their range.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -44,8 +43,8 @@ class Optimizer {
   Optimizer& operator=(const Optimizer&) = delete;
 
   /// Updates every parameter that has a gradient; those without one keep their values, state and step count. Everything
-  /// is checked before anything changes. GradError naming the parameter's index: a gradient of another shape or dtype, a
-  /// parameter whose shape changed under its state (stale generation), or no gradient at all.
+  /// is checked before anything changes. GradError naming the parameter's index: a gradient of another shape or dtype,
+  /// a parameter whose shape changed under its state (stale generation), or no gradient at all.
   void step();
   /// Drops the gradients of all parameters.
   void zero_grad();
@@ -57,7 +56,7 @@ class Optimizer {
 
   /// The rate of a group. set_lr: ValueError for a negative rate or NaN.
   virtual double lr(int group = 0) const = 0;
-  void set_lr(double lr);               ///< of every group
+  void set_lr(double lr);  ///< of every group
   virtual void set_lr(double lr, int group) = 0;
 
   /// What one-cycle schedules move against the rate: SGD's momentum, Adam's beta1. False: this optimizer has none.
@@ -97,11 +96,14 @@ class Optimizer {
     const void* g;
     void* state[detail::kMaxSlots];
     detail::UpdateKernel kernel;
-    int64_t begin;  // in the concatenation of all segments
+    int64_t begin;             // in the concatenation of all segments
     int64_t size, state_size;  // bytes of an element of p and g, and of the state
     double c[detail::kMaxCoefficients];
   };
-  struct Pending { size_t entry; Tensor raw, work, grad; };
+  struct Pending {
+    size_t entry;
+    Tensor raw, work, grad;
+  };
 
   const Entry& entry(const ParameterRef& p) const;
   Pending check_entry(size_t i) const;

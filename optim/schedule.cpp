@@ -40,10 +40,12 @@ OneCycle::OneCycle(Optimizer& optimizer, OneCycleOptions o) : Schedule(optimizer
              o.max_lr);
   HONE_CHECK(o.steps >= 1, ValueError, "OneCycle: steps must be at least 1, got ", o.steps);
   HONE_CHECK(o.warmup >= 0 && o.warmup <= 1, ValueError, "OneCycle: warmup must be in [0, 1], got ", o.warmup);
-  HONE_CHECK(o.div_factor > 0 && o.final_div_factor > 0, ValueError, "OneCycle: div_factor and final_div_factor must be ",
-             "above 0, got ", o.div_factor, " and ", o.final_div_factor);
+  HONE_CHECK(o.div_factor > 0 && o.final_div_factor > 0, ValueError,
+             "OneCycle: div_factor and final_div_factor must be ", "above 0, got ", o.div_factor, " and ",
+             o.final_div_factor);
   HONE_CHECK(o.base_momentum >= 0 && o.base_momentum < 1 && o.max_momentum >= 0 && o.max_momentum < 1, ValueError,
-             "OneCycle: base_momentum and max_momentum must be in [0, 1), got ", o.base_momentum, " and ", o.max_momentum);
+             "OneCycle: base_momentum and max_momentum must be in [0, 1), got ", o.base_momentum, " and ",
+             o.max_momentum);
   apply(0);
 }
 

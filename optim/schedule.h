@@ -53,7 +53,7 @@ struct OneCycleOptions {
   double div_factor = 25;         ///< first rate: max_lr / div_factor
   double final_div_factor = 1e4;  ///< last rate: first rate / final_div_factor
   Anneal anneal = Anneal::cosine;
-  bool cycle_momentum = true;     ///< momentum (Adam: beta1) moves against the rate, where the optimizer has any
+  bool cycle_momentum = true;  ///< momentum (Adam: beta1) moves against the rate, where the optimizer has any
   double base_momentum = 0.85, max_momentum = 0.95;
 };
 
@@ -77,8 +77,8 @@ struct CosineAnnealingOptions {
   double min_lr = 0;  ///< ≥ 0
 };
 
-/// η_t = η_min + (η − η_min)(1 + cos(π t / steps))/2 (Loshchilov and Hutter, "SGDR", 2017, without restarts). Past `steps`
-/// it rises again, as PyTorch's CosineAnnealingLR.
+/// η_t = η_min + (η − η_min)(1 + cos(π t / steps))/2 (Loshchilov and Hutter, "SGDR", 2017, without restarts). Past
+/// `steps` it rises again, as PyTorch's CosineAnnealingLR.
 class CosineAnnealing : public Schedule {
  public:
   CosineAnnealing(Optimizer& optimizer, CosineAnnealingOptions options);

@@ -11,21 +11,17 @@ namespace hone::optim {
 namespace HWY_NAMESPACE {
 
 // c: sign of the gradient, λ, μ, 1−τ (1 at the first update), η times the weight of g, η times the weight of b.
-template <class T>
-struct PlainRule {
+template <class T> struct PlainRule {
   const double* c;
-  template <class D, class V>
-  HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V&, V&) const {
+  template <class D, class V> HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V&, V&) const {
     const auto at = [&](int i) HWY_ATTR { return hn::Set(d, static_cast<T>(c[i])); };
     g = hn::MulAdd(at(1), p, hn::Mul(at(0), g));
     p = hn::NegMulAdd(at(4), g, p);
   }
 };
-template <class T>
-struct MomentumRule {
+template <class T> struct MomentumRule {
   const double* c;
-  template <class D, class V>
-  HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V& b, V&) const {
+  template <class D, class V> HWY_ATTR HWY_INLINE void operator()(D d, V& p, V g, V& b, V&) const {
     const auto at = [&](int i) HWY_ATTR { return hn::Set(d, static_cast<T>(c[i])); };
     g = hn::MulAdd(at(1), p, hn::Mul(at(0), g));
     b = hn::MulAdd(at(2), b, hn::Mul(at(3), g));
@@ -33,18 +29,20 @@ struct MomentumRule {
   }
 };
 
-template <class T>
-HWY_ATTR void plain(void* p, const void* g, void* const* state, int64_t n, const double* c) {
+template <class T> HWY_ATTR void plain(void* p, const void* g, void* const* state, int64_t n, const double* c) {
   fused_update<T, 0>(static_cast<T*>(p), static_cast<const T*>(g), state, n, PlainRule<T>{c});
 }
-template <class T>
-HWY_ATTR void momentum(void* p, const void* g, void* const* state, int64_t n, const double* c) {
+template <class T> HWY_ATTR void momentum(void* p, const void* g, void* const* state, int64_t n, const double* c) {
   fused_update<T, 1>(static_cast<T*>(p), static_cast<const T*>(g), state, n, MomentumRule<T>{c});
 }
 void plain_f32(void* p, const void* g, void* const* s, int64_t n, const double* c) { plain<float>(p, g, s, n, c); }
 void plain_f64(void* p, const void* g, void* const* s, int64_t n, const double* c) { plain<double>(p, g, s, n, c); }
-void momentum_f32(void* p, const void* g, void* const* s, int64_t n, const double* c) { momentum<float>(p, g, s, n, c); }
-void momentum_f64(void* p, const void* g, void* const* s, int64_t n, const double* c) { momentum<double>(p, g, s, n, c); }
+void momentum_f32(void* p, const void* g, void* const* s, int64_t n, const double* c) {
+  momentum<float>(p, g, s, n, c);
+}
+void momentum_f64(void* p, const void* g, void* const* s, int64_t n, const double* c) {
+  momentum<double>(p, g, s, n, c);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hone::optim
@@ -91,7 +89,8 @@ SGD::SGD(std::vector<ParameterGroup<SGDOptions>> groups) {
     detail::check_at_least_zero("SGD", "weight_decay", o.weight_decay);
     HONE_CHECK(std::isfinite(o.dampening), ValueError, "SGD: dampening must be finite, got ", o.dampening);
     HONE_CHECK(!o.nesterov || (o.momentum > 0 && o.dampening == 0), ValueError,
-               "SGD: nesterov needs momentum > 0 and dampening 0, got momentum ", o.momentum, ", dampening ", o.dampening);
+               "SGD: nesterov needs momentum > 0 and dampening 0, got momentum ", o.momentum, ", dampening ",
+               o.dampening);
     add_parameters("SGD", g.parameters);
     options_.push_back(o);
     with_momentum_ = with_momentum_ || o.momentum > 0;

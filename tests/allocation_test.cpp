@@ -1,5 +1,5 @@
-// Nothing asked of the system in steps 10 to 20 of a training loop: global operator new is replaced and counted, and the
-// caching allocator's own requests are read.
+// Nothing asked of the system in steps 10 to 20 of a training loop: global operator new is replaced and counted, and
+// the caching allocator's own requests are read.
 
 #include <gtest/gtest.h>
 
@@ -17,8 +17,9 @@ std::atomic<long> calls{0};
 void* allocate(std::size_t bytes, std::size_t alignment) {
   if (counting.load(std::memory_order_relaxed)) calls.fetch_add(1, std::memory_order_relaxed);
   if (bytes == 0) bytes = 1;
-  void* p = alignment <= alignof(std::max_align_t) ? std::malloc(bytes)
-                                                   : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  void* p = alignment <= alignof(std::max_align_t)
+                ? std::malloc(bytes)
+                : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (!p) throw std::bad_alloc();
   return p;
 }
@@ -50,13 +51,14 @@ TEST(Allocation, CounterCounts) {
   delete v;
 }
 
-template <class MakeOptimizer>
-void expect_steady(int threads, MakeOptimizer&& make) {
+template <class MakeOptimizer> void expect_steady(int threads, MakeOptimizer&& make) {
   const int before = num_threads();
   set_num_threads(threads);
   manual_seed(3);
   const data::Dataset images(randint(0, 256, {1600, 1, 28, 28}, u8), randint(0, 10, {1600}));
-  data::Loader batches(images, {.batch = 64, .shuffle = true, .prefetch = 0,
+  data::Loader batches(images, {.batch = 64,
+                                .shuffle = true,
+                                .prefetch = 0,
                                 .transform = {data::random_flip(), data::pad_to(32),
                                               data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd),
                                               data::repeat_channels(3)}});
@@ -100,7 +102,8 @@ TEST(Allocation, AdamSteps) {
 }
 TEST(Allocation, SGDSteps) {
   for (int threads : {1, 2})
-    expect_steady(threads, [](const std::vector<ParameterRef>& p) { return optim::SGD(p, {.lr = 1e-2, .momentum = 0.9}); });
+    expect_steady(threads,
+                  [](const std::vector<ParameterRef>& p) { return optim::SGD(p, {.lr = 1e-2, .momentum = 0.9}); });
 }
 
 }  // namespace

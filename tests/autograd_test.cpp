@@ -7,7 +7,6 @@
 #include <cmath>
 #include <thread>
 
-
 namespace hone {
 namespace {
 
@@ -15,8 +14,7 @@ void same_shape(ShapeContext& c) {
   for (size_t i = 1; i < c.in.size(); ++i) check_same_dtype(c, 0, static_cast<int>(i));
   c.add(c.shape(0), c.dtype(0));
 }
-template <class F>
-void map(RunContext& c, F f) {
+template <class F> void map(RunContext& c, F f) {
   for (int64_t i = 0; i < c.out[0].numel(); ++i) {
     c.out[0].as<double>()[i] = f(c.in[0].as<double>()[i], c.in.size() > 1 ? c.in[1].as<double>()[i] : 0.0);
   }
@@ -27,10 +25,11 @@ const OpDef kTimes = {.name = "times",
                       .shapes = same_shape,
                       .run = [](RunContext& c) { map(c, [](double a, double b) { return a * b; }); },
                       .saves = {.inputs = kAllInputs},
-                      .backward = [](BackwardContext& c) {
-                        if (c.needs(0)) c.set(0, times(c.grad(), c.input(1)));
-                        if (c.needs(1)) c.set(1, times(c.grad(), c.input(0)));
-                      }};
+                      .backward =
+                          [](BackwardContext& c) {
+                            if (c.needs(0)) c.set(0, times(c.grad(), c.input(1)));
+                            if (c.needs(1)) c.set(1, times(c.grad(), c.input(0)));
+                          }};
 // Saves its output: y' = y.
 extern const OpDef kE;
 Tensor e_to(const Tensor& x) { return apply(kE, {}, {x}); }
@@ -49,15 +48,16 @@ const OpDef kLog = {.name = "ln",
                     .run = [](RunContext& c) { map(c, [](double a, double) { return std::log(a); }); },
                     .not_differentiable = "this test says so"};
 // x³ as one kernel; its backward differentiates a composite.
-const OpDef kCube = {.name = "cube",
-                     .shapes = same_shape,
-                     .run = [](RunContext& c) { map(c, [](double a, double) { return a * a * a; }); },
-                     .saves = {.inputs = 1},
-                     .backward = [](BackwardContext& c) {
-                       composite_backward(c, +[](std::span<const Tensor> x, const Attrs&) -> Tensor {
-                         return times(x[0], times(x[0], x[0]));
-                       });
-                     }};
+const OpDef kCube = {
+    .name = "cube",
+    .shapes = same_shape,
+    .run = [](RunContext& c) { map(c, [](double a, double) { return a * a * a; }); },
+    .saves = {.inputs = 1},
+    .backward =
+        [](BackwardContext& c) {
+          composite_backward(
+              c, +[](std::span<const Tensor> x, const Attrs&) -> Tensor { return times(x[0], times(x[0], x[0])); });
+        }};
 
 Tensor leaf(std::initializer_list<double> v) { return tensor(v).requires_grad_(); }
 std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
@@ -202,9 +202,7 @@ TEST(Anomaly, NamesTheFirstOp) {
   try {
     times(apply(kLog, {}, {x}), x);
     FAIL();
-  } catch (const NumericError& e) {
-    EXPECT_NE(std::string(e.what()).find("ln"), std::string::npos) << e.what();
-  }
+  } catch (const NumericError& e) { EXPECT_NE(std::string(e.what()).find("ln"), std::string::npos) << e.what(); }
   Tensor nan = tensor({std::nan("")});
   EXPECT_NO_THROW(times(nan, nan));  // it came from outside
 }
@@ -236,7 +234,9 @@ TEST(GradCheck, PassesRightAndCatchesWrong) {
   const auto right = [](const std::vector<Tensor>& x) { return std::vector<Tensor>{times(e_to(x[0]), x[1])}; };
   gradcheck(right, {leaf({0.3, -0.5}), leaf({1, 2})});
   gradgradcheck(right, {leaf({0.3, -0.5}), leaf({1, 2})});
-  const auto wrong = [](const std::vector<Tensor>& x) { return std::vector<Tensor>{Tensor(apply(kWrong, {}, {x[0]}))}; };
+  const auto wrong = [](const std::vector<Tensor>& x) {
+    return std::vector<Tensor>{Tensor(apply(kWrong, {}, {x[0]}))};
+  };
   EXPECT_THROW(gradcheck(wrong, {leaf({0.3, -0.5})}), GradError);
   const auto cube = [](const std::vector<Tensor>& x) { return std::vector<Tensor>{Tensor(apply(kCube, {}, {x[0]}))}; };
   gradcheck(cube, {leaf({0.3, -0.5})});
@@ -260,7 +260,9 @@ TEST(Graph, DeepChainsNeitherRecurseNorLeak) {
 TEST(Recorder, SeesEveryApplyUnderNoGrad) {
   struct Count : OpRecorder {
     std::vector<std::string> names;
-    void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override { names.push_back(op.name); }
+    void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override {
+      names.push_back(op.name);
+    }
   } count;
   Tensor x = leaf({1});
   {

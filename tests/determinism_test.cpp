@@ -12,7 +12,7 @@ namespace hone {
 namespace {
 
 struct Trace {
-  std::vector<uint32_t> losses;     // their bits
+  std::vector<uint32_t> losses;  // their bits
   std::vector<float> parameters;
 };
 

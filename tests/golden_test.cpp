@@ -28,7 +28,8 @@ void expect_close(const Tensor& got, const Tensor& want, double rtol, double ato
   const auto a = got.to_vector<double>(), b = want.to_vector<double>();
   for (size_t i = 0; i < a.size(); ++i) {
     if (std::isnan(a[i]) && std::isnan(b[i])) continue;
-    ASSERT_LE(std::abs(a[i] - b[i]), atol + rtol * std::abs(b[i])) << what << ", element " << i << ": " << a[i] << ", PyTorch " << b[i];
+    ASSERT_LE(std::abs(a[i] - b[i]), atol + rtol * std::abs(b[i]))
+        << what << ", element " << i << ": " << a[i] << ", PyTorch " << b[i];
   }
 }
 
@@ -45,17 +46,28 @@ std::vector<Case> cases() {
       {"conv2d/plain", [](const Inputs& x) { return conv2d(x[0], x[1], x[2]); }},
       {"conv2d/no_bias", [](const Inputs& x) { return conv2d(x[0], x[1]); }},
       {"conv2d/stride_padding_dilation",
-       [](const Inputs& x) { return conv2d(x[0], x[1], x[2], {.stride = {2, 1}, .padding = {1, 2}, .dilation = {2, 1}}); }},
+       [](const Inputs& x) {
+         return conv2d(x[0], x[1], x[2], {.stride = {2, 1}, .padding = {1, 2}, .dilation = {2, 1}});
+       }},
       {"conv2d/groups", [](const Inputs& x) { return conv2d(x[0], x[1], x[2], {.padding = {1}, .groups = 2}); }},
-      {"conv2d/depthwise", [](const Inputs& x) { return conv2d(x[0], x[1], {}, {.stride = {2}, .padding = {1}, .groups = 4}); }},
+      {"conv2d/depthwise",
+       [](const Inputs& x) { return conv2d(x[0], x[1], {}, {.stride = {2}, .padding = {1}, .groups = 4}); }},
       {"max_pool2d/2", [](const Inputs& x) { return max_pool2d(x[0], 2); }},
       {"max_pool2d/3_2_1", [](const Inputs& x) { return max_pool2d(x[0], 3, {.stride = {2}, .padding = {1}}); }},
       {"avg_pool2d/2", [](const Inputs& x) { return avg_pool2d(x[0], 2); }},
       {"avg_pool2d/3_2_1", [](const Inputs& x) { return avg_pool2d(x[0], 3, {.stride = {2}, .padding = {1}}); }},
       {"avg_pool2d/3_2_1_exclude",
-       [](const Inputs& x) { return avg_pool2d(x[0], 3, {.stride = {2}, .padding = {1}, .count_include_pad = false}); }},
-      {"adaptive_avg_pool2d/3_2", [](const Inputs& x) { return adaptive_avg_pool2d(x[0], Shape{3, 2}); }},
-      {"adaptive_max_pool2d/3_2", [](const Inputs& x) { return adaptive_max_pool2d(x[0], Shape{3, 2}); }},
+       [](const Inputs& x) {
+         return avg_pool2d(x[0], 3, {.stride = {2}, .padding = {1}, .count_include_pad = false});
+       }},
+      {"adaptive_avg_pool2d/3_2",
+       [](const Inputs& x) {
+         return adaptive_avg_pool2d(x[0], Shape{3, 2});
+       }},
+      {"adaptive_max_pool2d/3_2",
+       [](const Inputs& x) {
+         return adaptive_max_pool2d(x[0], Shape{3, 2});
+       }},
       {"linear/bias", [](const Inputs& x) { return linear(x[0], x[1], x[2]); }},
       {"linear/three_dims", [](const Inputs& x) { return linear(x[0], x[1]); }},
       {"mse_loss/mean", [](const Inputs& x) { return mse_loss(x[0], x[1]); }},
@@ -65,11 +77,17 @@ std::vector<Case> cases() {
       {"softmax/first", [](const Inputs& x) { return softmax(x[0], 0); }},
       {"log_softmax/middle", [](const Inputs& x) { return log_softmax(x[0], 1); }},
       {"logsumexp/last", [](const Inputs& x) { return logsumexp(x[0], {-1}); }},
-      {"logsumexp/two_keep", [](const Inputs& x) { return logsumexp(x[0], {0, 2}, true); }},
+      {"logsumexp/two_keep",
+       [](const Inputs& x) {
+         return logsumexp(x[0], {0, 2}, true);
+       }},
       {"gelu/exact", [](const Inputs& x) { return gelu(x[0]); }},
       {"gelu/tanh", [](const Inputs& x) { return gelu(x[0], Gelu::tanh); }},
       {"silu/plain", [](const Inputs& x) { return silu(x[0]); }},
-      {"layer_norm/affine", [](const Inputs& x) { return layer_norm(x[0], {3, 4}, x[1], x[2]); }},
+      {"layer_norm/affine",
+       [](const Inputs& x) {
+         return layer_norm(x[0], {3, 4}, x[1], x[2]);
+       }},
       {"layer_norm/plain", [](const Inputs& x) { return layer_norm(x[0], {6}, {}, {}, 1e-3); }}};
   for (const char* kind : {"matrix", "broadcast", "row", "column"}) {
     all.push_back({std::string("matmul/") + kind, [](const Inputs& x) { return matmul(x[0], x[1]); }});
@@ -80,33 +98,41 @@ std::vector<Case> cases() {
         for (const char* kind : {"labels", "ignored", "soft"}) {
           all.push_back({str("cross_entropy/", kind, "_", name(r), smooth ? "_smooth" : "", weighted ? "_weight" : ""),
                          [=](const Inputs& x) {
-                           return cross_entropy(x[0], x[1], {.weight = at(x, 2), .label_smoothing = smooth ? 0.1 : 0, .reduction = r});
+                           return cross_entropy(
+                               x[0], x[1], {.weight = at(x, 2), .label_smoothing = smooth ? 0.1 : 0, .reduction = r});
                          }});
         }
       }
     }
   }
-  struct Kl { const char* name; KlReduction r; };
-  for (const Kl& k : {Kl{"batchmean", KlReduction::batchmean}, Kl{"mean", KlReduction::mean}, Kl{"sum", KlReduction::sum},
-                      Kl{"none", KlReduction::none}}) {
+  struct Kl {
+    const char* name;
+    KlReduction r;
+  };
+  for (const Kl& k : {Kl{"batchmean", KlReduction::batchmean}, Kl{"mean", KlReduction::mean},
+                      Kl{"sum", KlReduction::sum}, Kl{"none", KlReduction::none}}) {
     for (bool log_target : {false, true}) {
-      all.push_back({str("kl_div/", k.name, log_target ? "_log_target" : ""),
-                     [=](const Inputs& x) { return kl_div(x[0], x[1], {.log_target = log_target, .reduction = k.r}); }});
+      all.push_back({str("kl_div/", k.name, log_target ? "_log_target" : ""), [=](const Inputs& x) {
+                       return kl_div(x[0], x[1], {.log_target = log_target, .reduction = k.r});
+                     }});
     }
   }
   for (std::string n : {"2d", "4d"}) {
     const std::string state = "batch_norm/" + n + "_state/";
-    const auto before = [state](const char* which) { return clone(golden("ops.safetensors").at(state + which + "_before")); };
+    const auto before = [state](const char* which) {
+      return clone(golden("ops.safetensors").at(state + which + "_before"));
+    };
     all.push_back({"batch_norm/" + n + "_eval", [=](const Inputs& x) {
                      return batch_norm(x[0], before("mean"), before("var"), x[1], x[2], {.eps = 1e-4});
                    }});
-    all.push_back({"batch_norm/" + n + "_training", [=](const Inputs& x) {
-                     const Tensor mean = before("mean"), var = before("var");
-                     const Tensor y = batch_norm(x[0], mean, var, x[1], x[2], {.training = true, .momentum = 0.3, .eps = 1e-4});
-                     expect_close(mean, golden("ops.safetensors").at(state + "mean_after"), 1e-12, 1e-12, "running mean");
-                     expect_close(var, golden("ops.safetensors").at(state + "var_after"), 1e-12, 1e-12, "running variance");
-                     return y;
-                   }});
+    all.push_back(
+        {"batch_norm/" + n + "_training", [=](const Inputs& x) {
+           const Tensor mean = before("mean"), var = before("var");
+           const Tensor y = batch_norm(x[0], mean, var, x[1], x[2], {.training = true, .momentum = 0.3, .eps = 1e-4});
+           expect_close(mean, golden("ops.safetensors").at(state + "mean_after"), 1e-12, 1e-12, "running mean");
+           expect_close(var, golden("ops.safetensors").at(state + "var_after"), 1e-12, 1e-12, "running variance");
+           return y;
+         }});
   }
   return all;
 }
@@ -151,7 +177,8 @@ TEST(GoldenFile, EveryCaseIsRead) {
 Tensor pattern(const Shape& shape, int64_t seed, double scale) {
   Tensor t = empty(shape);
   for (int64_t i = 0; i < t.numel(); ++i) {
-    t.data<float>()[i] = static_cast<float>(static_cast<double>((i * 7919 + seed * 104729) % 2003 - 1001) / 1001 * scale);
+    t.data<float>()[i] =
+        static_cast<float>(static_cast<double>((i * 7919 + seed * 104729) % 2003 - 1001) / 1001 * scale);
   }
   return t;
 }
@@ -159,14 +186,16 @@ Tensor pattern(const Shape& shape, int64_t seed, double scale) {
 TEST(GoldenStep, LeNetLossAndEveryGradient) {
   const TensorFile& file = golden("lenet.safetensors");
   const std::vector<std::pair<std::string, Shape>> shapes = {
-      {"conv1.weight", {6, 3, 5, 5}}, {"conv1.bias", {6}},  {"conv2.weight", {16, 6, 5, 5}}, {"conv2.bias", {16}}, {"fc1.weight", {120, 400}},
-      {"fc1.bias", {120}},            {"fc2.weight", {84, 120}}, {"fc2.bias", {84}},         {"fc3.weight", {10, 84}}, {"fc3.bias", {10}}};
+      {"conv1.weight", {6, 3, 5, 5}}, {"conv1.bias", {6}}, {"conv2.weight", {16, 6, 5, 5}}, {"conv2.bias", {16}},
+      {"fc1.weight", {120, 400}},     {"fc1.bias", {120}}, {"fc2.weight", {84, 120}},       {"fc2.bias", {84}},
+      {"fc3.weight", {10, 84}},       {"fc3.bias", {10}}};
   std::vector<Tensor> p;
   for (size_t k = 0; k < shapes.size(); ++k) {
     const Shape& s = shapes[k].second;
     double fan = 1;
     for (int d = 1; d < s.ndim(); ++d) fan *= static_cast<double>(s[d]);
-    p.push_back(pattern(s, static_cast<int64_t>(k) + 1, s.ndim() > 1 ? std::pow(fan, -0.5) * 1.5 : 0.1).requires_grad_());
+    p.push_back(
+        pattern(s, static_cast<int64_t>(k) + 1, s.ndim() > 1 ? std::pow(fan, -0.5) * 1.5 : 0.1).requires_grad_());
   }
   const Tensor x = pattern({4, 3, 32, 32}, 50, 1), labels = tensor({int64_t{3}, int64_t{9}, int64_t{0}, int64_t{6}});
   Tensor h = max_pool2d(relu(conv2d(x, p[0], p[1])), 2);

@@ -9,20 +9,17 @@
 namespace hone {
 namespace {
 
-template <class E, class F>
-std::string message_of(F&& f) {
+template <class E, class F> std::string message_of(F&& f) {
   try {
     f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
+  } catch (const E& e) { return e.what(); } catch (const std::exception& e) {
     return std::string("another error: ") + e.what();
   }
   return "no error";
 }
-#define EXPECT_MESSAGE(Type, expression, part)                                     \
-  do {                                                                             \
-    const std::string text = message_of<Type>([&] { (void)(expression); });        \
+#define EXPECT_MESSAGE(Type, expression, part)                                         \
+  do {                                                                                 \
+    const std::string text = message_of<Type>([&] { (void)(expression); });            \
     EXPECT_NE(text.find(part), std::string::npos) << #expression << " says: " << text; \
   } while (0)
 
@@ -44,7 +41,8 @@ TEST(Softmax, RowsOfEveryLengthSumToOne) {  // vector bodies and tails
         for (int64_t i = 0; i < n; ++i) norm += std::exp(v[static_cast<size_t>(r * n + i)]);
         for (int64_t i = 0; i < n; ++i) {
           sum += p[static_cast<size_t>(r * n + i)];
-          EXPECT_NEAR(p[static_cast<size_t>(r * n + i)], std::exp(v[static_cast<size_t>(r * n + i)]) / norm, d == f32 ? 3e-7 : 1e-15);
+          EXPECT_NEAR(p[static_cast<size_t>(r * n + i)], std::exp(v[static_cast<size_t>(r * n + i)]) / norm,
+                      d == f32 ? 3e-7 : 1e-15);
         }
         EXPECT_NEAR(sum, 1, d == f32 ? 1e-6 : 1e-14);
       }
@@ -65,13 +63,15 @@ TEST(Softmax, SameBitsAtAnyThreadCount) {
 
 TEST(CrossEntropy, LabelsOfTheLogitsShapeNameBothLegalForms) {
   const Tensor logits = ones({1, 10});
-  EXPECT_MESSAGE(ShapeError, cross_entropy(logits, ones({1, 10}, i64)), "integer labels of shape [1], or class probabilities of shape [1, 10] and dtype f32");
+  EXPECT_MESSAGE(ShapeError, cross_entropy(logits, ones({1, 10}, i64)),
+                 "integer labels of shape [1], or class probabilities of shape [1, 10] and dtype f32");
 }
 TEST(CrossEntropy, LabelsOutOfRangeNameValuePlaceAndRange) {
   const Tensor logits = ones({3, 4});
   EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, 4, 1})), "label 4 at position 1 is outside [0, 4)");
   EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, 1, -1})), "label -1 at position 2");
-  EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, -100, 1}), {.ignore_index = 0}), "label -100 at position 1");
+  EXPECT_MESSAGE(ValueError, cross_entropy(logits, labels({0, -100, 1}), {.ignore_index = 0}),
+                 "label -100 at position 1");
 }
 TEST(CrossEntropy, Errors) {
   const Tensor x = ones({3, 4}), t = labels({0, 1, 2});
@@ -84,10 +84,13 @@ TEST(CrossEntropy, Errors) {
   EXPECT_MESSAGE(ShapeError, cross_entropy(x, t, {.weight = ones({3})}), "weight of shape [3] for 4 classes");
   EXPECT_MESSAGE(DTypeError, cross_entropy(x, t, {.weight = ones({4}, f64)}), "differ");
   EXPECT_MESSAGE(ValueError, cross_entropy(x, t, {.label_smoothing = 1.5}), "label_smoothing must be in [0, 1]");
-  EXPECT_MESSAGE(ValueError, cross_entropy(x, ones({3, 4}), {.label_smoothing = -0.1}), "label_smoothing must be in [0, 1]");
+  EXPECT_MESSAGE(ValueError, cross_entropy(x, ones({3, 4}), {.label_smoothing = -0.1}),
+                 "label_smoothing must be in [0, 1]");
   EXPECT_MESSAGE(ValueError, cross_entropy(x, Tensor()), "undefined");
-  EXPECT_MESSAGE(GradError, cross_entropy(Tensor(ones({3, 4})).requires_grad_(), t, {.weight = ones({4}).requires_grad_()}).backward(),
-                 "class weights have no gradient");
+  EXPECT_MESSAGE(
+      GradError,
+      cross_entropy(Tensor(ones({3, 4})).requires_grad_(), t, {.weight = ones({4}).requires_grad_()}).backward(),
+      "class weights have no gradient");
 }
 TEST(CrossEntropy, EmptyBatch) {
   const Tensor x = ones({0, 4}), t = empty({0}, i64);
@@ -127,7 +130,8 @@ TEST(CrossEntropy, LargeLogitsKeepTheirDigits) {
 }
 
 TEST(Losses, PairErrors) {
-  EXPECT_MESSAGE(ShapeError, mse_loss(ones({3}), ones({3, 1})), "mse_loss: input of shape [3] and target of shape [3, 1] differ");
+  EXPECT_MESSAGE(ShapeError, mse_loss(ones({3}), ones({3, 1})),
+                 "mse_loss: input of shape [3] and target of shape [3, 1] differ");
   EXPECT_MESSAGE(DTypeError, mse_loss(ones({3}), ones({3}, f64)), "mse_loss: dtypes f32 and f64");
   EXPECT_MESSAGE(ShapeError, mse_loss(ones({0}), ones({0})), "an empty batch");
   EXPECT_MESSAGE(ValueError, huber_loss(ones({1}), ones({1}), 0), "delta must be above 0");
@@ -215,11 +219,15 @@ TEST(BatchNorm, Errors) {
   EXPECT_MESSAGE(ShapeError, batch_norm(x, ones({4}), c), "running_mean of shape [4]");
   EXPECT_MESSAGE(ShapeError, batch_norm(x, c, c, ones({2})), "weight of shape [2]");
   EXPECT_MESSAGE(DTypeError, batch_norm(x, c, ones({3}, f64)), "differ");
-  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3}), c, c, {}, {}, {.training = true}), "at least two values a channel");
-  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3, 1, 1}), c, c, {}, {}, {.training = true}), "at least two values a channel");
-  EXPECT_MESSAGE(ValueError, batch_norm(ones({0, 3}), c, c, {}, {}, {.training = true}), "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3}), c, c, {}, {}, {.training = true}),
+                 "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({1, 3, 1, 1}), c, c, {}, {}, {.training = true}),
+                 "at least two values a channel");
+  EXPECT_MESSAGE(ValueError, batch_norm(ones({0, 3}), c, c, {}, {}, {.training = true}),
+                 "at least two values a channel");
   EXPECT_MESSAGE(ValueError, batch_norm(x, c, c, {}, {}, {.eps = 0}), "eps must be above 0");
-  EXPECT_MESSAGE(ValueError, batch_norm(x, c, c, {}, {}, {.training = true, .momentum = 1.5}), "momentum must be in [0, 1]");
+  EXPECT_MESSAGE(ValueError, batch_norm(x, c, c, {}, {}, {.training = true, .momentum = 1.5}),
+                 "momentum must be in [0, 1]");
 }
 TEST(BatchNorm, UpdatesRunningBuffersInPlaceAndBackwardStillWorks) {
   manual_seed(8);
@@ -233,8 +241,10 @@ TEST(BatchNorm, UpdatesRunningBuffersInPlaceAndBackwardStillWorks) {
   for (int64_t c = 0; c < 2; ++c) {
     double m = 0, s = 0;
     const auto at = [&](int64_t b, int64_t i) { return v[static_cast<size_t>((b * 2 + c) * 3 + i)]; };
-    for (int64_t b = 0; b < 6; ++b) for (int64_t i = 0; i < 3; ++i) m += at(b, i) / 18;
-    for (int64_t b = 0; b < 6; ++b) for (int64_t i = 0; i < 3; ++i) s += (at(b, i) - m) * (at(b, i) - m) / 17;
+    for (int64_t b = 0; b < 6; ++b)
+      for (int64_t i = 0; i < 3; ++i) m += at(b, i) / 18;
+    for (int64_t b = 0; b < 6; ++b)
+      for (int64_t i = 0; i < 3; ++i) s += (at(b, i) - m) * (at(b, i) - m) / 17;
     EXPECT_NEAR(mean.to_vector<double>()[static_cast<size_t>(c)], 0.25 * m, 1e-14);
     EXPECT_NEAR(var.to_vector<double>()[static_cast<size_t>(c)], 0.75 + 0.25 * s, 1e-14);
   }

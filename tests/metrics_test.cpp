@@ -12,8 +12,7 @@
 namespace hone::train {
 namespace {
 
-template <class E, class F>
-void expect_error(F&& f, const std::string& part) {
+template <class E, class F> void expect_error(F&& f, const std::string& part) {
   try {
     f();
   } catch (const E& e) {
@@ -28,7 +27,8 @@ TEST(Accuracy, LogitsAndClasses) {
   const Tensor logits = tensor(std::vector<float>{0.1f, 0.9f, 0.0f,  //
                                                   2.0f, 1.0f, 3.0f,  //
                                                   5.0f, 5.0f, 1.0f,  //
-                                                  -1.f, -2.f, -3.f}, {4, 3});
+                                                  -1.f, -2.f, -3.f},
+                               {4, 3});
   EXPECT_DOUBLE_EQ(accuracy(logits, labels({1, 2, 1, 0})), 0.75);  // row 2: the first of equals
   EXPECT_EQ(predicted_classes(logits), (std::vector<int64_t>{1, 2, 0, 0}));
   EXPECT_DOUBLE_EQ(accuracy(labels({3, 1, 2}), labels({3, 0, 2})), 2.0 / 3);
@@ -114,7 +114,8 @@ TEST(ConfusionEntropy, ThreeClassesAndItsBorders) {
   EXPECT_EQ(ConfusionMatrix::from_counts({7, 0, 0, 0, 8, 0, 0, 0, 9}).confusion_entropy(), 0);
   // All wrong, evenly: each of the 2(N−1) terms is 1/(2(N−1)), so CEN_j = 1.
   EXPECT_NEAR(ConfusionMatrix::from_counts({0, 5, 5, 5, 0, 5, 5, 5, 0}).confusion_entropy(), 1, 1e-12);
-  EXPECT_NEAR(ConfusionMatrix::from_counts({0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0}).confusion_entropy(), 1, 1e-12);
+  EXPECT_NEAR(ConfusionMatrix::from_counts({0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0}).confusion_entropy(), 1,
+              1e-12);
   EXPECT_EQ(ConfusionMatrix::from_counts({4}).confusion_entropy(), 0);
 }
 

@@ -11,12 +11,13 @@ using namespace nn_test;
 
 TEST(Conv2d, CorrelatesAndStartsUniform) {
   manual_seed(2);
-  nn::Conv2d layer{{.in = 4, .out = 6, .kernel = {3, 2}, .stride = {2, 1}, .padding = 1, .dilation = {1, 2}, .groups = 2}};
+  nn::Conv2d layer{
+      {.in = 4, .out = 6, .kernel = {3, 2}, .stride = {2, 1}, .padding = 1, .dilation = {1, 2}, .groups = 2}};
   EXPECT_EQ(layer.weight.shape(), (Shape{6, 2, 3, 2}));
   EXPECT_EQ(layer.in(), 4);
   EXPECT_EQ(layer.out(), 6);
   EXPECT_EQ(layer.kernel(), (nn::Size2{3, 2}));
-  const double bound = 1 / std::sqrt(12.0);   // fan_in is per group
+  const double bound = 1 / std::sqrt(12.0);  // fan_in is per group
   const Moments m = moments(layer.weight.raw());
   EXPECT_LE(std::max(-m.low, m.high), bound);
   EXPECT_GT(std::min(-m.low, m.high), 0.8 * bound);
@@ -69,7 +70,8 @@ TEST(Layers, PoolsReduceWindows) {
       }
     return largest ? high : sum / static_cast<double>((h1 - h0) * (w1 - w0));
   };
-  const auto expect = [&](nn::Module&& m, size_t oh, size_t ow, size_t sh, size_t sw, size_t kh, size_t kw, bool largest) {
+  const auto expect = [&](nn::Module&& m, size_t oh, size_t ow, size_t sh, size_t sw, size_t kh, size_t kw,
+                          bool largest) {
     const Tensor y = m(x);
     ASSERT_EQ(y.shape(), (Shape{2, 2, static_cast<int64_t>(oh), static_cast<int64_t>(ow)})) << m.type_name();
     const auto got = values(y);

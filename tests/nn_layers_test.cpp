@@ -24,7 +24,7 @@ TEST(Linear, MultipliesAndStartsUniform) {
   EXPECT_LE(std::max(-b.low, b.high), 0.05);
   EXPECT_GT(std::min(-b.low, b.high), 0.03);
 
-  nn::Linear small({.in = 3, .out = 2});   // the other way to spell it
+  nn::Linear small({.in = 3, .out = 2});  // the other way to spell it
   small.to(f64);
   const Tensor x = randn({2, 4, 3}, f64);
   const auto got = values(small(x)), xs = values(x), ws = values(small.weight.raw()), bs = values(small.bias.raw());
@@ -79,12 +79,12 @@ TEST(BatchNorm, UsesTheBatchInTrainingAndTheRunningValuesInEval) {
     const size_t c = i / 4 % 2;
     EXPECT_NEAR(z[i], (xs[i] - mean[c]) / std::sqrt(var[c] + 1e-5), 1e-9);
   }
-  EXPECT_EQ(values(layer.running_mean.tensor()), mean);   // eval changes nothing
+  EXPECT_EQ(values(layer.running_mean.tensor()), mean);  // eval changes nothing
   check_gradients(layer, input({2, 2, 2, 2}));
   layer.train();
   check_gradients(layer, input({2, 2, 2, 2}), {.rtol = 1e-3});
 
-  const nn::BatchNorm2d before = layer;   // buffers are copied deep
+  const nn::BatchNorm2d before = layer;  // buffers are copied deep
   layer(x);
   EXPECT_FALSE(equal(before.running_mean.tensor(), layer.running_mean.tensor()));
 
@@ -119,7 +119,7 @@ TEST(LayerNorm, NormalizesTheTrailingDims) {
     }
   }
   check_gradients(layer, input({2, 2, 3}), {.rtol = 1e-3});
-  EXPECT_EQ(bare(randn({5, 7})).shape(), (Shape{5, 7}));   // two dims, whatever their sizes
+  EXPECT_EQ(bare(randn({5, 7})).shape(), (Shape{5, 7}));  // two dims, whatever their sizes
   EXPECT_THROW(bare(randn({5})), ShapeError);
   EXPECT_THROW(layer(randn({4, 3, 2}, f64)), ShapeError);
   EXPECT_THROW((nn::LayerNorm{{}}), ValueError);
@@ -174,7 +174,7 @@ TEST(Layers, DropoutDropsInTrainingOnly) {
   const Moments m = moments(layer(x));
   EXPECT_EQ(m.low, 0);
   EXPECT_NEAR(m.high, 1 / 0.75, 1e-6);
-  EXPECT_NEAR(m.mean, 1, 0.02);   // four standard deviations
+  EXPECT_NEAR(m.mean, 1, 0.02);  // four standard deviations
   layer.eval();
   EXPECT_TRUE(equal(layer(x), x));
   EXPECT_THROW((nn::Dropout{{.p = -0.1}}), ValueError);
@@ -217,7 +217,7 @@ TEST(Sequential, HoldsValues) {
   EXPECT_TRUE(equal(net(x), expected));
   EXPECT_FALSE(equal(copy(x), expected));
   EXPECT_TRUE(equal((*net.clone())(x), expected));
-  nn::Sequential same{net};   // of one Sequential: a copy
+  nn::Sequential same{net};  // of one Sequential: a copy
   EXPECT_EQ(same.size(), 4);
   const auto identities = net.parameters();
   nn::Sequential moved = std::move(net);
@@ -234,7 +234,7 @@ TEST(Sequential, HoldsValues) {
   EXPECT_EQ(calls, 1);
   check_gradients(moved, input({2, 3}));
 
-  const nn::Module& base = first;   // known by its base alone
+  const nn::Module& base = first;  // known by its base alone
   nn::Sequential by_base;
   by_base.push_back(base);
   EXPECT_STREQ(by_base[0].type_name(), "Linear");
@@ -255,7 +255,7 @@ TEST(Init, Fans) {
 TEST(Init, HasTheStatedStatistics) {
   using namespace nn::init;
   manual_seed(9);
-  const Tensor t = empty({64, 32, 3, 3});   // 18432 elements; fans 288 and 576
+  const Tensor t = empty({64, 32, 3, 3});  // 18432 elements; fans 288 and 576
   const auto uniform = [&](double bound, const char* what) {
     const Moments m = moments(t);
     EXPECT_NEAR(m.mean, 0, 0.02 * bound) << what;

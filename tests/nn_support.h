@@ -30,7 +30,9 @@ inline Tensor input(const Shape& shape) {
 
 inline std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
 
-struct Moments { double mean, sd, low, high; };
+struct Moments {
+  double mean, sd, low, high;
+};
 inline Moments moments(const Tensor& t) {
   const auto v = values(t);
   double sum = 0, squares = 0;

@@ -62,17 +62,15 @@ std::vector<std::string> names(nn::Module& m) {
 std::string message_of(const std::function<void()>& f) {
   try {
     f();
-  } catch (const Error& e) {
-    return e.what();
-  }
+  } catch (const Error& e) { return e.what(); }
   return "nothing was thrown";
 }
 
 TEST(Module, NamesParametersBuffersAndModules) {
   Net net;
-  EXPECT_EQ(names(net), (std::vector<std::string>{
-                            "first.scale", "first.shift", "blocks.0.scale", "blocks.0.shift", "blocks.1.scale",
-                            "blocks.1.shift", "extra.scale", "extra.shift", "fixed.0.scale", "gain"}));
+  EXPECT_EQ(names(net), (std::vector<std::string>{"first.scale", "first.shift", "blocks.0.scale", "blocks.0.shift",
+                                                  "blocks.1.scale", "blocks.1.shift", "extra.scale", "extra.shift",
+                                                  "fixed.0.scale", "gain"}));
   EXPECT_EQ(net.parameters().size(), 10u);
   EXPECT_EQ(net.parameter_count(), 9 * 3 + 1);
   std::vector<std::string> buffers, modules;
@@ -141,7 +139,7 @@ TEST(Module, CopyIsDeep) {
       EXPECT_TRUE(equal(after.tensors[i].second, before.tensors[i].second)) << after.tensors[i].first;
     }
   }
-  EXPECT_EQ(net.first.calls.tensor().item<int64_t>(), 1);   // its own call above
+  EXPECT_EQ(net.first.calls.tensor().item<int64_t>(), 1);  // its own call above
   EXPECT_FALSE(net.parameters()[0].grad().defined());
   EXPECT_FALSE(equal(copy.first.scale.raw(), net.first.scale.raw()));
 
@@ -169,7 +167,7 @@ TEST(Module, MoveKeepsIdentities) {
   assigned = std::move(moved);
   EXPECT_TRUE(assigned.parameters() == before);
   std::vector<Affine> list;
-  for (int i = 0; i < 20; ++i) list.emplace_back();   // reallocation moves
+  for (int i = 0; i < 20; ++i) list.emplace_back();  // reallocation moves
   const ParameterRef first = list[0].scale;
   list.reserve(list.capacity() * 4);
   EXPECT_TRUE(list[0].scale.ref() == first);
@@ -243,7 +241,8 @@ TEST(Module, CallsWithAnyArgumentList) {
   late.register_forward_pre_hook([](nn::Module&, Tensor& input) { input = input * 10.0; });
   EXPECT_TRUE(equal(late(2, x, y), full({2}, 23.0)));
   int seen = 0;
-  nothing.register_forward_hook([&](nn::Module&, const Tensor& in, Tensor& out) { seen += !in.defined() && !out.defined(); });
+  nothing.register_forward_hook(
+      [&](nn::Module&, const Tensor& in, Tensor& out) { seen += !in.defined() && !out.defined(); });
   nothing();
   EXPECT_EQ(seen, 1);
   two.register_forward_pre_hook([](nn::Module&, Tensor& input) { input = input * 2.0; });
@@ -290,7 +289,7 @@ TEST(Module, HooksRunInOrderAndAreRemoved) {
   EXPECT_EQ(order, "abcd");
   b.remove();
   c.remove();
-  b.remove();   // twice does no harm
+  b.remove();  // twice does no harm
   order.clear();
   m(x);
   EXPECT_EQ(order, "ad");
@@ -308,7 +307,10 @@ TEST(Module, HooksMoveWithTheModuleAndAreNotCopied) {
   Affine kept;
   {
     Affine m;
-    handle = m.register_forward_hook([&](nn::Module& self, const Tensor&, Tensor&) { ++calls; seen = &self; });
+    handle = m.register_forward_hook([&](nn::Module& self, const Tensor&, Tensor&) {
+      ++calls;
+      seen = &self;
+    });
     Affine copy = m;
     copy(ones({3}));
     EXPECT_EQ(calls, 0);
@@ -396,7 +398,7 @@ TEST(Module, StateDictRoundTrip) {
   manual_seed(3);
   Net a, b;
   const Tensor x = rand({2, 3});
-  a(x);   // calls differ now
+  a(x);  // calls differ now
   auto state = a.state_dict();
   EXPECT_EQ(state.tensors.front().first, "first.scale");
   EXPECT_EQ(state.tensors[2].first, "first.calls");
@@ -442,9 +444,9 @@ TEST(Module, StrictLoadingNamesEveryEntry) {
   Affine b;
   state.tensors.emplace_back("optimizer", ones({1}));
   b.load_state_dict(state, {.rename = [](const std::string& n) -> std::string {
-    if (n == "optimizer") return "";
-    return n.back() == 's' && n != "calls" ? n.substr(0, n.size() - 1) : n;
-  }});
+                      if (n == "optimizer") return "";
+                      return n.back() == 's' && n != "calls" ? n.substr(0, n.size() - 1) : n;
+                    }});
   EXPECT_TRUE(equal(a.scale.raw(), b.scale.raw()));
   EXPECT_TRUE(equal(a.shift.raw(), b.shift.raw()));
   EXPECT_THROW(b.load_state_dict(state, {.strict = false, .rename = [](const std::string&) { return "scale"; }}),
@@ -456,8 +458,7 @@ TEST(Module, LoadingIsAllOrNothing) {
   const auto before = m.state_dict();
   auto state = other.state_dict();
   state.tensors[1].second = ones({4});
-  EXPECT_EQ(message_of([&] { m.load_state_dict(state); }),
-            "load_state_dict: shift has shape [4], the module's is [3]");
+  EXPECT_EQ(message_of([&] { m.load_state_dict(state); }), "load_state_dict: shift has shape [4], the module's is [3]");
   EXPECT_THROW(m.load_state_dict(state), ShapeError);
   state.tensors[1].second = ones({3}, f64);
   EXPECT_THROW(m.load_state_dict(state), DTypeError);
@@ -486,7 +487,7 @@ TEST(Module, ConvertsDType) {
   }
   EXPECT_TRUE(net.first.scale.raw().requires_grad());
   EXPECT_FALSE(net.first.shift.raw().requires_grad());
-  EXPECT_EQ(net.first.calls.tensor().dtype(), i64);   // counts stay counts
+  EXPECT_EQ(net.first.calls.tensor().dtype(), i64);  // counts stay counts
   EXPECT_EQ(net(ones({3}, f64)).dtype(), f64);
   const uint64_t now = refs[0].generation();
   net.to(f64);
@@ -539,7 +540,7 @@ TEST(Parameter, OwnsALeaf) {
   Parameter p(ones({2, 2}));
   EXPECT_TRUE(p.raw().requires_grad() && p.raw().is_leaf());
   const Tensor made = p.value() * 2.0;
-  Parameter q(made);   // not a leaf: copied
+  Parameter q(made);  // not a leaf: copied
   EXPECT_TRUE(q.raw().is_leaf());
   EXPECT_FALSE(q.raw().shares_storage_with(made));
   Parameter absent, copy = absent;

@@ -51,10 +51,12 @@ struct Sample {
   bool layouts = true;  ///< false: the same values in other strides only
 };
 
-struct Tolerance { double rtol, atol; };
+struct Tolerance {
+  double rtol, atol;
+};
 
 struct OpRow {
-  std::string op = {};  ///< the OpDef's name, which must be seen to run; the function's for composites
+  std::string op = {};       ///< the OpDef's name, which must be seen to run; the function's for composites
   std::string variant = {};  ///< tells rows of one op apart; may be empty
   std::function<Tensors(const Tensors&)> call = {};
   std::function<std::vector<Sample>()> samples = {};
@@ -62,7 +64,7 @@ struct OpRow {
   Tolerance f64 = {1e-12, 1e-13}, f32 = {2e-5, 2e-6}, bf16 = {1.6e-2, 1e-2};  ///< bf16 rounds to 2⁻⁸
   bool differentiable = true, second_order = true;
   std::vector<DType> dtypes = {DType::f64, DType::f32, DType::bf16};
-  bool composite = false;  ///< a public function without an OpDef of its own
+  bool composite = false;          ///< a public function without an OpDef of its own
   std::vector<int> constant = {};  ///< floating inputs without a gradient
   std::string name() const { return variant.empty() ? op : op + "_" + variant; }
 };

@@ -75,16 +75,18 @@ std::vector<Sample> label_samples(bool weighted) {
     if (weighted) in.push_back(uniform({logits.size(1)}, 0.2, 2, seed));
     return in;
   };
-  std::vector<Sample> s = {{"a plain batch", inputs(uniform({6, 5}, -2, 2, 1), integers({6}, 0, 5, 2), 3)},
-                           {"more classes than a vector holds", inputs(uniform({3, 37}, -3, 3, 4), integers({3}, 0, 37, 5), 6)},
-                           {"one row", inputs(uniform({1, 3}, -1, 1, 7), integers({1}, 0, 3, 8), 9)},
-                           {"ignored rows between others",
-                            inputs(uniform({4, 3}, -1, 1, 10), tensor({int64_t{-100}, int64_t{1}, int64_t{-100}, int64_t{2}}), 11)},
-                           {"one class: the loss is 0", inputs(uniform({3, 1}, -1, 1, 12), integers({3}, 0, 1, 13), 14)},
-                           {"labels of another integer dtype",
-                            inputs(uniform({3, 4}, -1, 1, 15), cast(integers({3}, 0, 4, 16), DType::u8), 17)}};
+  std::vector<Sample> s = {
+      {"a plain batch", inputs(uniform({6, 5}, -2, 2, 1), integers({6}, 0, 5, 2), 3)},
+      {"more classes than a vector holds", inputs(uniform({3, 37}, -3, 3, 4), integers({3}, 0, 37, 5), 6)},
+      {"one row", inputs(uniform({1, 3}, -1, 1, 7), integers({1}, 0, 3, 8), 9)},
+      {"ignored rows between others",
+       inputs(uniform({4, 3}, -1, 1, 10), tensor({int64_t{-100}, int64_t{1}, int64_t{-100}, int64_t{2}}), 11)},
+      {"one class: the loss is 0", inputs(uniform({3, 1}, -1, 1, 12), integers({3}, 0, 1, 13), 14)},
+      {"labels of another integer dtype",
+       inputs(uniform({3, 4}, -1, 1, 15), cast(integers({3}, 0, 4, 16), DType::u8), 17)}};
   s.push_back({"large logits overflow exp unless the max is taken off",
-               inputs(values({1000, -1000, 0, 500, 500, 501}, {2, 3}), tensor({int64_t{1}, int64_t{2}}), 18), false, false});
+               inputs(values({1000, -1000, 0, 500, 500, 501}, {2, 3}), tensor({int64_t{1}, int64_t{2}}), 18), false,
+               false});
   return s;
 }
 
@@ -113,7 +115,8 @@ OpRow soft_row(const std::string& variant, bool weighted, CrossEntropyOptions o)
 }
 
 template <class Loss>
-OpRow pair_row(const std::string& op, Reduction r, Loss loss, double (*each)(double), double low = -2, double high = 2) {
+OpRow pair_row(const std::string& op, Reduction r, Loss loss, double (*each)(double), double low = -2,
+               double high = 2) {
   return {.op = op,
           .variant = hone::name(r),
           .call = [=](const Tensors& x) { return Tensors{loss(x[0], x[1], r)}; },
@@ -133,27 +136,34 @@ OpRow pair_row(const std::string& op, Reduction r, Loss loss, double (*each)(dou
 }
 
 OpRow kl_row(const std::string& variant, KlDivOptions o) {
-  return {.op = "kl_div",
-          .variant = variant,
-          .call = [o](const Tensors& x) { return Tensors{kl_div(x[0], x[1], o)}; },
-          .samples =
-              [o] {
-                std::vector<Sample> s = {{"random", {uniform({3, 4}, -3, -0.1, 40), o.log_target ? uniform({3, 4}, -3, -0.1, 41) : uniform({3, 4}, 0.05, 0.6, 41)}}};
-                if (!o.log_target) s.push_back({"0 log 0 is 0", {uniform({2, 2}, -3, -0.1, 42), values({0, 1, 0.5, 0}, {2, 2})}, false, false});
-                return s;
-              },
-          .reference =
-              [o](const Arrays& x) {
-                const Array l = broadcast(x[0], x[1], [&](double p, double q) {
-                  if (o.log_target) return std::exp(q) * (q - p);
-                  return q == 0 ? 0.0 : q * (std::log(q) - p);
-                });
-                if (o.reduction == KlReduction::none) return Arrays{l};
-                const double n = o.reduction == KlReduction::sum ? 1 : static_cast<double>(o.reduction == KlReduction::mean ? l.numel() : l.shape[0]);
-                return Arrays{reduce(l.v, n, Reduction::mean)};
-              },
-          .bf16 = {5e-2, 5e-2},
-          .composite = true};
+  return {
+      .op = "kl_div",
+      .variant = variant,
+      .call = [o](const Tensors& x) { return Tensors{kl_div(x[0], x[1], o)}; },
+      .samples =
+          [o] {
+            std::vector<Sample> s = {{"random",
+                                      {uniform({3, 4}, -3, -0.1, 40),
+                                       o.log_target ? uniform({3, 4}, -3, -0.1, 41) : uniform({3, 4}, 0.05, 0.6, 41)}}};
+            if (!o.log_target)
+              s.push_back(
+                  {"0 log 0 is 0", {uniform({2, 2}, -3, -0.1, 42), values({0, 1, 0.5, 0}, {2, 2})}, false, false});
+            return s;
+          },
+      .reference =
+          [o](const Arrays& x) {
+            const Array l = broadcast(x[0], x[1], [&](double p, double q) {
+              if (o.log_target) return std::exp(q) * (q - p);
+              return q == 0 ? 0.0 : q * (std::log(q) - p);
+            });
+            if (o.reduction == KlReduction::none) return Arrays{l};
+            const double n = o.reduction == KlReduction::sum
+                                 ? 1
+                                 : static_cast<double>(o.reduction == KlReduction::mean ? l.numel() : l.shape[0]);
+            return Arrays{reduce(l.v, n, Reduction::mean)};
+          },
+      .bf16 = {5e-2, 5e-2},
+      .composite = true};
 }
 
 // The stream is part of the op's attributes: forward against the definition, element by element.
@@ -195,13 +205,15 @@ std::vector<OpRow> loss_rows() {
     rows.push_back(label_row(n + "_weight_smooth", true, {.label_smoothing = 0.3, .reduction = r}));
     rows.push_back(soft_row(n, false, {.reduction = r}));
     rows.push_back(soft_row(n + "_weight_smooth", true, {.label_smoothing = 0.2, .reduction = r}));
-    rows.push_back(pair_row("mse_loss", r, [](const Tensor& a, const Tensor& b, Reduction red) { return mse_loss(a, b, red); },
-                            [](double d) { return d * d; }));
-    rows.push_back(pair_row("l1_loss", r, [](const Tensor& a, const Tensor& b, Reduction red) { return l1_loss(a, b, red); },
-                            [](double d) { return std::abs(d); }));
-    rows.push_back(pair_row("huber_loss", r,
-                            [](const Tensor& a, const Tensor& b, Reduction red) { return huber_loss(a, b, 0.7, red); },
-                            [](double d) { return std::abs(d) <= 0.7 ? d * d / 2 : 0.7 * (std::abs(d) - 0.35); }));
+    rows.push_back(pair_row(
+        "mse_loss", r, [](const Tensor& a, const Tensor& b, Reduction red) { return mse_loss(a, b, red); },
+        [](double d) { return d * d; }));
+    rows.push_back(pair_row(
+        "l1_loss", r, [](const Tensor& a, const Tensor& b, Reduction red) { return l1_loss(a, b, red); },
+        [](double d) { return std::abs(d); }));
+    rows.push_back(pair_row(
+        "huber_loss", r, [](const Tensor& a, const Tensor& b, Reduction red) { return huber_loss(a, b, 0.7, red); },
+        [](double d) { return std::abs(d) <= 0.7 ? d * d / 2 : 0.7 * (std::abs(d) - 0.35); }));
   }
   rows.push_back(kl_row("batchmean", {}));
   rows.push_back(kl_row("mean", {.reduction = KlReduction::mean}));

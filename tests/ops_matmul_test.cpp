@@ -11,7 +11,9 @@ Array matmul_reference(Array a, Array b) {
   if (column) b.shape.push_back(1);
   const int an = a.shape.ndim(), bn = b.shape.ndim();
   const int64_t n = a.shape[an - 2], k = a.shape[an - 1], m = b.shape[bn - 1];
-  const auto batch = [](const Shape& s) { return Shape(std::span<const int64_t>(s.data(), static_cast<size_t>(s.ndim() - 2))); };
+  const auto batch = [](const Shape& s) {
+    return Shape(std::span<const int64_t>(s.data(), static_cast<size_t>(s.ndim() - 2)));
+  };
   const Array shape = broadcast(Array(batch(a.shape)), Array(batch(b.shape)), [](double, double) { return 0.0; });
   Shape out = shape.shape;
   out.push_back(n);
@@ -26,7 +28,8 @@ Array matmul_reference(Array a, Array b) {
       index.push_back(c);
       return index;
     };
-    for (int64_t j = 0; j < k; ++j) y[i] += a.at(own(a.shape, at[out.ndim() - 2], j)) * b.at(own(b.shape, j, at[out.ndim() - 1]));
+    for (int64_t j = 0; j < k; ++j)
+      y[i] += a.at(own(a.shape, at[out.ndim() - 2], j)) * b.at(own(b.shape, j, at[out.ndim() - 1]));
   }
   if (column) y.shape.erase(y.shape.ndim() - 1);
   if (row) y.shape.erase(y.shape.ndim() - (column ? 1 : 2));
@@ -43,16 +46,17 @@ std::vector<OpRow> matmul_rows() {
                   .call = [](const Tensors& x) { return Tensors{matmul(x[0], x[1])}; },
                   .samples =
                       [] {
-                        return std::vector<Sample>{{"matrices", {draw({3, 4}, 500), draw({4, 5}, 501)}},
-                                                   {"a row", {draw({4}, 502), draw({4, 3}, 503)}},
-                                                   {"a column", {draw({2, 4}, 504), draw({4}, 505)}},
-                                                   {"a row by a column", {draw({4}, 506), draw({4}, 507)}},
-                                                   {"batches", {draw({2, 3, 4}, 508), draw({2, 4, 2}, 509)}},
-                                                   {"batches that broadcast both ways", {draw({2, 1, 3, 4}, 510), draw({3, 4, 2}, 511)}},
-                                                   {"a batch by a row", {draw({4}, 512), draw({2, 4, 3}, 513)}},
-                                                   {"an inner size of 0 gives zeros", {draw({2, 0}, 0), draw({0, 3}, 0)}},
-                                                   {"no rows", {draw({0, 3}, 0), draw({3, 2}, 514)}},
-                                                   {"larger than a block", {draw({70, 130}, 515), draw({130, 65}, 516)}, false}};
+                        return std::vector<Sample>{
+                            {"matrices", {draw({3, 4}, 500), draw({4, 5}, 501)}},
+                            {"a row", {draw({4}, 502), draw({4, 3}, 503)}},
+                            {"a column", {draw({2, 4}, 504), draw({4}, 505)}},
+                            {"a row by a column", {draw({4}, 506), draw({4}, 507)}},
+                            {"batches", {draw({2, 3, 4}, 508), draw({2, 4, 2}, 509)}},
+                            {"batches that broadcast both ways", {draw({2, 1, 3, 4}, 510), draw({3, 4, 2}, 511)}},
+                            {"a batch by a row", {draw({4}, 512), draw({2, 4, 3}, 513)}},
+                            {"an inner size of 0 gives zeros", {draw({2, 0}, 0), draw({0, 3}, 0)}},
+                            {"no rows", {draw({0, 3}, 0), draw({3, 2}, 514)}},
+                            {"larger than a block", {draw({70, 130}, 515), draw({130, 65}, 516)}, false}};
                       },
                   .reference = [](const Arrays& x) { return Arrays{matmul_reference(x[0], x[1])}; },
                   .f32 = {2e-5, 2e-5},

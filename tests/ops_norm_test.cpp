@@ -25,35 +25,37 @@ Array layer_norm_reference(const Arrays& in, int64_t n, double eps) {
   return y;
 }
 
-OpRow layer_norm_row(const std::string& variant, const Shape& normalized, bool affine, const Shape& leading, double eps) {
-  return {.op = "layer_norm",
-          .variant = variant,
-          .call =
-              [=](const Tensors& x) {
-                return Tensors{layer_norm(x[0], normalized, affine ? x[1] : Tensor(), affine ? x[2] : Tensor(), eps)};
-              },
-          .samples =
-              [=] {
-                const auto inputs = [&](double shift, uint64_t seed, Shape lead) {
-                  for (int64_t d : normalized) lead.push_back(d);
-                  Tensors in = {uniform(lead, shift - 2, shift + 2, seed)};
-                  if (affine) {
-                    in.push_back(uniform(normalized, 0.5, 1.5, seed + 1));
-                    in.push_back(uniform(normalized, -1, 1, seed + 2));
-                  }
-                  return in;
-                };
-                Shape none = leading;
-                none.push_back(0);
-                std::vector<Sample> s = {{"random", inputs(0, 60, leading), true, false},
-                                         {"no rows", inputs(0, 61, none)}};
-                if (!affine) s.push_back({"constant rows have variance 0", {full({2, normalized.numel()}, 3, DType::f64)}, false});
-                if (!affine && normalized.ndim() > 1) s.pop_back();
-                return s;
-              },
-          .reference = [=](const Arrays& x) { return Arrays{layer_norm_reference(x, normalized.numel(), eps)}; },
-          .f32 = {2e-5, 2e-5},
-          .bf16 = {2e-2, 3e-2}};
+OpRow layer_norm_row(const std::string& variant, const Shape& normalized, bool affine, const Shape& leading,
+                     double eps) {
+  return {
+      .op = "layer_norm",
+      .variant = variant,
+      .call =
+          [=](const Tensors& x) {
+            return Tensors{layer_norm(x[0], normalized, affine ? x[1] : Tensor(), affine ? x[2] : Tensor(), eps)};
+          },
+      .samples =
+          [=] {
+            const auto inputs = [&](double shift, uint64_t seed, Shape lead) {
+              for (int64_t d : normalized) lead.push_back(d);
+              Tensors in = {uniform(lead, shift - 2, shift + 2, seed)};
+              if (affine) {
+                in.push_back(uniform(normalized, 0.5, 1.5, seed + 1));
+                in.push_back(uniform(normalized, -1, 1, seed + 2));
+              }
+              return in;
+            };
+            Shape none = leading;
+            none.push_back(0);
+            std::vector<Sample> s = {{"random", inputs(0, 60, leading), true, false}, {"no rows", inputs(0, 61, none)}};
+            if (!affine)
+              s.push_back({"constant rows have variance 0", {full({2, normalized.numel()}, 3, DType::f64)}, false});
+            if (!affine && normalized.ndim() > 1) s.pop_back();
+            return s;
+          },
+      .reference = [=](const Arrays& x) { return Arrays{layer_norm_reference(x, normalized.numel(), eps)}; },
+      .f32 = {2e-5, 2e-5},
+      .bf16 = {2e-2, 3e-2}};
 }
 
 // Inputs: x, running mean, running var, weight, bias.
@@ -90,14 +92,15 @@ OpRow batch_norm_row(const std::string& variant, bool training, bool affine, con
           .call =
               [=](const Tensors& x) {
                 // Rows must not change their inputs: in training the buffers are tested on their own.
-                return Tensors{batch_norm(x[0], training ? Tensor() : x[1], training ? Tensor() : x[2], affine ? x[3] : Tensor(),
-                                          affine ? x[4] : Tensor(), {.training = training})};
+                return Tensors{batch_norm(x[0], training ? Tensor() : x[1], training ? Tensor() : x[2],
+                                          affine ? x[3] : Tensor(), affine ? x[4] : Tensor(), {.training = training})};
               },
           .samples =
               [=] {
                 const auto inputs = [&](const Shape& s, double shift, uint64_t seed) {
                   const Shape c{s[1]};
-                  Tensors in = {uniform(s, shift - 2, shift + 2, seed), uniform(c, -1, 1, seed + 1), uniform(c, 0.5, 2, seed + 2)};
+                  Tensors in = {uniform(s, shift - 2, shift + 2, seed), uniform(c, -1, 1, seed + 1),
+                                uniform(c, 0.5, 2, seed + 2)};
                   if (affine) {
                     in.push_back(uniform(c, 0.5, 1.5, seed + 3));
                     in.push_back(uniform(c, -1, 1, seed + 4));
@@ -121,15 +124,12 @@ OpRow batch_norm_row(const std::string& variant, bool training, bool affine, con
 }  // namespace
 
 std::vector<OpRow> norm_rows() {
-  return {layer_norm_row("affine", {6}, true, {4}, 1e-5),
-          layer_norm_row("plain", {5}, false, {2, 3}, 1e-3),
-          layer_norm_row("two_dims", {3, 4}, true, {3}, 1e-5),
-          layer_norm_row("one_row", {7}, true, {}, 1e-5),
-          batch_norm_row("training_4d", true, true, {3, 2, 2, 3}),
-          batch_norm_row("training_2d", true, true, {5, 3}),
-          batch_norm_row("training_plain", true, false, {4, 2, 3}),
-          batch_norm_row("running_4d", false, true, {2, 3, 2, 2}),
-          batch_norm_row("running_plain", false, false, {3, 4})};
+  return {
+      layer_norm_row("affine", {6}, true, {4}, 1e-5),           layer_norm_row("plain", {5}, false, {2, 3}, 1e-3),
+      layer_norm_row("two_dims", {3, 4}, true, {3}, 1e-5),      layer_norm_row("one_row", {7}, true, {}, 1e-5),
+      batch_norm_row("training_4d", true, true, {3, 2, 2, 3}),  batch_norm_row("training_2d", true, true, {5, 3}),
+      batch_norm_row("training_plain", true, false, {4, 2, 3}), batch_norm_row("running_4d", false, true, {2, 3, 2, 2}),
+      batch_norm_row("running_plain", false, false, {3, 4})};
 }
 
 }  // namespace hone::test

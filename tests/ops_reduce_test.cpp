@@ -9,7 +9,8 @@ namespace hone::test {
 namespace {
 
 // f(values along the reduced dims, in row-major order) for each place of the other dims.
-Array reduce(const Array& x, const Shape& dims, bool keepdim, const std::function<double(const std::vector<double>&)>& f) {
+Array reduce(const Array& x, const Shape& dims, bool keepdim,
+             const std::function<double(const std::vector<double>&)>& f) {
   const int nd = x.shape.ndim();
   std::vector<bool> gone(static_cast<size_t>(nd), dims.empty());
   for (int64_t d : dims) gone[static_cast<size_t>(d < 0 ? d + nd : d)] = true;
@@ -73,8 +74,13 @@ std::vector<Sample> samples(bool may_be_empty, bool one_value_fits = true) {
 }
 
 template <class F, class R>
-void each_dims(std::vector<OpRow>& rows, const std::string& op, F f, R reference, bool may_be_empty, bool one_value_fits = true) {
-  struct Variant { const char* name; Shape dims; bool keep; };
+void each_dims(std::vector<OpRow>& rows, const std::string& op, F f, R reference, bool may_be_empty,
+               bool one_value_fits = true) {
+  struct Variant {
+    const char* name;
+    Shape dims;
+    bool keep;
+  };
   for (const Variant& v : {Variant{"all", {}, false}, Variant{"last", {-1}, false}, Variant{"first_keep", {0}, true},
                            Variant{"outer", {0, 2}, false}, Variant{"middle_keep", {1}, true}}) {
     const Shape dims = v.dims;
@@ -93,21 +99,34 @@ void each_dims(std::vector<OpRow>& rows, const std::string& op, F f, R reference
 
 std::vector<OpRow> reduce_rows() {
   std::vector<OpRow> rows;
-  each_dims(rows, "sum", [](const Tensor& x, const Shape& d, bool k) { return sum(x, d, k); }, sum_of, true);
-  each_dims(rows, "mean", [](const Tensor& x, const Shape& d, bool k) { return mean(x, d, k); }, mean_of, true);
-  each_dims(rows, "var", [](const Tensor& x, const Shape& d, bool k) { return var(x, d, {.unbiased = false, .keepdim = k}); },
-            [](const std::vector<double>& v) { return var_of(v, 0); }, true);
-  each_dims(rows, "logsumexp", [](const Tensor& x, const Shape& d, bool k) { return logsumexp(x, d, k); }, logsumexp_of, true);
+  each_dims(
+      rows, "sum", [](const Tensor& x, const Shape& d, bool k) { return sum(x, d, k); }, sum_of, true);
+  each_dims(
+      rows, "mean", [](const Tensor& x, const Shape& d, bool k) { return mean(x, d, k); }, mean_of, true);
+  each_dims(
+      rows, "var", [](const Tensor& x, const Shape& d, bool k) { return var(x, d, {.unbiased = false, .keepdim = k}); },
+      [](const std::vector<double>& v) { return var_of(v, 0); }, true);
+  each_dims(
+      rows, "logsumexp", [](const Tensor& x, const Shape& d, bool k) { return logsumexp(x, d, k); }, logsumexp_of,
+      true);
   rows.push_back({.op = "var",
                   .variant = "unbiased",
                   .call = [](const Tensors& x) { return Tensors{var(x[0], {1})}; },
                   .samples = [] { return samples(true, false); },
-                  .reference = [](const Arrays& x) { return Arrays{reduce(x[0], {1}, false, [](const std::vector<double>& v) { return var_of(v, 1); })}; },
+                  .reference =
+                      [](const Arrays& x) {
+                        return Arrays{
+                            reduce(x[0], {1}, false, [](const std::vector<double>& v) { return var_of(v, 1); })};
+                      },
                   .f32 = {2e-5, 2e-5}});
   for (bool largest : {true, false}) {
     const std::string n = largest ? "max" : "min";
-    const auto value = [largest](const std::vector<double>& v) { return v[static_cast<size_t>(first_extreme(v, largest))]; };
-    const auto place = [largest](const std::vector<double>& v) { return static_cast<double>(first_extreme(v, largest)); };
+    const auto value = [largest](const std::vector<double>& v) {
+      return v[static_cast<size_t>(first_extreme(v, largest))];
+    };
+    const auto place = [largest](const std::vector<double>& v) {
+      return static_cast<double>(first_extreme(v, largest));
+    };
     rows.push_back({.op = n,
                     .variant = "dim",
                     .call =
@@ -116,7 +135,10 @@ std::vector<OpRow> reduce_rows() {
                           return Tensors{r.values, r.indices};
                         },
                     .samples = [] { return samples(false); },
-                    .reference = [=](const Arrays& x) { return Arrays{reduce(x[0], {1}, false, value), reduce(x[0], {1}, false, place)}; }});
+                    .reference =
+                        [=](const Arrays& x) {
+                          return Arrays{reduce(x[0], {1}, false, value), reduce(x[0], {1}, false, place)};
+                        }});
     rows.push_back({.op = n,
                     .variant = "all",
                     .call = [largest](const Tensors& x) { return Tensors{largest ? max(x[0]) : min(x[0])}; },
@@ -125,10 +147,14 @@ std::vector<OpRow> reduce_rows() {
     rows.push_back({.op = "arg" + n,
                     .call =
                         [largest](const Tensors& x) {
-                          return Tensors{largest ? argmax(x[0], 2, true) : argmin(x[0], 2, true), largest ? argmax(x[0]) : argmin(x[0])};
+                          return Tensors{largest ? argmax(x[0], 2, true) : argmin(x[0], 2, true),
+                                         largest ? argmax(x[0]) : argmin(x[0])};
                         },
                     .samples = [] { return samples(false); },
-                    .reference = [=](const Arrays& x) { return Arrays{reduce(x[0], {2}, true, place), reduce(x[0], {}, false, place)}; },
+                    .reference =
+                        [=](const Arrays& x) {
+                          return Arrays{reduce(x[0], {2}, true, place), reduce(x[0], {}, false, place)};
+                        },
                     .differentiable = false});
   }
   return rows;

@@ -66,7 +66,8 @@ Tensor integers(const Shape& shape, int64_t low, int64_t high, uint64_t seed) {
   const Philox random{seed, 78};
   for (int64_t i = 0; i < t.numel(); ++i) {
     const auto w = random(static_cast<uint64_t>(i));
-    t.data<int64_t>()[i] = low + static_cast<int64_t>(below(uint64_t{w[0]} << 32 | w[1], static_cast<uint64_t>(high - low)));
+    t.data<int64_t>()[i] =
+        low + static_cast<int64_t>(below(uint64_t{w[0]} << 32 | w[1], static_cast<uint64_t>(high - low)));
   }
   return t;
 }
@@ -76,8 +77,8 @@ Tensor values(std::initializer_list<double> v, const Shape& shape) { return tens
 const std::vector<OpRow>& all_rows() {
   static const std::vector<OpRow> rows = [] {
     std::vector<OpRow> all;
-    for (auto topic : {basic_rows, arithmetic_rows, unary_rows, reduce_rows, shape_rows, indexing_rows, matmul_rows, conv_rows,
-                       softmax_rows, loss_rows, norm_rows}) {
+    for (auto topic : {basic_rows, arithmetic_rows, unary_rows, reduce_rows, shape_rows, indexing_rows, matmul_rows,
+                       conv_rows, softmax_rows, loss_rows, norm_rows}) {
       for (OpRow& r : topic()) all.push_back(std::move(r));
     }
     return all;
@@ -159,7 +160,8 @@ Tensors prepare(const OpRow& row, const Sample& sample, DType dtype, Layout layo
     }
     const bool floating = x.dtype() == DType::f64;
     if (floating && dtype != DType::f64) x = cast(x, dtype);
-    if (sample.layouts || layout != Layout::expanded) x = layout == Layout::expanded ? expanded(x) : with_layout(x, layout);
+    if (sample.layouts || layout != Layout::expanded)
+      x = layout == Layout::expanded ? expanded(x) : with_layout(x, layout);
     x = x.detach();  // a handle of its own: the sample's must not become a leaf
     if (grad && floating && !constant(row, i)) x.requires_grad_();
     inputs.push_back(x);
@@ -184,13 +186,13 @@ void expect_close(const Array& got, const Array& want, Tolerance t, const std::s
 }
 
 // Largest values of narrow dtypes: a reference beyond them is an infinity there.
-double rounded(double v, DType d) {
-  return d == DType::f64 ? v : static_cast<double>(static_cast<float>(v));
-}
+double rounded(double v, DType d) { return d == DType::f64 ? v : static_cast<double>(static_cast<float>(v)); }
 
 struct Seen : OpRecorder {
   std::set<std::string> names;
-  void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override { names.insert(op.name); }
+  void record(const OpDef& op, const Attrs&, std::span<const Tensor>, const Outputs&) override {
+    names.insert(op.name);
+  }
 };
 
 // ---------------------------------------------------------------------------------------------------------- checks
@@ -250,7 +252,8 @@ TEST_P(Forward, MatchesReferenceInEveryLayout) {
         const bool floating = is_floating(outputs[o].dtype());
         const DType d = outputs[o].dtype();
         EXPECT_TRUE(!floating || d == dtype || d == DType::f64) << what << ": output " << o << " is " << hone::name(d);
-        expect_close(array_of(outputs[o]), map(want[o], [&](double v) { return rounded(v, floating ? dtype : DType::f64); }),
+        expect_close(array_of(outputs[o]),
+                     map(want[o], [&](double v) { return rounded(v, floating ? dtype : DType::f64); }),
                      floating ? tolerance(*row, dtype) : Tolerance{0, 0}, what + ", output " + std::to_string(o));
         if (HasFatalFailure()) return;
       }
@@ -310,7 +313,8 @@ TEST_P(Gradient, MatchesCentralDifferences) {
     if (!sample.grad) continue;
     ++checked;
     if (!has_elements(sample)) {  // nothing to compare, yet it must go through
-      EXPECT_NO_THROW(gradients(row, prepare(row, sample, DType::f64, Layout::contiguous, true))) << row.name() << ", " << sample.reason;
+      EXPECT_NO_THROW(gradients(row, prepare(row, sample, DType::f64, Layout::contiguous, true)))
+          << row.name() << ", " << sample.reason;
       continue;
     }
     EXPECT_NO_THROW(gradcheck([&](const Tensors& x) { return seeded_call(row, x); },
@@ -332,8 +336,10 @@ TEST_P(NarrowGradient, MatchesF64InEveryLayout) {
       Sample rounded_sample = sample;
       for (size_t i = 0; i < inputs.size(); ++i) {
         NoGrad guard;
-        if (inputs[i].defined() && is_floating(inputs[i].dtype())) rounded_sample.inputs[i] = cast(inputs[i].detach(), DType::f64);
-        else rounded_sample.inputs[i] = inputs[i];
+        if (inputs[i].defined() && is_floating(inputs[i].dtype()))
+          rounded_sample.inputs[i] = cast(inputs[i].detach(), DType::f64);
+        else
+          rounded_sample.inputs[i] = inputs[i];
       }
       const Tensors got = gradients(*row, inputs);
       const Tensors want = gradients(*row, prepare(*row, rounded_sample, DType::f64, Layout::contiguous, true));

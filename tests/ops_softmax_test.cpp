@@ -57,7 +57,8 @@ std::vector<Sample> samples_for(int64_t dim) {
                            {"no slices", {dim == 0 ? uniform({3, 0}, 0, 1, 0) : uniform({0, 3}, 0, 1, 0)}},
                            {"empty slices", {dim == 0 ? uniform({0, 3}, 0, 1, 0) : uniform({3, 0}, 0, 1, 0)}}};
   const Shape across = dim == 0 ? Shape{4, 1} : Shape{1, 4};
-  s.push_back({"large values overflow exp unless the max is taken off", {values({1000, 1001, 999, -1000}, across)}, false});
+  s.push_back(
+      {"large values overflow exp unless the max is taken off", {values({1000, 1001, 999, -1000}, across)}, false});
   s.push_back({"a slice of equal values", {values({3, 3, 3, 3}, across)}});
   s.push_back({"-inf beside numbers is probability 0", {values({0, -kInf, 1, -kInf}, across)}, false, false});
   s.push_back({"-inf alone gives NaN", {values({-kInf, -kInf, -kInf, -kInf}, across)}, false});
@@ -66,7 +67,8 @@ std::vector<Sample> samples_for(int64_t dim) {
   return s;
 }
 
-void add(std::vector<OpRow>& rows, const std::string& variant, int64_t dim, std::function<std::vector<Sample>()> samples) {
+void add(std::vector<OpRow>& rows, const std::string& variant, int64_t dim,
+         std::function<std::vector<Sample>()> samples) {
   rows.push_back({.op = "softmax",
                   .variant = variant,
                   .call = [dim](const Tensors& x) { return Tensors{softmax(x[0], dim)}; },
@@ -89,7 +91,9 @@ std::vector<OpRow> softmax_rows() {
     return std::vector<Sample>{{"three dims, the middle one", {uniform({2, 5, 3}, -3, 3, 4)}},
                                {"four dims", {uniform({2, 3, 2, 2}, -3, 3, 5)}}};
   });
-  add(rows, "scalar", 0, [] { return std::vector<Sample>{{"0-d: the only probability is 1", {scalar(2.5, DType::f64)}}}; });
+  add(rows, "scalar", 0, [] {
+    return std::vector<Sample>{{"0-d: the only probability is 1", {scalar(2.5, DType::f64)}}};
+  });
   return rows;
 }
 

@@ -63,13 +63,13 @@ std::vector<double> values(const std::vector<Parameter>& parameters) {
     for (double v : p.raw().to_vector<double>()) out.push_back(v);
   return out;
 }
-void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance, const std::string& what) {
+void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], want[i], tolerance * std::max(1.0, std::abs(want[i]))) << what << ", element " << i;
 }
-template <class E, class F>
-void expect_error(F&& f, const std::string& part) {
+template <class E, class F> void expect_error(F&& f, const std::string& part) {
   try {
     f();
   } catch (const E& e) {
@@ -82,13 +82,13 @@ void expect_error(F&& f, const std::string& part) {
 // ---- PyTorch's traces
 
 using Make = std::function<std::unique_ptr<optim::Optimizer>(const std::vector<ParameterRef>&)>;
-template <class O, class Options>
-Make make(Options options) {
+template <class O, class Options> Make make(Options options) {
   return [options](const std::vector<ParameterRef>& p) { return std::make_unique<O>(p, options); };
 }
 Make maker(const std::string& name) {
   if (name == "sgd") return make<SGD>(optim::SGDOptions{.lr = 0.05});
-  if (name == "sgd_decay_maximize") return make<SGD>(optim::SGDOptions{.lr = 0.01, .weight_decay = 0.1, .maximize = true});
+  if (name == "sgd_decay_maximize")
+    return make<SGD>(optim::SGDOptions{.lr = 0.01, .weight_decay = 0.1, .maximize = true});
   if (name == "sgd_momentum") return make<SGD>(optim::SGDOptions{.lr = 0.05, .momentum = 0.9});
   if (name == "sgd_dampening")
     return make<SGD>(optim::SGDOptions{.lr = 0.05, .momentum = 0.8, .dampening = 0.3, .weight_decay = 0.02});
@@ -145,16 +145,24 @@ TEST(OptimGolden, SchedulesEqualPyTorch) {
     else
       o = std::make_unique<SGD>(refs(parameters), optim::SGDOptions{.lr = 0.1, .momentum = 0.9});
     std::unique_ptr<optim::Schedule> s;
-    if (name == "onecycle") s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.002, .steps = 200});
+    if (name == "onecycle")
+      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.002, .steps = 200});
     if (name == "onecycle_fraction")
-      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.5, .steps = 97, .warmup = 0.21,
-          .div_factor = 10, .final_div_factor = 100, .base_momentum = 0.8, .max_momentum = 0.9});
+      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.5,
+                                                                       .steps = 97,
+                                                                       .warmup = 0.21,
+                                                                       .div_factor = 10,
+                                                                       .final_div_factor = 100,
+                                                                       .base_momentum = 0.8,
+                                                                       .max_momentum = 0.9});
     if (name == "onecycle_linear")
-      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.5, .steps = 40,
-          .anneal = optim::Anneal::linear, .cycle_momentum = false});
+      s = std::make_unique<optim::OneCycle>(
+          *o,
+          optim::OneCycleOptions{.max_lr = 0.5, .steps = 40, .anneal = optim::Anneal::linear, .cycle_momentum = false});
     if (name == "cosine")
       s = std::make_unique<optim::CosineAnnealing>(*o, optim::CosineAnnealingOptions{.steps = 200, .min_lr = 0.001});
-    if (name == "cosine_past_end") s = std::make_unique<optim::CosineAnnealing>(*o, optim::CosineAnnealingOptions{.steps = 70});
+    if (name == "cosine_past_end")
+      s = std::make_unique<optim::CosineAnnealing>(*o, optim::CosineAnnealingOptions{.steps = 70});
     ASSERT_TRUE(s) << name;
     for (int t = 0; t < count; ++t) {
       double lr = 0, momentum = 0;
@@ -325,12 +333,21 @@ TEST(OptimErrors, Options) {
 TEST(OptimErrors, Lists) {
   std::vector<Parameter> p = make_parameters(f32, {{4}, {5}});
   expect_error<ValueError>([&] { Adam(std::vector<ParameterRef>{}); }, "empty");
-  expect_error<ValueError>([&] { Adam(std::vector<ParameterRef>{p[0].ref(), ParameterRef()}); }, "parameter 1 is undefined");
-  expect_error<ValueError>([&] { Adam(std::vector<ParameterRef>{p[0].ref(), p[1].ref(), p[0].ref()}); },
-                           "parameter 2 of shape [4] is listed twice");
-  expect_error<ValueError>([&] {
-    SGD({{.parameters = {p[0].ref()}, .options = {}}, {.parameters = {p[0].ref()}, .options = {}}});
-  }, "twice");
+  expect_error<ValueError>(
+      [&] {
+        Adam(std::vector<ParameterRef>{p[0].ref(), ParameterRef()});
+      },
+      "parameter 1 is undefined");
+  expect_error<ValueError>(
+      [&] {
+        Adam(std::vector<ParameterRef>{p[0].ref(), p[1].ref(), p[0].ref()});
+      },
+      "parameter 2 of shape [4] is listed twice");
+  expect_error<ValueError>(
+      [&] {
+        SGD({{.parameters = {p[0].ref()}, .options = {}}, {.parameters = {p[0].ref()}, .options = {}}});
+      },
+      "twice");
   Adam adam({p[0].ref()});
   expect_error<ValueError>([&] { adam.state(p[1].ref(), 0); }, "not in this optimizer");
   expect_error<ValueError>([&] { adam.state(p[0].ref(), 2); }, "slot 2 of 2");

@@ -20,8 +20,7 @@ using Fn = std::function<Tensor(const Tensor&)>;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 /// Runs a body on every SIMD target that this machine supports and Hone is compiled for.
-template <class F>
-void on_every_target(F&& body) {
+template <class F> void on_every_target(F&& body) {
   for (int64_t target : {int64_t{HWY_AVX3}, int64_t{HWY_AVX2}, int64_t{HWY_NEON}, int64_t{HWY_SCALAR}}) {
     hwy::SetSupportedTargetsForTest(0);
     if (target != HWY_SCALAR && !(hwy::SupportedTargets() & target)) continue;
@@ -36,13 +35,13 @@ void on_every_target(F&& body) {
 
 /// What breaks approximations: zeros of both signs, infinities, NaN, subnormals, extremes, halves, kinks, the ends of
 /// the ranges where exp overflows and vanishes and erf and tanh saturate, then random values of several scales.
-template <class T>
-std::vector<T> adversarial() {
+template <class T> std::vector<T> adversarial() {
   using L = std::numeric_limits<T>;
   std::vector<T> v;
-  for (T x : {T{0}, L::denorm_min(), L::min() / 2, L::min(), L::epsilon(), T{1e-4}, T{0.5}, T{1}, T{1.5}, T{2.5}, T{3},
-              T{0.99999994}, T{3.9}, T{4.1}, T{5.9}, T{6.1}, T{9.1}, T{20}, T{87.33}, T{88.72}, T{88.73}, T{103.9},
-              T{104.1}, T{708.3}, T{709.7}, T{709.9}, T{745.2}, T{8388609.5}, L::max(), L::infinity()})
+  for (T x : {T{0},     L::denorm_min(), L::min() / 2, L::min(),      L::epsilon(), T{1e-4},      T{0.5},   T{1},
+              T{1.5},   T{2.5},          T{3},         T{0.99999994}, T{3.9},       T{4.1},       T{5.9},   T{6.1},
+              T{9.1},   T{20},           T{87.33},     T{88.72},      T{88.73},     T{103.9},     T{104.1}, T{708.3},
+              T{709.7}, T{709.9},        T{745.2},     T{8388609.5},  L::max(),     L::infinity()})
     v.insert(v.end(), {x, -x});
   v.push_back(L::quiet_NaN());
   Philox random{11, 0};
@@ -57,10 +56,10 @@ struct UnaryRow {
   const char* name;
   Fn f;
   Real (*reference)(Real);
-  double ulps;            ///< error allowed in units in the last place of the result
-  double of_x = 0;        ///< plus this many epsilons of x: results that are differences near |x|
-  double tiny = 0;        ///< plus this many of the least normal number: where an intermediate overflows
-  double low = -kInf;     ///< the domain whose derivatives are checked
+  double ulps;         ///< error allowed in units in the last place of the result
+  double of_x = 0;     ///< plus this many epsilons of x: results that are differences near |x|
+  double tiny = 0;     ///< plus this many of the least normal number: where an intermediate overflows
+  double low = -kInf;  ///< the domain whose derivatives are checked
 };
 
 Real gelu_tanh_reference(Real x) {
@@ -70,7 +69,9 @@ Real gelu_tanh_reference(Real x) {
 const std::vector<UnaryRow>& unary_rows() {
   static const std::vector<UnaryRow> rows = {
       {"abs", abs, [](Real x) { return std::fabs(x); }, 0},
-      {"sign", sign, [](Real x) -> Real { return x > 0 ? 1 : x < 0 ? -1 : 0; }, 0},
+      {"sign", sign, [](Real x) -> Real { return x > 0   ? 1
+                                                 : x < 0 ? -1
+                                                         : 0; }, 0},
       {"exp", exp, [](Real x) { return std::exp(x); }, 1.1},
       {"log", log, [](Real x) { return std::log(x); }, 1, 0, 0, 0.1},
       {"sqrt", sqrt, [](Real x) { return std::sqrt(x); }, 0.51, 0, 0, 0.1},
@@ -80,13 +81,16 @@ const std::vector<UnaryRow>& unary_rows() {
       {"sigmoid", sigmoid, [](Real x) { return 1 / (1 + std::exp(-x)); }, 3, 0, 2},
       {"erf", erf, [](Real x) { return std::erf(x); }, 2},
       {"relu", [](const Tensor& x) { return relu(x); }, [](Real x) { return x < 0 ? 0 : x; }, 0},
-      {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.25); }, [](Real x) { return x > 0 ? x : x / 4; }, 0.51},
+      {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.25); }, [](Real x) { return x > 0 ? x : x / 4; },
+       0.51},
       {"gelu", [](const Tensor& x) { return gelu(x); },
        [](Real x) { return x * (0.5L + 0.5L * std::erf(x * std::sqrt(0.5L))); }, 4, 1},
       {"gelu_tanh", [](const Tensor& x) { return gelu(x, Gelu::tanh); }, gelu_tanh_reference, 6, 2},
       {"silu", silu, [](Real x) { return x / (1 + std::exp(-x)); }, 3, 0, 1024},
       {"clamp", [](const Tensor& x) { return clamp(x, -0.5, 2); },
-       [](Real x) { return x < -0.5L ? -0.5L : x > 2 ? 2 : x; }, 0},
+       [](Real x) { return x < -0.5L ? -0.5L
+                           : x > 2   ? 2
+                                     : x; }, 0},
       {"round", round, [](Real x) { return std::nearbyint(x); }, 0},
       {"floor", floor, [](Real x) { return std::floor(x); }, 0},
       {"ceil", ceil, [](Real x) { return std::ceil(x); }, 0},
@@ -95,8 +99,7 @@ const std::vector<UnaryRow>& unary_rows() {
   return rows;
 }
 
-template <class T>
-void check_values(const UnaryRow& row) {
+template <class T> void check_values(const UnaryRow& row) {
   using L = std::numeric_limits<T>;
   const std::vector<T> x = adversarial<T>(), y = row.f(tensor<T>(x)).template to_vector<T>();
   for (size_t i = 0; i < x.size(); ++i) {
@@ -108,8 +111,10 @@ void check_values(const UnaryRow& row) {
       ASSERT_EQ(y[i], rounded) << row.name << "(" << x[i] << ")";
     } else {
       const T size = std::fabs(rounded);
-      const Real ulp = size == L::max() ? size - std::nextafter(size, T{0}) : std::nextafter(size, L::infinity()) - size;
-      const Real allowed = row.ulps * ulp + (row.of_x ? row.of_x * L::epsilon() * std::fabs(static_cast<Real>(x[i])) : 0) +
+      const Real ulp =
+          size == L::max() ? size - std::nextafter(size, T{0}) : std::nextafter(size, L::infinity()) - size;
+      const Real allowed = row.ulps * ulp +
+                           (row.of_x ? row.of_x * L::epsilon() * std::fabs(static_cast<Real>(x[i])) : 0) +
                            row.tiny * L::min();
       ASSERT_LE(std::fabs(static_cast<Real>(y[i]) - want), allowed)
           << row.name << "(" << x[i] << ") = " << y[i] << ", not " << rounded;
@@ -151,8 +156,7 @@ TEST(Pointwise, UnaryBfloat16ComputesInFloat) {
   }
 }
 
-template <class T>
-void check_integers() {
+template <class T> void check_integers() {
   std::vector<T> x = {std::numeric_limits<T>::min(), std::numeric_limits<T>::max(), 0, 1, 2, 3, 100};
   if (std::is_signed_v<T>)
     for (int v : {-1, -2, -100}) x.push_back(static_cast<T>(v));
@@ -186,11 +190,12 @@ void check_integers() {
     } else {
       check("div", div(t, s), [b](T v) -> __int128 { return static_cast<__int128>(v) / b; });
     }
-    if (b >= 0 && b <= 3) check("pow", pow(t, s), [b](T v) {
-      uint64_t p = 1;
-      for (T k = 0; k < b; ++k) p *= static_cast<uint64_t>(v);
-      return p;
-    });
+    if (b >= 0 && b <= 3)
+      check("pow", pow(t, s), [b](T v) {
+        uint64_t p = 1;
+        for (T k = 0; k < b; ++k) p *= static_cast<uint64_t>(v);
+        return p;
+      });
     if (b < 0) { EXPECT_THROW(pow(t, s), ValueError); }
     const auto less = lt(t, s).template to_vector<bool>(), same = eq(t, s).template to_vector<bool>();
     for (size_t i = 0; i < x.size(); ++i) {
@@ -209,12 +214,12 @@ TEST(Pointwise, IntegersWrapAndTruncate) {
 
 bool same_value(double a, double b) { return std::isnan(a) ? std::isnan(b) : a == b; }
 
-template <class T>
-void check_binary() {
+template <class T> void check_binary() {
   using L = std::numeric_limits<T>;
-  const std::vector<T> values = {T{0},     -T{0},    T{1},          -T{1},         T{2},    -T{2},     T{3},
-                                 T{0.5},   -T{0.5},  T{2.7},        T{-3.1},       L::min(), L::denorm_min(),
-                                 -L::min(), L::max(), -L::max(),    L::infinity(), -L::infinity(), L::quiet_NaN()};
+  const std::vector<T> values = {
+      T{0},     -T{0},     T{1},          -T{1},          T{2},          -T{2},           T{3},
+      T{0.5},   -T{0.5},   T{2.7},        T{-3.1},        L::min(),      L::denorm_min(), -L::min(),
+      L::max(), -L::max(), L::infinity(), -L::infinity(), L::quiet_NaN()};
   std::vector<T> a, b;
   for (T x : values)
     for (T y : values) {
@@ -314,10 +319,17 @@ TEST(Pointwise, LayoutsAndDtypesAgreeWithContiguous) {
 }
 
 TEST(Pointwise, BroadcastsAgainstPlainLoops) {
-  const std::vector<std::pair<Shape, Shape>> cases = {
-      {{4, 3}, {3}},       {{4, 3}, {4, 1}},      {{4, 1}, {1, 3}},       {{2, 3, 1, 5}, {3, 4, 1}}, {{}, {5, 2}},
-      {{70, 600}, {600}},  {{70, 600}, {70, 1}},  {{8, 5, 30, 30}, {5, 1, 1}}, {{0, 3}, {1, 3}},    {{1}, {1, 1, 1}},
-      {{3, 1, 2, 1, 2, 1, 2, 1}, {1, 2, 1, 2, 1, 2, 1, 2}}};
+  const std::vector<std::pair<Shape, Shape>> cases = {{{4, 3}, {3}},
+                                                      {{4, 3}, {4, 1}},
+                                                      {{4, 1}, {1, 3}},
+                                                      {{2, 3, 1, 5}, {3, 4, 1}},
+                                                      {{}, {5, 2}},
+                                                      {{70, 600}, {600}},
+                                                      {{70, 600}, {70, 1}},
+                                                      {{8, 5, 30, 30}, {5, 1, 1}},
+                                                      {{0, 3}, {1, 3}},
+                                                      {{1}, {1, 1, 1}},
+                                                      {{3, 1, 2, 1, 2, 1, 2, 1}, {1, 2, 1, 2, 1, 2, 1, 2}}};
   for (const auto& [sa, sb] : cases) {
     const Tensor a = randn(sa, f64), b = randn(sb, f64);
     const Tensor y = sub(a, b);
@@ -359,7 +371,8 @@ TEST(Pointwise, SameBitsAtAnyThreadCount) {
 // Away from the kinks of abs, relu and clamp, and from the steps of round.
 Tensor points(double low) {
   std::vector<double> v = {0.13, 0.31, 0.77, 1.2, 1.9, 2.3, 3.1, 4.7};
-  for (double x : {-0.21, -0.44, -0.8, -1.3, -2.2, -3.9}) if (low < 0) v.push_back(x);
+  for (double x : {-0.21, -0.44, -0.8, -1.3, -2.2, -3.9})
+    if (low < 0) v.push_back(x);
   return tensor<double>(v).requires_grad_();
 }
 
@@ -399,7 +412,8 @@ TEST(Pointwise, BinaryDerivatives) {
   };
   using Op = Tensor (*)(const Tensor&, const Tensor&);
   manual_seed(5);
-  for (const auto& [sa, sb] : std::vector<std::pair<Shape, Shape>>{{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{2, 1}, {1, 3}}, {{}, {2}}}) {
+  for (const auto& [sa, sb] :
+       std::vector<std::pair<Shape, Shape>>{{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{2, 1}, {1, 3}}, {{}, {2}}}) {
     for (Op op : {Op{add}, Op{sub}, Op{mul}, Op{div}, Op{pow}, Op{maximum}, Op{minimum}}) {
       const GradCheckFn f = [op](const std::vector<Tensor>& in) { return std::vector<Tensor>{op(in[0], in[1])}; };
       const std::vector<Tensor> in = {leaf(sa, 0.5, 2), leaf(sb, 0.6, 2.1)};
@@ -453,13 +467,10 @@ TEST(Pointwise, ScalarsTakeTheTensorsDtype) {
   EXPECT_THROW(lt(tensor<uint8_t>({1}), -1), ValueError);
 }
 
-template <class E, class F>
-std::string message(F&& f) {
+template <class E, class F> std::string message(F&& f) {
   try {
     f();
-  } catch (const E& e) {
-    return e.what();
-  }
+  } catch (const E& e) { return e.what(); }
   ADD_FAILURE() << "nothing, or another type, was thrown";
   return "";
 }

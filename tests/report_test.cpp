@@ -14,8 +14,7 @@
 namespace hone::train {
 namespace {
 
-template <class E, class F>
-void expect_error(F&& f, const std::string& part) {
+template <class E, class F> void expect_error(F&& f, const std::string& part) {
   try {
     f();
   } catch (const E& e) {
@@ -58,7 +57,8 @@ Report sample() {
   r.figures = {{"Test accuracy", "91.2 %"}};
   r.settings = {{"optimizer", "Adam<script>alert(1)</script>"}};
   r.machine = machine();
-  r.charts = {{"Loss", "epoch", "loss (nats)", {{"training", {0.9, 0.5, 0.4}}, {"validation", {0.8, std::nan(""), 0.5}}}}};
+  r.charts = {
+      {"Loss", "epoch", "loss (nats)", {{"training", {0.9, 0.5, 0.4}}, {"validation", {0.8, std::nan(""), 0.5}}}}};
   r.classes = {"T-shirt/top", "Shirt & <tie>"};
   r.confusion = ConfusionMatrix::from_counts({8, 2, 1, 9});
   r.mistakes = {{full({4, 4}, 1.0), 0, 1, 0.97}, {tensor(std::vector<uint8_t>(12, 200), {3, 2, 2}), 1, 0, 0.9}};
@@ -103,8 +103,15 @@ TEST(Report, ClassNamesMustFit) {
 
 TEST(Chart, SurvivesOddCurves) {
   const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
-  for (const std::vector<double>& y : std::vector<std::vector<double>>{
-           {}, {1}, {0, 0, 0}, {nan, nan}, {inf, 1, -inf}, {-5, 5}, {1e-9, 2e-9}, {1e12, 3e12}, std::vector<double>(5000, 0.5)}) {
+  for (const std::vector<double>& y : std::vector<std::vector<double>>{{},
+                                                                       {1},
+                                                                       {0, 0, 0},
+                                                                       {nan, nan},
+                                                                       {inf, 1, -inf},
+                                                                       {-5, 5},
+                                                                       {1e-9, 2e-9},
+                                                                       {1e12, 3e12},
+                                                                       std::vector<double>(5000, 0.5)}) {
     const std::string svg = detail::draw_chart({"t", "x", "y", {{"a", y}, {"b", {}}}}, 0);
     EXPECT_FALSE(has(svg, "nan")) << svg.substr(0, 300);
     EXPECT_FALSE(has(svg, "inf"));
@@ -135,11 +142,13 @@ TEST(Png, HeaderAndErrors) {
   const std::string png = encode_png(tensor(std::vector<float>{0, 1, 2, 3, 4, 5}, {2, 3}));
   ASSERT_GT(png.size(), 33u);
   EXPECT_EQ(png.substr(1, 3), "PNG");
-  const auto big_endian = [&](size_t at) { return static_cast<unsigned char>(png[at + 3]) + 256 * static_cast<unsigned char>(png[at + 2]); };
-  EXPECT_EQ(big_endian(16), 3);  // width
-  EXPECT_EQ(big_endian(20), 2);  // height
-  EXPECT_EQ(png[24], 8);         // bits
-  EXPECT_EQ(png[25], 0);         // grey
+  const auto big_endian = [&](size_t at) {
+    return static_cast<unsigned char>(png[at + 3]) + 256 * static_cast<unsigned char>(png[at + 2]);
+  };
+  EXPECT_EQ(big_endian(16), 3);                    // width
+  EXPECT_EQ(big_endian(20), 2);                    // height
+  EXPECT_EQ(png[24], 8);                           // bits
+  EXPECT_EQ(png[25], 0);                           // grey
   EXPECT_EQ(encode_png(zeros({3, 2, 2}))[25], 2);  // colour
   expect_error<ShapeError>([] { encode_png(zeros({2, 2, 2})); }, "[2, 2, 2]");
   expect_error<ShapeError>([] { encode_png(zeros({0, 2})); }, "[0, 2]");

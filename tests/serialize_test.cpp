@@ -13,7 +13,6 @@
 #include <fstream>
 #include <random>
 
-
 namespace hone {
 namespace {
 

@@ -11,18 +11,16 @@
 namespace hone {
 namespace {
 
-template <class E, class F>
-std::string message_of(F f) {
+template <class E, class F> std::string message_of(F f) {
   try {
     f();
-  } catch (const E& e) {
-    return e.what();
-  }
+  } catch (const E& e) { return e.what(); }
   ADD_FAILURE() << "nothing of the expected type was thrown";
   return "";
 }
-#define EXPECT_MESSAGE(type, part, ...) \
-  EXPECT_NE(message_of<type>([&] { __VA_ARGS__; }).find(part), std::string::npos) << message_of<type>([&] { __VA_ARGS__; })
+#define EXPECT_MESSAGE(type, part, ...)                                           \
+  EXPECT_NE(message_of<type>([&] { __VA_ARGS__; }).find(part), std::string::npos) \
+      << message_of<type>([&] { __VA_ARGS__; })
 
 TEST(Factories, Values) {
   EXPECT_EQ(zeros({2, 2}).to_vector<float>(), std::vector<float>(4, 0.f));
@@ -54,9 +52,7 @@ TEST(Factories, Errors) {
   EXPECT_MESSAGE(ValueError, "low 3", randint(3, 3, {1}));
   EXPECT_MESSAGE(DTypeError, "i64", rand({2}, i64));
   EXPECT_MESSAGE(Error, "out of memory", zeros({int64_t{1} << 48}));
-  if (!kHasCuda) {
-    EXPECT_MESSAGE(DeviceError, "CPU build", zeros({2}, cuda_device(0)));
-  }
+  if (!kHasCuda) { EXPECT_MESSAGE(DeviceError, "CPU build", zeros({2}, cuda_device(0))); }
   EXPECT_MESSAGE(ValueError, "undefined", Tensor().shape());
   EXPECT_MESSAGE(ShapeError, "exactly one", zeros({2}).item());
   EXPECT_MESSAGE(DTypeError, "f32", zeros({2}).data<double>());
@@ -149,11 +145,11 @@ TEST(Copy, LargeAndThreadIndependent) {
 TEST(Print, LooksAsPeopleExpect) {
   EXPECT_EQ(to_string(tensor({1.f, 2.f, 3.f})), "Tensor([1., 2., 3.], shape=[3], dtype=f32)");
   EXPECT_EQ(to_string(scalar(0.5, f64)), "Tensor(0.5000, shape=[], dtype=f64)");
-  EXPECT_EQ(to_string(tensor({1, 20, 3, 4}, {2, 2})),
-            "Tensor([[ 1, 20],\n        [ 3,  4]], shape=[2, 2], dtype=i64)");
+  EXPECT_EQ(to_string(tensor({1, 20, 3, 4}, {2, 2})), "Tensor([[ 1, 20],\n        [ 3,  4]], shape=[2, 2], dtype=i64)");
   EXPECT_EQ(to_string(tensor({1e-10, 1.0})), "Tensor([1.0000e-10, 1.0000e+00], shape=[2], dtype=f64)");
   EXPECT_EQ(to_string(zeros({0, 3})), "Tensor([], shape=[0, 3], dtype=f32)");
-  EXPECT_EQ(to_string(tensor({1.5, std::nan(""), -HUGE_VAL})), "Tensor([1.5000,    nan,   -inf], shape=[3], dtype=f64)");
+  EXPECT_EQ(to_string(tensor({1.5, std::nan(""), -HUGE_VAL})),
+            "Tensor([1.5000,    nan,   -inf], shape=[3], dtype=f64)");
   EXPECT_EQ(to_string(ones({2}, boolean)), "Tensor([true, true], shape=[2], dtype=bool)");
   EXPECT_EQ(to_string(arange(0, 2000)), "Tensor([   0,    1,    2, …, 1997, 1998, 1999], shape=[2000], dtype=i64)");
   EXPECT_EQ(to_string(Tensor()), "Tensor(undefined)");

@@ -83,9 +83,7 @@ void expect_learns(nn::Module& net, const Tensor& x, double rate) {
     NoGrad no_grad;
     for (const auto& [name, p] : net.named_parameters()) {
       ASSERT_TRUE(p.grad().defined()) << name;
-      if (step == 0) {
-        EXPECT_GT(max(abs(p.grad())).item(), 0) << name;
-      }
+      if (step == 0) { EXPECT_GT(max(abs(p.grad())).item(), 0) << name; }
       Tensor(p.raw()).copy_(p.raw() - p.grad() * rate);
     }
   }
@@ -135,7 +133,7 @@ TEST(Zoo, ResNet) {
   const std::string table = net.summary(x);
   EXPECT_EQ(row(table, "stage3.0"), (Cells{"stage3.0", "BasicBlock", "[2, 64, 8, 8]", "0", "0"})) << table;
   EXPECT_EQ(row(table, "conv1")[4], std::to_string(2 * 442368).insert(3, ","));
-  const auto after = net.state_dict();   // running statistics too are as they were
+  const auto after = net.state_dict();  // running statistics too are as they were
   for (size_t i = 0; i < before.tensors.size(); ++i)
     EXPECT_TRUE(equal(before.tensors[i].second, after.tensors[i].second)) << before.tensors[i].first;
   EXPECT_TRUE(net.training());

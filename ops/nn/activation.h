@@ -18,7 +18,9 @@ struct ReLU : Module {
   Tensor forward(const Tensor& x) { return relu(x); }
 };
 
-struct LeakyReLUOptions { double slope = 0.01; };
+struct LeakyReLUOptions {
+  double slope = 0.01;
+};
 /// x for x > 0, else slope·x.
 struct LeakyReLU : Module {
   double slope;
@@ -27,7 +29,9 @@ struct LeakyReLU : Module {
   Tensor forward(const Tensor& x) { return leaky_relu(x, slope); }
 };
 
-struct GELUOptions { Gelu form = Gelu::exact; };
+struct GELUOptions {
+  Gelu form = Gelu::exact;
+};
 /// x·Φ(x), or its approximation by tanh.
 struct GELU : Module {
   Gelu form;
@@ -53,7 +57,9 @@ struct Sigmoid : Module {
   Tensor forward(const Tensor& x) { return sigmoid(x); }
 };
 
-struct SoftmaxOptions { int64_t dim = -1; };
+struct SoftmaxOptions {
+  int64_t dim = -1;
+};
 /// softmax along `dim`. Losses take logits: leave it out before cross_entropy.
 struct Softmax : Module {
   int64_t dim;
@@ -70,7 +76,9 @@ struct LogSoftmax : Module {
   Tensor forward(const Tensor& x);
 };
 
-struct DropoutOptions { double p = 0.5; };
+struct DropoutOptions {
+  double p = 0.5;
+};
 /// While training, each element is 0 with probability p, else scaled by 1/(1 − p); in eval mode x itself. ValueError
 /// unless 0 <= p <= 1.
 struct Dropout : Module {
@@ -80,7 +88,9 @@ struct Dropout : Module {
   Tensor forward(const Tensor& x);
 };
 
-struct FlattenOptions { int64_t start = 1, end = -1; };
+struct FlattenOptions {
+  int64_t start = 1, end = -1;
+};
 /// Dims start to end, both included, as one.
 struct Flatten : Module {
   int64_t start, end;

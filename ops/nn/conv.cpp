@@ -7,12 +7,11 @@
 
 namespace hone::nn {
 
-Conv2d::Conv2d(Conv2dOptions o)
-    : stride(o.stride), padding(o.padding), dilation(o.dilation), groups(o.groups) {
+Conv2d::Conv2d(Conv2dOptions o) : stride(o.stride), padding(o.padding), dilation(o.dilation), groups(o.groups) {
   HONE_CHECK(o.in > 0 && o.out > 0, ValueError, "Conv2d: in and out must be positive, are ", o.in, " and ", o.out);
-  HONE_CHECK(o.kernel.at_least(1) && o.stride.at_least(1) && o.dilation.at_least(1) && o.padding.at_least(0), ValueError,
-             "Conv2d: kernel, stride and dilation must be positive and padding not negative, they are ", o.kernel, ", ",
-             o.stride, ", ", o.dilation, " and ", o.padding);
+  HONE_CHECK(o.kernel.at_least(1) && o.stride.at_least(1) && o.dilation.at_least(1) && o.padding.at_least(0),
+             ValueError, "Conv2d: kernel, stride and dilation must be positive and padding not negative, they are ",
+             o.kernel, ", ", o.stride, ", ", o.dilation, " and ", o.padding);
   HONE_CHECK(o.groups > 0 && o.in % o.groups == 0 && o.out % o.groups == 0, ValueError, "Conv2d: groups ", o.groups,
              " must divide in ", o.in, " and out ", o.out);
   weight = Parameter(empty({o.out, o.in / o.groups, o.kernel.h, o.kernel.w}));

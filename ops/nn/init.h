@@ -15,8 +15,10 @@ struct Target {
 };
 
 /// Weights that feed one output, and outputs that one input feeds: [out, in, kernel…] has in·Π kernel and out·Π kernel.
-struct Fans { int64_t in, out; };
-Fans fans(const Shape& weight);   ///< ShapeError below two dims
+struct Fans {
+  int64_t in, out;
+};
+Fans fans(const Shape& weight);  ///< ShapeError below two dims
 
 enum class Fan { in, out };
 enum class Nonlinearity { linear, sigmoid, tanh, relu, leaky_relu };
@@ -24,8 +26,8 @@ enum class Nonlinearity { linear, sigmoid, tanh, relu, leaky_relu };
 double gain(Nonlinearity f, double slope = 0.01);
 
 void constant_(const Target& t, double value);
-void uniform_(const Target& t, double low = 0, double high = 1);   ///< in [low, high); ValueError unless low <= high
-void normal_(const Target& t, double mean = 0, double sd = 1);     ///< ValueError unless sd >= 0
+void uniform_(const Target& t, double low = 0, double high = 1);  ///< in [low, high); ValueError unless low <= high
+void normal_(const Target& t, double mean = 0, double sd = 1);    ///< ValueError unless sd >= 0
 
 /// Uniform in ±gain·√(6 / (fan_in + fan_out)). Glorot and Bengio, "Understanding the difficulty of training deep
 /// feedforward neural networks", 2010; also known as Xavier.
@@ -36,7 +38,7 @@ void glorot_normal_(const Target& t, double gain = 1);
 struct KaimingOptions {
   Fan fan = Fan::in;
   Nonlinearity nonlinearity = Nonlinearity::relu;
-  double slope = 0.01;   ///< of leaky_relu
+  double slope = 0.01;  ///< of leaky_relu
 };
 /// Uniform in ±gain·√(3 / fan). He et al., "Delving deep into rectifiers", 2015.
 void kaiming_uniform_(const Target& t, const KaimingOptions& o = {});

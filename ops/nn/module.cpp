@@ -12,8 +12,7 @@ namespace hone::nn {
 namespace {
 
 /// Callbacks in the order of registration. Callers walk a copy, so that a hook may add and remove hooks.
-template <class F>
-struct HookList {
+template <class F> struct HookList {
   std::vector<std::pair<uint64_t, F>> items;
   void remove(uint64_t id) {
     std::erase_if(items, [id](const auto& item) { return item.first == id; });
@@ -29,8 +28,7 @@ struct Module::Hooks {
   HookList<ForwardHook> after;
   HookList<BackwardHook> backward;
 
-  template <class F>
-  static HookHandle add(const std::shared_ptr<Hooks>& hooks, HookList<F> Hooks::*list, F hook) {
+  template <class F> static HookHandle add(const std::shared_ptr<Hooks>& hooks, HookList<F> Hooks::*list, F hook) {
     const uint64_t id = hooks->next_id++;
     ((*hooks).*list).items.emplace_back(id, std::move(hook));
     return HookHandle([weak = std::weak_ptr<Hooks>(hooks), list, id] {
@@ -106,8 +104,7 @@ void detail::Caller::after(Module& m, const Tensor& input, Tensor& output) {
 namespace {
 
 /// Calls f(name, member) for each member of every module below, depth first, with its full name.
-template <class F>
-struct Walk : MemberVisitor {
+template <class F> struct Walk : MemberVisitor {
   explicit Walk(F& f) : f(f) {}
   void member(const std::string& name, Parameter& p) override { f(prefix + name, p); }
   void member(const std::string& name, Buffer& b) override { f(prefix + name, b); }
@@ -129,16 +126,14 @@ struct Ignore {
   void operator()(const std::string&, const Module&) const {}
 };
 
-template <class... Fs>
-void walk(Module& m, Fs... fs) {
+template <class... Fs> void walk(Module& m, Fs... fs) {
   Overloaded<Ignore, Fs...> f{Ignore(), fs...};
   Walk<decltype(f)> visitor(f);
   m.visit(visitor);
 }
 
 /// The new raw value of a parameter, and its gradient, converted by `convert`.
-template <class Convert>
-void convert_parameter(const ParameterRef& p, Convert convert) {
+template <class Convert> void convert_parameter(const ParameterRef& p, Convert convert) {
   const Tensor raw = p.raw(), grad = p.grad();
   Tensor next = convert(raw.detach());
   if (next.is_same(raw) || next.shares_storage_with(raw)) return;
@@ -227,8 +222,13 @@ namespace {
 std::vector<std::pair<std::string, Tensor>> state_of(Module& m) {
   std::vector<std::pair<std::string, Tensor>> state;
   walk(
-      m, [&](const std::string& name, Parameter& p) { if (p.defined()) state.emplace_back(name, p.raw().detach()); },
-      [&](const std::string& name, Buffer& b) { if (b.defined()) state.emplace_back(name, b.tensor().detach()); });
+      m,
+      [&](const std::string& name, Parameter& p) {
+        if (p.defined()) state.emplace_back(name, p.raw().detach());
+      },
+      [&](const std::string& name, Buffer& b) {
+        if (b.defined()) state.emplace_back(name, b.tensor().detach());
+      });
   return state;
 }
 

@@ -21,7 +21,9 @@
 namespace hone::nn {
 
 class Module;
-namespace detail { struct Caller; }
+namespace detail {
+struct Caller;
+}
 
 /// Sees each direct member of a module, in the order given to HONE_MODULE. Absent parameters and buffers are shown
 /// too: ask defined().
@@ -32,15 +34,26 @@ struct MemberVisitor {
   virtual void member(const std::string& name, Module& m) = 0;
 };
 
-struct NamedParameter { std::string name; ParameterRef parameter; };
-struct NamedBuffer { std::string name; Buffer* buffer; };    ///< valid until the module is moved or destroyed
-struct NamedModule { std::string name; Module* module; };    ///< likewise
+struct NamedParameter {
+  std::string name;
+  ParameterRef parameter;
+};
+struct NamedBuffer {
+  std::string name;
+  Buffer* buffer;
+};  ///< valid until the module is moved or destroyed
+struct NamedModule {
+  std::string name;
+  Module* module;
+};  ///< likewise
 
 struct LoadOptions {
   bool strict = true;  ///< every name of the module must be in the file, and no other
   std::function<std::string(const std::string&)> rename = {};  ///< file's name → module's name; "" drops an entry
 };
-struct LoadReport { std::vector<std::string> missing, unexpected; };
+struct LoadReport {
+  std::vector<std::string> missing, unexpected;
+};
 
 class Module {
  public:
@@ -56,19 +69,19 @@ class Module {
   virtual Tensor call(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x) { return call(x); }
 
-  std::vector<ParameterRef> parameters();              ///< depth first, each identity once; absent ones left out
-  std::vector<NamedParameter> named_parameters();      ///< "conv1.weight", …; likewise
-  std::vector<NamedBuffer> named_buffers();            ///< absent ones left out
-  std::vector<NamedModule> named_modules();            ///< depth first, parents first; "" is the module itself
+  std::vector<ParameterRef> parameters();          ///< depth first, each identity once; absent ones left out
+  std::vector<NamedParameter> named_parameters();  ///< "conv1.weight", …; likewise
+  std::vector<NamedBuffer> named_buffers();        ///< absent ones left out
+  std::vector<NamedModule> named_modules();        ///< depth first, parents first; "" is the module itself
   int64_t parameter_count();
 
-  Module& train(bool on = true);                       ///< the mode of this module and all below
+  Module& train(bool on = true);  ///< the mode of this module and all below
   Module& eval() { return train(false); }
   bool training() const { return training_; }
   void zero_grad();
-  Module& requires_grad_(bool on = true);              ///< of every parameter: false freezes
-  Module& to(DType dtype);                             ///< floating parameters (with gradients) and buffers; DTypeError
-  Module& to(Device device);                           ///< all of them; DeviceError, with nothing moved
+  Module& requires_grad_(bool on = true);  ///< of every parameter: false freezes
+  Module& to(DType dtype);                 ///< floating parameters (with gradients) and buffers; DTypeError
+  Module& to(Device device);               ///< all of them; DeviceError, with nothing moved
 
   /// Copies of raw values and buffers by name, in the order of the members: later training does not change them.
   TensorFile state_dict();
@@ -84,18 +97,22 @@ class Module {
   using ForwardHook = std::function<void(Module& module, const Tensor& input, Tensor& output)>;
   using ForwardPreHook = std::function<void(Module& module, Tensor& input)>;
   using BackwardHook = std::function<Tensor(Module& module, const Tensor& grad_output)>;
-  HookHandle register_forward_hook(ForwardHook hook);          ///< may change the output
-  HookHandle register_forward_pre_hook(ForwardPreHook hook);   ///< may change the (first) input
+  HookHandle register_forward_hook(ForwardHook hook);         ///< may change the output
+  HookHandle register_forward_pre_hook(ForwardPreHook hook);  ///< may change the (first) input
   /// During backward, with the gradient of the output; a defined result replaces it.
   HookHandle register_backward_hook(BackwardHook hook);
 
-  /// A table with one row per module: name, type, output shape, parameters of its own, multiply-adds of the ops it calls
-  /// itself, for `sample`; and totals. Runs under no_grad in eval mode and restores the modes: nothing of the module changes.
+  /// A table with one row per module: name, type, output shape, parameters of its own, multiply-adds of the ops it
+  /// calls itself, for `sample`; and totals. Runs under no_grad in eval mode and restores the modes: nothing of the
+  /// module changes.
   std::string summary(const Tensor& sample);
 
  protected:
   Module(const Module& o) : training_(o.training_) {}  // hooks stay with the original
-  Module& operator=(const Module& o) { training_ = o.training_; return *this; }
+  Module& operator=(const Module& o) {
+    training_ = o.training_;
+    return *this;
+  }
   Module(Module&& o) noexcept;
   Module& operator=(Module&& o) noexcept;
 
@@ -113,7 +130,10 @@ class AnyModule {
   explicit AnyModule(std::unique_ptr<Module> m) : m_(std::move(m)) {}
   AnyModule(const AnyModule& o) : m_(o.m_ ? o.m_->clone() : nullptr) {}
   AnyModule(AnyModule&&) noexcept = default;
-  AnyModule& operator=(AnyModule o) noexcept { m_.swap(o.m_); return *this; }
+  AnyModule& operator=(AnyModule o) noexcept {
+    m_.swap(o.m_);
+    return *this;
+  }
   Module& operator*() const { return *m_; }
   Module* operator->() const { return m_.get(); }
   Module* get() const { return m_.get(); }

@@ -14,36 +14,37 @@
 
 /// HONE_MODULE(Type, members…) inside a struct derived from nn::Module, at namespace or function scope.
 ///
-/// Members: Parameter, Buffer, modules, AnyModule, and std::vector, std::array or std::optional of these; their names are
-/// the identifiers ("blocks.0" in vectors). What is not listed is neither saved nor trained, but is copied. The type must
-/// be copyable and have a public `forward` whose return type is spelt out.
+/// Members: Parameter, Buffer, modules, AnyModule, and std::vector, std::array or std::optional of these; their names
+/// are the identifiers ("blocks.0" in vectors). What is not listed is neither saved nor trained, but is copied. The
+/// type must be copyable and have a public `forward` whose return type is spelt out.
 ///
 /// Writes type_name, visit, clone, call, and operator()(arguments…): pre-hooks, forward, hooks; it returns what forward
-/// returns. Up to four tensors are passed with their types checked by the compiler. Any other list (up to six) goes to a
-/// forward that is not overloaded: each argument must have the parameter's very type, or both be numbers (ValueError).
-/// A type at function scope can have no member template: hence the overloads. Access after the macro is public.
-#define HONE_MODULE(Type, ...)                                                                                     \
- public:                                                                                                           \
-  const char* type_name() const override { return #Type; }                                                         \
-  void visit(::hone::nn::MemberVisitor& v) override {                                                              \
-    ::hone::nn::detail::visit_members(v, #__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__);                                 \
-  }                                                                                                                \
-  std::unique_ptr<::hone::nn::Module> clone() const override { return std::make_unique<Type>(*this); }             \
-  ::hone::Tensor call(const ::hone::Tensor& x) override { return ::hone::nn::detail::call_single(*this, x); }      \
-  auto operator()() { return ::hone::nn::detail::run(*this); }                                                     \
-  HONE_DETAIL_TENSORS((HONE_DETAIL_T a), (*this, a))                                                               \
-  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b), (*this, a, b))                                           \
-  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b, HONE_DETAIL_T c), (*this, a, b, c))                       \
-  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b, HONE_DETAIL_T c, HONE_DETAIL_T d), (*this, a, b, c, d))   \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a), (*this, a))                                                                   \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b), (*this, a, b))                                               \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c), (*this, a, b, c))                           \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d), (*this, a, b, c, d))       \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d, HONE_DETAIL_A e),           \
-                  (*this, a, b, c, d, e))                                                                          \
-  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d, HONE_DETAIL_A e,            \
-                   HONE_DETAIL_A f),                                                                               \
-                  (*this, a, b, c, d, e, f))
+/// returns. Up to four tensors are passed with their types checked by the compiler. Any other list (up to six) goes to
+/// a forward that is not overloaded: each argument must have the parameter's very type, or both be numbers
+/// (ValueError). A type at function scope can have no member template: hence the overloads. Access after the macro is
+/// public.
+#define HONE_MODULE(Type, ...)                                                                                   \
+ public:                                                                                                         \
+  const char* type_name() const override { return #Type; }                                                       \
+  void visit(::hone::nn::MemberVisitor& v) override {                                                            \
+    ::hone::nn::detail::visit_members(v, #__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__);                               \
+  }                                                                                                              \
+  std::unique_ptr<::hone::nn::Module> clone() const override { return std::make_unique<Type>(*this); }           \
+  ::hone::Tensor call(const ::hone::Tensor& x) override { return ::hone::nn::detail::call_single(*this, x); }    \
+  auto operator()() { return ::hone::nn::detail::run(*this); }                                                   \
+  HONE_DETAIL_TENSORS((HONE_DETAIL_T a), (*this, a))                                                             \
+  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b), (*this, a, b))                                         \
+  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b, HONE_DETAIL_T c), (*this, a, b, c))                     \
+  HONE_DETAIL_TENSORS((HONE_DETAIL_T a, HONE_DETAIL_T b, HONE_DETAIL_T c, HONE_DETAIL_T d), (*this, a, b, c, d)) \
+  HONE_DETAIL_ANY((HONE_DETAIL_A a), (*this, a))                                                                 \
+  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b), (*this, a, b))                                             \
+  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c), (*this, a, b, c))                         \
+  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d), (*this, a, b, c, d))     \
+  HONE_DETAIL_ANY((HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d, HONE_DETAIL_A e),         \
+                  (*this, a, b, c, d, e))                                                                        \
+  HONE_DETAIL_ANY(                                                                                               \
+      (HONE_DETAIL_A a, HONE_DETAIL_A b, HONE_DETAIL_A c, HONE_DETAIL_A d, HONE_DETAIL_A e, HONE_DETAIL_A f),    \
+      (*this, a, b, c, d, e, f))
 
 #define HONE_DETAIL_T const ::hone::Tensor&
 #define HONE_DETAIL_A const ::hone::nn::detail::Arg&
@@ -68,8 +69,7 @@ template <class T> inline constexpr bool kIsOptional = false;
 template <class T> inline constexpr bool kIsOptional<std::optional<T>> = true;
 template <class T> inline constexpr bool kUnknownMember = false;
 
-template <class T>
-void visit_member(MemberVisitor& v, const std::string& name, T& m) {
+template <class T> void visit_member(MemberVisitor& v, const std::string& name, T& m) {
   if constexpr (std::derived_from<T, Module>) {
     v.member(name, static_cast<Module&>(m));
   } else if constexpr (std::same_as<T, Parameter> || std::same_as<T, Buffer>) {
@@ -106,23 +106,23 @@ struct Caller {
   static bool hooked(const Module& m) { return m.hooks_ != nullptr; }
   static void before(Module& m, Tensor& input);
   static void after(Module& m, const Tensor& input, Tensor& output);
-  static void set_mode(Module& m, bool training) { m.training_ = training; }   // of `m` alone
+  static void set_mode(Module& m, bool training) { m.training_ = training; }  // of `m` alone
 };
 
 template <class T> inline constexpr bool kIsTensor = std::same_as<std::remove_cvref_t<T>, Tensor>;
 
 /// Position of the first tensor among Args; -1: none.
-template <class... Args>
-constexpr int first_tensor() {
+template <class... Args> constexpr int first_tensor() {
   int at = -1, i = 0;
   ((at = at < 0 && kIsTensor<Args> ? i : at, ++i), ...);
   return at;
 }
 
-template <bool replace, class T>
-decltype(auto) replaced([[maybe_unused]] Tensor& input, T&& argument) {
-  if constexpr (replace) return (input);
-  else return std::forward<T>(argument);
+template <bool replace, class T> decltype(auto) replaced([[maybe_unused]] Tensor& input, T&& argument) {
+  if constexpr (replace)
+    return (input);
+  else
+    return std::forward<T>(argument);
 }
 
 template <class Self, class... Args, size_t... i>
@@ -148,13 +148,11 @@ auto run_with_hooks(Self& self, std::index_sequence<i...>, Args&&... args) {
   }
 }
 
-template <class Self>
-forward_does_not_take_these_arguments not_callable(const Self& self, size_t count) {
+template <class Self> forward_does_not_take_these_arguments not_callable(const Self& self, size_t count) {
   throw ValueError(str(self.type_name(), ": forward does not take these ", count, " arguments"));
 }
 
-template <class Self, class... Args>
-auto run(Self& self, Args&&... args) {
+template <class Self, class... Args> auto run(Self& self, Args&&... args) {
   if constexpr (requires { self.forward(std::forward<Args>(args)...); }) {
     if (Caller::hooked(self)) [[unlikely]] {
       return run_with_hooks(self, std::index_sequence_for<Args...>(), std::forward<Args>(args)...);
@@ -165,18 +163,20 @@ auto run(Self& self, Args&&... args) {
   }
 }
 
-template <class Self>
-Tensor call_single(Self& self, const Tensor& x) {
-  if constexpr (requires { { self.forward(x) } -> std::convertible_to<Tensor>; }) return run(self, x);
-  else throw ValueError(str(self.type_name(), ": forward does not take one tensor to one tensor"));
+template <class Self> Tensor call_single(Self& self, const Tensor& x) {
+  if constexpr (requires {
+                  { self.forward(x) } -> std::convertible_to<Tensor>;
+                })
+    return run(self, x);
+  else
+    throw ValueError(str(self.type_name(), ": forward does not take one tensor to one tensor"));
 }
 
 /// A reference to an argument of any type, for the time of a call.
 class Arg {
  public:
   template <class T>
-    requires(!std::same_as<std::remove_cvref_t<T>, Arg> && (kIsTensor<T> || !std::convertible_to<T, Tensor>))
-  Arg(T&& v)
+  requires(!std::same_as<std::remove_cvref_t<T>, Arg> && (kIsTensor<T> || !std::convertible_to<T, Tensor>)) Arg(T&& v)
       : address_(const_cast<void*>(static_cast<const void*>(std::addressof(v)))),
         type_(&typeid(std::remove_cvref_t<T>)),
         constant_(!std::is_lvalue_reference_v<T> || std::is_const_v<std::remove_reference_t<T>>) {
@@ -190,8 +190,7 @@ class Arg {
   }
 
   /// The argument as parameter type P: by reference, or by value for numbers.
-  template <class P>
-  decltype(auto) as(const char* module, int position) const {
+  template <class P> decltype(auto) as(const char* module, int position) const {
     using T = std::remove_cvref_t<P>;
     constexpr bool writes = std::is_lvalue_reference_v<P> && !std::is_const_v<std::remove_reference_t<P>>;
     if constexpr (std::is_arithmetic_v<T> && !writes) {
@@ -200,15 +199,18 @@ class Arg {
       return number_ == kInteger ? static_cast<T>(integer_) : static_cast<T>(real_);
     } else {
       if (*type_ != typeid(T) || (writes && constant_)) refuse(module, position);
-      if constexpr (writes) return (*static_cast<T*>(address_));
-      else return (*static_cast<const T*>(address_));
+      if constexpr (writes)
+        return (*static_cast<T*>(address_));
+      else
+        return (*static_cast<const T*>(address_));
     }
   }
 
  private:
   enum Number : uint8_t { kNone, kInteger, kReal };
   [[noreturn]] static void refuse(const char* module, int position) {
-    throw ValueError(str(module, ": argument ", position + 1, " of the call has another type than forward's parameter"));
+    throw ValueError(
+        str(module, ": argument ", position + 1, " of the call has another type than forward's parameter"));
   }
   void* address_;
   const std::type_info* type_;
@@ -227,12 +229,13 @@ auto run_as(Self& self, Parameters<P...>, std::index_sequence<i...>, const Args&
   return run(self, args.template as<P>(self.type_name(), static_cast<int>(i))...);
 }
 
-template <class Self, class... Args>
-auto run_any(Self& self, const Args&... args) {
+template <class Self, class... Args> auto run_any(Self& self, const Args&... args) {
   if constexpr (requires { parameters_of(&Self::forward); }) {
     using List = decltype(parameters_of(&Self::forward));
-    if constexpr (List::count == sizeof...(Args)) return run_as(self, List(), std::index_sequence_for<Args...>(), args...);
-    else return not_callable(self, sizeof...(Args));
+    if constexpr (List::count == sizeof...(Args))
+      return run_as(self, List(), std::index_sequence_for<Args...>(), args...);
+    else
+      return not_callable(self, sizeof...(Args));
   } else {
     return not_callable(self, sizeof...(Args));
   }

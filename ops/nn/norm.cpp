@@ -33,7 +33,8 @@ Tensor BatchNorm2d::forward(const Tensor& x) {
 LayerNorm::LayerNorm(LayerNormOptions o) : dims(o.shape.ndim()), eps(o.eps) {
   HONE_CHECK(o.eps > 0, ValueError, "LayerNorm: eps must be positive, is ", o.eps);
   HONE_CHECK(dims > 0, ValueError, "LayerNorm: shape must name at least one dim");
-  for (const int64_t n : o.shape) HONE_CHECK(n > 0, ValueError, "LayerNorm: sizes must be positive, shape is ", o.shape);
+  for (const int64_t n : o.shape)
+    HONE_CHECK(n > 0, ValueError, "LayerNorm: sizes must be positive, shape is ", o.shape);
   if (!o.affine) return;
   weight = Parameter(ones(o.shape));
   bias = Parameter(zeros(o.shape));

@@ -40,9 +40,9 @@ struct BatchNorm2d : BatchNorm {
 };
 
 struct LayerNormOptions {
-  Shape shape;          ///< the trailing dims that are normalized together
+  Shape shape;  ///< the trailing dims that are normalized together
   double eps = 1e-5;
-  bool affine = true;   ///< weight (1 at first) and bias (0 at first), of that shape
+  bool affine = true;  ///< weight (1 at first) and bias (0 at first), of that shape
 };
 
 /// y = (x − mean) / √(variance + eps) · weight + bias, mean and biased variance over the trailing dims of each sample.

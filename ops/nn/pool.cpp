@@ -46,13 +46,11 @@ Tensor AvgPool2d::forward(const Tensor& x) {
                     {.stride = stride.shape(), .padding = padding.shape(), .count_include_pad = count_include_pad});
 }
 
-AdaptiveAvgPool2d::AdaptiveAvgPool2d(AdaptivePoolOptions o)
-    : output(checked_output("AdaptiveAvgPool2d", o.output)) {}
+AdaptiveAvgPool2d::AdaptiveAvgPool2d(AdaptivePoolOptions o) : output(checked_output("AdaptiveAvgPool2d", o.output)) {}
 
 Tensor AdaptiveAvgPool2d::forward(const Tensor& x) { return adaptive_avg_pool2d(x, output.shape()); }
 
-AdaptiveMaxPool2d::AdaptiveMaxPool2d(AdaptivePoolOptions o)
-    : output(checked_output("AdaptiveMaxPool2d", o.output)) {}
+AdaptiveMaxPool2d::AdaptiveMaxPool2d(AdaptivePoolOptions o) : output(checked_output("AdaptiveMaxPool2d", o.output)) {}
 
 Tensor AdaptiveMaxPool2d::forward(const Tensor& x) { return adaptive_max_pool2d(x, output.shape()); }
 

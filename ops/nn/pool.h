@@ -8,8 +8,8 @@ namespace hone::nn {
 
 struct MaxPoolOptions {
   Size2 kernel = 0;
-  Size2 stride = 0;    ///< 0: the kernel's
-  Size2 padding = 0;   ///< −inf on either side, at most half the kernel's extent
+  Size2 stride = 0;   ///< 0: the kernel's
+  Size2 padding = 0;  ///< −inf on either side, at most half the kernel's extent
   Size2 dilation = 1;
 };
 /// The largest of each window. ValueError unless kernel and dilation are positive, and stride and padding not negative.
@@ -22,8 +22,8 @@ struct MaxPool2d : Module {
 
 struct AvgPoolOptions {
   Size2 kernel = 0;
-  Size2 stride = 0;    ///< 0: the kernel's
-  Size2 padding = 0;   ///< zeros on either side, at most half the kernel
+  Size2 stride = 0;   ///< 0: the kernel's
+  Size2 padding = 0;  ///< zeros on either side, at most half the kernel
   bool count_include_pad = true;
 };
 /// The mean of each window; whether padding counts in its divisor is `count_include_pad`. ValueError likewise.
@@ -35,7 +35,9 @@ struct AvgPool2d : Module {
   Tensor forward(const Tensor& x);
 };
 
-struct AdaptivePoolOptions { Size2 output = 1; };
+struct AdaptivePoolOptions {
+  Size2 output = 1;
+};
 
 /// Mean over windows chosen so that the result is [N, C, output.h, output.w]. ValueError unless that is positive.
 struct AdaptiveAvgPool2d : Module {

@@ -13,10 +13,10 @@ class Sequential : public Module {
  public:
   Sequential() = default;
   template <class First, class... Rest>
-    requires(std::derived_from<std::remove_cvref_t<First>, Module> &&
-             (std::derived_from<std::remove_cvref_t<Rest>, Module> && ...) &&
-             !(sizeof...(Rest) == 0 && std::same_as<std::remove_cvref_t<First>, Sequential>))
-  explicit Sequential(First&& first, Rest&&... rest) {
+  requires(std::derived_from<std::remove_cvref_t<First>, Module> &&
+           (std::derived_from<std::remove_cvref_t<Rest>, Module> && ...) &&
+           !(sizeof...(Rest) == 0 &&
+             std::same_as<std::remove_cvref_t<First>, Sequential>)) explicit Sequential(First&& first, Rest&&... rest) {
     children_.reserve(1 + sizeof...(Rest));
     push_back(std::forward<First>(first));
     (push_back(std::forward<Rest>(rest)), ...);
@@ -24,28 +24,29 @@ class Sequential : public Module {
 
   /// Appends a copy of `m` (or what is moved from it).
   template <class M>
-    requires std::derived_from<std::remove_cvref_t<M>, Module>
-  Sequential& push_back(M&& m) {
+  requires std::derived_from<std::remove_cvref_t<M>, Module> Sequential& push_back(M&& m) {
     using T = std::remove_cvref_t<M>;
-    if constexpr (std::is_abstract_v<T>) return push_back(AnyModule(m.clone()));
-    else return push_back(AnyModule(std::make_unique<T>(std::forward<M>(m))));
+    if constexpr (std::is_abstract_v<T>)
+      return push_back(AnyModule(m.clone()));
+    else
+      return push_back(AnyModule(std::make_unique<T>(std::forward<M>(m))));
   }
   Sequential& push_back(AnyModule m);
 
   int64_t size() const { return static_cast<int64_t>(children_.size()); }
   bool empty() const { return children_.empty(); }
-  Module& operator[](int64_t i) const;           ///< ValueError outside [0, size)
+  Module& operator[](int64_t i) const;  ///< ValueError outside [0, size)
   /// Child i as type M; ValueError where it is another.
-  template <class M>
-  M& at(int64_t i) const {
+  template <class M> M& at(int64_t i) const {
     M* m = dynamic_cast<M*>(&(*this)[i]);
-    HONE_CHECK(m, ValueError, "Sequential: module ", i, " is a ", (*this)[i].type_name(), ", not of the type asked for");
+    HONE_CHECK(m, ValueError, "Sequential: module ", i, " is a ", (*this)[i].type_name(),
+               ", not of the type asked for");
     return *m;
   }
   std::vector<AnyModule>::const_iterator begin() const { return children_.begin(); }
   std::vector<AnyModule>::const_iterator end() const { return children_.end(); }
 
-  Tensor forward(const Tensor& x);               ///< x itself when empty
+  Tensor forward(const Tensor& x);  ///< x itself when empty
 
   const char* type_name() const override { return "Sequential"; }
   void visit(MemberVisitor& v) override;

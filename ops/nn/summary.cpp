@@ -74,7 +74,7 @@ std::string table(const std::vector<Row>& rows) {
   for (size_t l = 0; l < lines.size(); ++l) {
     for (size_t i = 0; i < 5; ++i) {
       const std::string gap(width[i] - lines[l][i].size(), ' ');
-      text += i < 3 ? lines[l][i] + gap : gap + lines[l][i];   // text to the left, numbers to the right
+      text += i < 3 ? lines[l][i] + gap : gap + lines[l][i];  // text to the left, numbers to the right
       text += i < 4 ? "  " : "\n";
     }
   }
@@ -95,9 +95,8 @@ std::string Module::summary(const Tensor& sample) {
     const size_t row = rows.size();
     rows.push_back({.name = name, .type = m->type_name(), .parameters = own.count});
     restore.modes.emplace_back(m, m->training());
-    restore.handles.push_back(m->register_forward_pre_hook([&counter, row](Module&, Tensor&) {
-      counter.stack.push_back(row);
-    }));
+    restore.handles.push_back(
+        m->register_forward_pre_hook([&counter, row](Module&, Tensor&) { counter.stack.push_back(row); }));
     restore.handles.push_back(m->register_forward_hook([&counter, row](Module&, const Tensor&, Tensor& output) {
       if (output.defined()) counter.rows[row].shape = to_string(output.shape());
       counter.stack.pop_back();

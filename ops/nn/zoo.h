@@ -12,7 +12,7 @@
 namespace hone::nn {
 
 struct LeNetOptions {
-  double width = 1;        ///< multiplies every hidden width, rounded to the nearest, at least 1
+  double width = 1;  ///< multiplies every hidden width, rounded to the nearest, at least 1
   int64_t in = 3, classes = 10;
 };
 
@@ -43,7 +43,9 @@ struct LeNet300_100 : Module {
   Tensor forward(const Tensor& x);
 };
 
-struct BasicBlockOptions { int64_t in = 0, out = 0, stride = 1; };
+struct BasicBlockOptions {
+  int64_t in = 0, out = 0, stride = 1;
+};
 
 /// relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut(x)): 3×3 convolutions; the shortcut is x itself, or a 1×1 convolution
 /// with batch norm where shape changes (He et al.'s option B).
@@ -58,14 +60,15 @@ struct BasicBlock : Module {
 };
 
 struct ResNetOptions {
-  int64_t depth = 20;      ///< 6n + 2: 8, 20, 32, 44, 56, 110
+  int64_t depth = 20;  ///< 6n + 2: 8, 20, 32, 44, 56, 110
   int64_t classes = 10, in = 3, width = 16;
 };
 
 /// The ResNet for 32×32 images: 3×3 convolution to `width`, three stages of n blocks at width, 2·width and 4·width (the
 /// second and third begin with stride 2), global average pooling, linear. Shortcuts that change shape are projections
-/// (option B); convolutions have no bias and begin as kaiming_normal_ by fan_out. He et al., "Deep residual learning for
-/// image recognition", 2015. Parameters at width 16: 78,042 at depth 8, 272,474 at depth 20. ValueError for other depths.
+/// (option B); convolutions have no bias and begin as kaiming_normal_ by fan_out. He et al., "Deep residual learning
+/// for image recognition", 2015. Parameters at width 16: 78,042 at depth 8, 272,474 at depth 20. ValueError for other
+/// depths.
 struct ResNet : Module {
   Conv2d conv1;
   BatchNorm2d bn1;

@@ -33,13 +33,13 @@ template <> struct Format<float> {
   static constexpr double kExpLow = -105, kExpHigh = 89, kLn2High = 0.693359375, kLn2Low = -2.12194440054690583e-4;
   static constexpr double kMinNormal = 0x1p-126, kLift = 0x1p24;
   static constexpr Int kSqrtHalf = 0x3f3504f3;
-  static constexpr double kTanhOne = 20;    // tanh(10) rounds to 1
+  static constexpr double kTanhOne = 20;  // tanh(10) rounds to 1
   static constexpr int kExpTerms = 7, kLogTerms = 5;
   // erf below and above 1, see Math::erf; weighted least squares at Chebyshev points, errors 1.2e-9 and 1.1e-9.
-  static constexpr double kErfNear[] = {0.128379166, -0.376126269, 0.112835975, -0.0268543288, 0.00518931194,
-                                        -0.000801885499, 7.88249711e-05};
-  static constexpr double kErfFar[] = {-1.84960552, -2.63896686, -0.843117797, -0.0415030535, 0.00989525301,
-                                       -0.00182963569, 0.00018655171};
+  static constexpr double kErfNear[] = {0.128379166,   -0.376126269,    0.112835975,   -0.0268543288,
+                                        0.00518931194, -0.000801885499, 7.88249711e-05};
+  static constexpr double kErfFar[] = {-1.84960552,   -2.63896686,    -0.843117797, -0.0415030535,
+                                       0.00989525301, -0.00182963569, 0.00018655171};
   static constexpr double kErfTop = 3;
 };
 template <> struct Format<double> {
@@ -52,21 +52,20 @@ template <> struct Format<double> {
   static constexpr double kTanhOne = 40;
   static constexpr int kExpTerms = 13, kLogTerms = 11;
   // Errors 7.2e-18 and 1.3e-18.
-  static constexpr double kErfNear[] = {
-      0.12837916709551256, -0.37612638903183543, 0.1128379167094513, -0.026866170643256995, 0.0052239776072699456,
-      -0.00085483259825432252, 0.00012055295112667001, -1.4924740785377576e-05, 1.6447471190594618e-06,
-      -1.6208829856810202e-07, 1.3721520406351094e-08, -7.7985438505499473e-10};
+  static constexpr double kErfNear[] = {0.12837916709551256,     -0.37612638903183543,    0.1128379167094513,
+                                        -0.026866170643256995,   0.0052239776072699456,   -0.00085483259825432252,
+                                        0.00012055295112667001,  -1.4924740785377576e-05, 1.6447471190594618e-06,
+                                        -1.6208829856810202e-07, 1.3721520406351094e-08,  -7.7985438505499473e-10};
   static constexpr double kErfFar[] = {
-      -1.8496055099332482, -2.6389675142347881, -0.84310725635868655, -0.04156109804159179, 0.010033825371928505,
-      -0.0019779025510959767, 0.00023732240789625539, 2.6278094448532506e-05, -2.715957480596495e-05,
-      9.6096072435221208e-06, -2.0605669406249576e-06, 1.4353832208517946e-07, 9.7136926405196224e-08,
-      -5.1850477922072411e-08, 1.4849384331745716e-08, -2.8495816576581069e-09, 3.660080614374357e-10,
-      -2.8608882469579202e-11, 1.0305267765735484e-12};
+      -1.8496055099332482,    -2.6389675142347881,     -0.84310725635868655,    -0.04156109804159179,
+      0.010033825371928505,   -0.0019779025510959767,  0.00023732240789625539,  2.6278094448532506e-05,
+      -2.715957480596495e-05, 9.6096072435221208e-06,  -2.0605669406249576e-06, 1.4353832208517946e-07,
+      9.7136926405196224e-08, -5.1850477922072411e-08, 1.4849384331745716e-08,  -2.8495816576581069e-09,
+      3.660080614374357e-10,  -2.8608882469579202e-11, 1.0305267765735484e-12};
   static constexpr double kErfTop = 5;
 };
 
-template <class T>
-struct Math {
+template <class T> struct Math {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
   using F = Format<T>;
@@ -108,8 +107,8 @@ struct Math {
     const auto origin = hn::Set(di, F::kSqrtHalf);
     const auto bits = hn::Sub(hn::BitCast(d_int(), lifted), origin);
     // The exponent as a number without an integer conversion: its bits under those of 2^mantissa.
-    const auto biased = hn::ShiftRight<F::kMantissa>(
-        hn::BitCast(du(), hn::Add(bits, hn::Set(di, Int{F::kBias} << F::kMantissa))));
+    const auto biased =
+        hn::ShiftRight<F::kMantissa>(hn::BitCast(du(), hn::Add(bits, hn::Set(di, Int{F::kBias} << F::kMantissa))));
     const T two_m = static_cast<T>(Int{1} << F::kMantissa);
     V e = hn::BitCast(d, hn::Or(biased, hn::BitCast(du(), hn::Set(d, two_m)))) - hn::Set(d, two_m + F::kBias);
     e = hn::IfThenElse(small, e - set(F::kMantissa == 23 ? 24 : 54), e);
@@ -166,8 +165,7 @@ struct Math {
     n = integral(x * set(1.44269504088896340736));
     r = hn::NegMulAdd(n, set(F::kLn2Low), hn::NegMulAdd(n, set(F::kLn2High), x));
   }
-  template <size_t kCount>
-  HWY_INLINE V polynomial(const double (&c)[kCount], V x) const {
+  template <size_t kCount> HWY_INLINE V polynomial(const double (&c)[kCount], V x) const {
     V y = set(c[kCount - 1]);
     for (size_t k = kCount - 1; k-- > 0;) y = hn::MulAdd(y, x, set(c[k]));
     return y;

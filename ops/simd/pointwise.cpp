@@ -32,9 +32,12 @@ HWY_INLINE void for_each(const void* const* in, void* out, int64_t n, const Body
   for (int k = 0; k < kInputs; ++k) a[k] = static_cast<const T*>(in[k]);
   T* HWY_RESTRICT y = static_cast<T*>(out);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (kInputs == 1) y[i] = body(a[0][i]);
-    else if constexpr (kInputs == 2) y[i] = body(a[0][i], a[1][i]);
-    else y[i] = body(a[0][i], a[1][i], a[2][i]);
+    if constexpr (kInputs == 1)
+      y[i] = body(a[0][i]);
+    else if constexpr (kInputs == 2)
+      y[i] = body(a[0][i], a[1][i]);
+    else
+      y[i] = body(a[0][i], a[1][i], a[2][i]);
   }
 }
 
@@ -50,9 +53,12 @@ HWY_INLINE void for_each(const void* const* in, void* out, int64_t n, const Body
   for (int k = 0; k < kInputs; ++k) a[k] = static_cast<const T*>(in[k]);
   T* HWY_RESTRICT y = static_cast<T*>(out);
   const auto step = [&](const T* const* p, T* to) HWY_ATTR {
-    if constexpr (kInputs == 1) hn::StoreU(body(hn::LoadU(d, p[0])), d, to);
-    else if constexpr (kInputs == 2) hn::StoreU(body(hn::LoadU(d, p[0]), hn::LoadU(d, p[1])), d, to);
-    else hn::StoreU(body(hn::LoadU(d, p[0]), hn::LoadU(d, p[1]), hn::LoadU(d, p[2])), d, to);
+    if constexpr (kInputs == 1)
+      hn::StoreU(body(hn::LoadU(d, p[0])), d, to);
+    else if constexpr (kInputs == 2)
+      hn::StoreU(body(hn::LoadU(d, p[0]), hn::LoadU(d, p[1])), d, to);
+    else
+      hn::StoreU(body(hn::LoadU(d, p[0]), hn::LoadU(d, p[1]), hn::LoadU(d, p[2])), d, to);
   };
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -88,16 +94,14 @@ void unary(const void* const* in, void* out, int64_t n, const double* scalars) {
   }
 }
 
-template <class T, class Functor>
-void binary(const void* const* in, void* out, int64_t n, const double*) {
+template <class T, class Functor> void binary(const void* const* in, void* out, int64_t n, const double*) {
   using V = typename Math<T>::V;
   const Math<T> m;
   const Functor functor;
   for_each<T, 2>(in, out, n, [&](V a, V b) HWY_ATTR { return functor.f(m, a, b); });
 }
 
-template <class T>
-ElementwiseKernel unary_of(Unary op, int order) {
+template <class T> ElementwiseKernel unary_of(Unary op, int order) {
   return visit_unary(op, [order]<class F>(FunctorTag<F>) -> ElementwiseKernel {
     if (order == 0) return unary<T, F, 0>;
     if constexpr (kHasGrad<F, Math<T>, typename Math<T>::V>) {
@@ -109,8 +113,7 @@ ElementwiseKernel unary_of(Unary op, int order) {
   });
 }
 
-template <class T>
-ElementwiseKernel binary_of(Binary op) {
+template <class T> ElementwiseKernel binary_of(Binary op) {
   switch (op) {
     case Binary::add: return binary<T, Add>;
     case Binary::sub: return binary<T, Sub>;

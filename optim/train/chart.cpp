@@ -10,15 +10,19 @@ namespace {
 
 constexpr double kWidth = 560, kHeight = 330, kLeft = 58, kRight = 16, kTop = 34, kBottom = 48;
 
-int decimals_of(double step) { return step >= 1 ? 0 : std::min(8, static_cast<int>(std::ceil(-std::log10(step) - 1e-9))); }
+int decimals_of(double step) {
+  return step >= 1 ? 0 : std::min(8, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
+}
 
 std::string px(double v) { return format_number(v, 1); }
 
 std::string text(double x, double y, const char* anchor, const std::string& s, const std::string& more = "") {
-  return str("<text x=\"", px(x), "\" y=\"", px(y), "\" text-anchor=\"", anchor, "\"", more, ">", escape_html(s), "</text>");
+  return str("<text x=\"", px(x), "\" y=\"", px(y), "\" text-anchor=\"", anchor, "\"", more, ">", escape_html(s),
+             "</text>");
 }
 std::string line(double x1, double y1, double x2, double y2, const std::string& classes) {
-  return str("<line x1=\"", px(x1), "\" y1=\"", px(y1), "\" x2=\"", px(x2), "\" y2=\"", px(y2), "\" class=\"", classes, "\"/>");
+  return str("<line x1=\"", px(x1), "\" y1=\"", px(y1), "\" x2=\"", px(x2), "\" y2=\"", px(y2), "\" class=\"", classes,
+             "\"/>");
 }
 
 // What the picture says, for those who do not see it.
@@ -26,8 +30,8 @@ std::string describe(const Chart& chart) {
   std::string s = str(chart.y_label, " against ", chart.x_label, ".");
   for (const Curve& c : chart.curves) {
     if (c.y.empty()) continue;
-    s += str(" ", c.name, ": from ", format_number(c.y.front(), 3), " to ", format_number(c.y.back(), 3), " over ", c.y.size(),
-             c.y.size() == 1 ? " point." : " points.");
+    s += str(" ", c.name, ": from ", format_number(c.y.front(), 3), " to ", format_number(c.y.back(), 3), " over ",
+             c.y.size(), c.y.size() == 1 ? " point." : " points.");
   }
   return s;
 }
@@ -62,8 +66,10 @@ std::string draw_chart(const Chart& chart, int index) {
   }
   if (!(low <= high)) low = 0, high = 1;
   const double margin = high > low ? 0.06 * (high - low) : std::max(std::abs(high), 1.0) * 0.05;
-  if (low >= 0) low = std::max(0.0, low - margin);
-  else low -= margin;
+  if (low >= 0)
+    low = std::max(0.0, low - margin);
+  else
+    low -= margin;
   high += margin;
 
   const double last = static_cast<double>(std::max<size_t>(points, 2));
@@ -71,9 +77,9 @@ std::string draw_chart(const Chart& chart, int index) {
   const auto y_at = [&](double y) { return kHeight - kBottom - (y - low) / (high - low) * (kHeight - kTop - kBottom); };
 
   const std::string id = str("chart", index);
-  std::string s = str("<svg viewBox=\"0 0 ", px(kWidth), " ", px(kHeight), "\" role=\"img\" aria-labelledby=\"", id, "t ", id,
-                      "d\"><title id=\"", id, "t\">", escape_html(chart.title), "</title><desc id=\"", id, "d\">",
-                      escape_html(describe(chart)), "</desc>\n");
+  std::string s = str("<svg viewBox=\"0 0 ", px(kWidth), " ", px(kHeight), "\" role=\"img\" aria-labelledby=\"", id,
+                      "t ", id, "d\"><title id=\"", id, "t\">", escape_html(chart.title), "</title><desc id=\"", id,
+                      "d\">", escape_html(describe(chart)), "</desc>\n");
   const std::vector<double> ys = axis_ticks(low, high, 5);
   const int decimals = ys.size() > 1 ? decimals_of(ys[1] - ys[0]) : 2;
   for (double y : ys) {
@@ -108,8 +114,9 @@ std::string draw_chart(const Chart& chart, int index) {
     if (c.y.size() <= 60) {
       for (size_t i = 0; i < c.y.size(); ++i) {
         if (!std::isfinite(c.y[i])) continue;
-        s += str("<circle class=\"dot\" r=\"3.5\" cx=\"", px(x_at(static_cast<double>(i + 1))), "\" cy=\"", px(y_at(c.y[i])),
-                 "\"><title>", escape_html(c.name), ", ", i + 1, ": ", format_number(c.y[i], decimals + 2), "</title></circle>");
+        s += str("<circle class=\"dot\" r=\"3.5\" cx=\"", px(x_at(static_cast<double>(i + 1))), "\" cy=\"",
+                 px(y_at(c.y[i])), "\"><title>", escape_html(c.name), ", ", i + 1, ": ",
+                 format_number(c.y[i], decimals + 2), "</title></circle>");
       }
     }
     s += "</g>";

@@ -59,7 +59,8 @@ Machine machine() {
 #else
   const std::string compiler = str("g++ ", __GNUC__, ".", __GNUC_MINOR__, ".", __GNUC_PATCHLEVEL__);
 #endif
-  m.versions = {{"hone", HONE_VERSION}, {"compiler", compiler}, {"system", system_name()}, {"blas", blas::description()}};
+  m.versions = {
+      {"hone", HONE_VERSION}, {"compiler", compiler}, {"system", system_name()}, {"blas", blas::description()}};
   return m;
 }
 

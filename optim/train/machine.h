@@ -9,9 +9,9 @@
 namespace hone::train {
 
 struct Machine {
-  std::string processor;  ///< model name, as the system gives it
-  int cores = 0;          ///< that this process may use
-  std::string simd;       ///< the SIMD target that Hone's kernels run on here
+  std::string processor;                                      ///< model name, as the system gives it
+  int cores = 0;                                              ///< that this process may use
+  std::string simd;                                           ///< the SIMD target that Hone's kernels run on here
   std::vector<std::pair<std::string, std::string>> versions;  ///< hone, compiler, system, libraries
 };
 

@@ -78,7 +78,8 @@ double checked_entropy(std::span<const double> p, double tolerance, EntropyUnit 
 std::vector<int64_t> predicted_classes(const Tensor& logits) { return argmax_rows("predicted_classes", logits); }
 
 double accuracy(const Tensor& predictions, const Tensor& labels) {
-  const std::vector<int64_t> p = read_predictions("accuracy", predictions), y = read_integers("accuracy", "labels", labels);
+  const std::vector<int64_t> p = read_predictions("accuracy", predictions),
+                             y = read_integers("accuracy", "labels", labels);
   const int64_t classes = predictions.ndim() == 2 ? predictions.size(1) : std::numeric_limits<int64_t>::max();
   check_labels("accuracy", y, static_cast<int64_t>(p.size()), classes);
   int64_t right = 0;
@@ -104,7 +105,8 @@ double top_k_accuracy(const Tensor& logits, const Tensor& labels, int64_t k) {
 }
 
 ConfusionMatrix::ConfusionMatrix(int64_t classes) : classes_(classes) {
-  HONE_CHECK(classes >= 1 && classes <= 1 << 15, ValueError, "ConfusionMatrix: classes must be in [1, 32768], got ", classes);
+  HONE_CHECK(classes >= 1 && classes <= 1 << 15, ValueError, "ConfusionMatrix: classes must be in [1, 32768], got ",
+             classes);
   counts_.assign(static_cast<size_t>(classes * classes), 0);
 }
 
@@ -220,14 +222,19 @@ double entropy(std::span<const double> probabilities, EntropyUnit unit) {
 }
 
 double entropy(const Tensor& p, EntropyUnit unit) {
-  HONE_CHECK(p.defined() && (p.ndim() == 1 || p.ndim() == 2), ShapeError, "entropy: probabilities must be [C] or [N, C], got ",
+  HONE_CHECK(p.defined() && (p.ndim() == 1 || p.ndim() == 2), ShapeError,
+             "entropy: probabilities must be [C] or [N, C], got ",
              p.defined() ? to_string(p.shape()) : "an undefined tensor");
   HONE_CHECK(is_floating(p.dtype()), DTypeError, "entropy: probabilities must be floating, got ", p.dtype());
   const std::vector<double> v = p.to_vector<double>();
   const size_t classes = static_cast<size_t>(p.size(-1)), rows = p.ndim() == 2 ? static_cast<size_t>(p.size(0)) : 1;
   double sum = 0;
   for (size_t r = 0; r < rows; ++r)
-    sum += checked_entropy({v.data() + r * classes, classes}, p.dtype() == f64 ? 1e-6 : p.dtype() == f32 ? 1e-3 : 3e-2, unit);
+    sum += checked_entropy({v.data() + r * classes, classes},
+                           p.dtype() == f64   ? 1e-6
+                           : p.dtype() == f32 ? 1e-3
+                                              : 3e-2,
+                           unit);
   return rows == 0 ? kNaN : sum / static_cast<double>(rows);
 }
 

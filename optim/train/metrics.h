@@ -10,12 +10,14 @@
 
 namespace hone::train {
 
-/// Share of rows whose label is the predicted class, in [0, 1]. `predictions`: logits or probabilities [N, C], floating,
-/// whose largest element counts (the first among equals), or classes [N], integer. labels: [N], integer. Empty input
-/// gives NaN. ShapeError, DTypeError; ValueError naming the first label outside [0, C); NumericError for a NaN logit.
+/// Share of rows whose label is the predicted class, in [0, 1]. `predictions`: logits or probabilities [N, C],
+/// floating, whose largest element counts (the first among equals), or classes [N], integer. labels: [N], integer.
+/// Empty input gives NaN. ShapeError, DTypeError; ValueError naming the first label outside [0, C); NumericError for a
+/// NaN logit.
 double accuracy(const Tensor& predictions, const Tensor& labels);
 
-/// Share of rows whose label is among the k largest logits (equal ones: the lower class first). logits: [N, C], 1 ≤ k ≤ C.
+/// Share of rows whose label is among the k largest logits (equal ones: the lower class first). logits: [N, C], 1 ≤ k ≤
+/// C.
 double top_k_accuracy(const Tensor& logits, const Tensor& labels, int64_t k);
 
 struct ClassScores {
@@ -42,10 +44,10 @@ class ConfusionMatrix {
   int64_t support(int64_t label) const;        ///< row sum
   int64_t predicted(int64_t predicted) const;  ///< column sum
 
-  double accuracy() const;                     ///< trace / total; NaN while empty
+  double accuracy() const;  ///< trace / total; NaN while empty
   ClassScores scores(int64_t c) const;
-  ClassScores macro() const;                   ///< unweighted means over all classes; support is the total
-  double balanced_accuracy() const;            ///< mean recall over the classes that have samples; NaN while empty
+  ClassScores macro() const;         ///< unweighted means over all classes; support is the total
+  double balanced_accuracy() const;  ///< mean recall over the classes that have samples; NaN while empty
 
   /// Confusion entropy (Wei, Yuan, Hu, Wang, "A novel measure for evaluating classifiers based on confusion matrix",
   /// 2010): CEN = Σ_j P_j CEN_j. 0: no error; 1: errors spread evenly over all wrong cells. NaN while empty.
@@ -63,7 +65,8 @@ enum class EntropyUnit : uint8_t { nats, bits };
 
 /// H = −Σ p log p with 0·log 0 = 0. ValueError for a negative or non-finite p, or a sum further than 1e-6 from 1.
 double entropy(std::span<const double> probabilities, EntropyUnit unit = EntropyUnit::nats);
-/// H of each row's distribution, averaged over rows [N, C]; of the one distribution [C]. Sums may be off by 1e-3 in f32, 3e-2 in bf16.
+/// H of each row's distribution, averaged over rows [N, C]; of the one distribution [C]. Sums may be off by 1e-3 in
+/// f32, 3e-2 in bf16.
 double entropy(const Tensor& probabilities, EntropyUnit unit = EntropyUnit::nats);
 /// H(Y) of the classes' frequencies among integer labels [N]; 0 for no labels.
 double label_entropy(const Tensor& labels, EntropyUnit unit = EntropyUnit::nats);

@@ -19,10 +19,10 @@ namespace hone::train {
 std::string encode_png(const Tensor& image) {
   HONE_CHECK(image.defined(), ShapeError, "encode_png: an undefined image");
   const bool planes = image.ndim() == 3;
-  HONE_CHECK((image.ndim() == 2 || (planes && (image.size(0) == 1 || image.size(0) == 3))) && image.numel() > 0, ShapeError,
-             "encode_png: an image must be [H, W], [1, H, W] or [3, H, W], got ", image.shape());
-  HONE_CHECK(image.dtype() == u8 || is_floating(image.dtype()), DTypeError, "encode_png: an image must be u8 or floating, got ",
-             image.dtype());
+  HONE_CHECK((image.ndim() == 2 || (planes && (image.size(0) == 1 || image.size(0) == 3))) && image.numel() > 0,
+             ShapeError, "encode_png: an image must be [H, W], [1, H, W] or [3, H, W], got ", image.shape());
+  HONE_CHECK(image.dtype() == u8 || is_floating(image.dtype()), DTypeError,
+             "encode_png: an image must be u8 or floating, got ", image.dtype());
   HONE_CHECK(image.size(-1) <= 16384 && image.size(-2) <= 16384, ShapeError, "encode_png: an image of ", image.shape(),
              " is too large");
   const std::vector<double> v = image.to_vector<double>();
@@ -47,8 +47,9 @@ std::string encode_png(const Tensor& image) {
   const auto append = [](void* to, void* data, int size) {
     static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<size_t>(size));
   };
-  const int written = stbi_write_png_to_func(append, &out, static_cast<int>(width), static_cast<int>(height),
-                                             static_cast<int>(channels), pixels.data(), static_cast<int>(width * channels));
+  const int written =
+      stbi_write_png_to_func(append, &out, static_cast<int>(width), static_cast<int>(height),
+                             static_cast<int>(channels), pixels.data(), static_cast<int>(width * channels));
   HONE_CHECK(written != 0, Error, "encode_png: no memory for an image of ", image.shape());
   return out;
 }

@@ -78,8 +78,9 @@ std::string format_bar(const std::string& label, int64_t done, int64_t total, do
     if (done >= total)
       right += format_seconds(seconds);
     else
-      right += done > 0 ? format_seconds(seconds / static_cast<double>(done) * static_cast<double>(total - done)) + " left"
-                        : "? left";
+      right += done > 0
+                   ? format_seconds(seconds / static_cast<double>(done) * static_cast<double>(total - done)) + " left"
+                   : "? left";
   } else {
     right = str(" ", done, " · ", rate(done, seconds), " · ", format_seconds(seconds));
   }
@@ -97,7 +98,8 @@ std::string format_bar(const std::string& label, int64_t done, int64_t total, do
   return cut(left + bar + right, static_cast<size_t>(std::max(columns - 1, 1)));
 }
 
-std::string format_plain(const std::string& label, int64_t done, int64_t total, double seconds, const std::string& note) {
+std::string format_plain(const std::string& label, int64_t done, int64_t total, double seconds,
+                         const std::string& note) {
   std::string s = label.empty() ? "" : label + ": ";
   s += total >= 0 && total != done ? str(done, "/", total) : str(done);
   s += str(" in ", format_seconds(seconds), ", ", rate(done, seconds));
@@ -105,7 +107,11 @@ std::string format_plain(const std::string& label, int64_t done, int64_t total, 
 }
 
 ProgressBar::ProgressBar(std::string label, int64_t total, std::FILE* out)
-    : label_(std::move(label)), total_(total), out_(out), terminal_(is_terminal(out)), start_(now_seconds()),
+    : label_(std::move(label)),
+      total_(total),
+      out_(out),
+      terminal_(is_terminal(out)),
+      start_(now_seconds()),
       next_draw_(start_ + kRedraw) {
   if (terminal_) columns_ = terminal_columns(out);
 }

@@ -47,18 +47,20 @@ std::string format_seconds(double seconds);
 std::string format_bar(const std::string& label, int64_t done, int64_t total, double seconds, const std::string& note,
                        int columns);
 /// The line printed once when the output is no terminal.
-std::string format_plain(const std::string& label, int64_t done, int64_t total, double seconds, const std::string& note);
+std::string format_plain(const std::string& label, int64_t done, int64_t total, double seconds,
+                         const std::string& note);
 
 /// A range that yields what `Range` yields and shows how far it is.
-template <class Range>
-class Progress {
+template <class Range> class Progress {
  public:
   Progress(Range&& range, std::string label, int64_t total, std::FILE* out)
       : range_(std::forward<Range>(range)), bar_(std::move(label), total, out) {}
 
   using Inner = decltype(std::declval<std::remove_reference_t<Range>&>().begin());
   using InnerEnd = decltype(std::declval<std::remove_reference_t<Range>&>().end());
-  struct Sentinel { InnerEnd end; };
+  struct Sentinel {
+    InnerEnd end;
+  };
   class Iterator {
    public:
     Iterator(Inner inner, ProgressBar& bar) : inner_(std::move(inner)), bar_(bar) {}
@@ -88,8 +90,7 @@ class Progress {
 };
 
 /// Wraps a range. The label is the concatenation of the arguments: ("epoch", 3) reads "epoch 3".
-template <class Range, class... Label>
-Progress<Range> progress(Range&& range, const Label&... label) {
+template <class Range, class... Label> Progress<Range> progress(Range&& range, const Label&... label) {
   std::string text;
   ((text += (text.empty() ? "" : " ") + str(label)), ...);
   int64_t total = -1;

@@ -47,7 +47,8 @@ std::string facts(const std::string& caption, const std::vector<std::pair<std::s
 std::string confusion_table(const Report& r) {
   const ConfusionMatrix& m = *r.confusion;
   std::string s =
-      "<section><h2>Confusion matrix</h2>\n<p class=\"hint\">Rows: what the image is. Columns: what the network said. Blue "
+      "<section><h2>Confusion matrix</h2>\n<p class=\"hint\">Rows: what the image is. Columns: what the network said. "
+      "Blue "
       "on the diagonal is right, orange is wrong; the stronger, the larger its share of the row.</p>\n"
       "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Confusion matrix\"><table class=\"matrix\">\n"
       "<thead><tr><th class=\"axis\" scope=\"col\">label \\ predicted</th>";
@@ -61,9 +62,13 @@ std::string confusion_table(const Report& r) {
       const double share = static_cast<double>(m(i, j)) / row;
       // Roots make the rare mistakes visible; the ceiling keeps the figures readable.
       const double alpha = m(i, j) == 0 ? 0 : 0.06 + 0.5 * (i == j ? share : std::sqrt(share));
-      s += str("<td class=\"", m(i, j) == 0 ? "none" : i == j ? "hit" : "miss", "\" style=\"--a:", format_number(alpha, 3),
-               "\" title=\"", escape_html(class_name(r, i)), " predicted as ", escape_html(class_name(r, j)), ": ", m(i, j), " of ",
-               m.support(i), " (", percent(share), ")\">", m(i, j), "</td>");
+      s += str("<td class=\"",
+               m(i, j) == 0 ? "none"
+               : i == j     ? "hit"
+                            : "miss",
+               "\" style=\"--a:", format_number(alpha, 3), "\" title=\"", escape_html(class_name(r, i)),
+               " predicted as ", escape_html(class_name(r, j)), ": ", m(i, j), " of ", m.support(i), " (",
+               percent(share), ")\">", m(i, j), "</td>");
     }
     s += "</tr>\n";
   }
@@ -79,12 +84,14 @@ std::string score_cells(const ClassScores& c) {
 
 std::string class_table(const Report& r) {
   const ConfusionMatrix& m = *r.confusion;
-  std::string s = str(
-      "<section><h2>By class</h2>\n<p class=\"hint\">Balanced accuracy ", percent(m.balanced_accuracy()), ", confusion entropy ",
-      format_number(m.confusion_entropy(), 4), " (0: no error, 1: errors spread over everything).</p>\n<div class=\"scroll\" ",
-      "tabindex=\"0\" role=\"group\" aria-label=\"Scores by class\"><table class=\"plain\"><thead><tr><th scope=\"col\">Class</th>",
-      "<th scope=\"col\">Precision</th><th scope=\"col\">Recall</th><th scope=\"col\">F1</th><th scope=\"col\">Support ",
-      "(images)</th></tr></thead>\n<tbody>\n");
+  std::string s = str("<section><h2>By class</h2>\n<p class=\"hint\">Balanced accuracy ",
+                      percent(m.balanced_accuracy()), ", confusion entropy ", format_number(m.confusion_entropy(), 4),
+                      " (0: no error, 1: errors spread over everything).</p>\n<div class=\"scroll\" ",
+                      "tabindex=\"0\" role=\"group\" aria-label=\"Scores by class\"><table "
+                      "class=\"plain\"><thead><tr><th scope=\"col\">Class</th>",
+                      "<th scope=\"col\">Precision</th><th scope=\"col\">Recall</th><th scope=\"col\">F1</th><th "
+                      "scope=\"col\">Support ",
+                      "(images)</th></tr></thead>\n<tbody>\n");
   for (int64_t c = 0; c < m.classes(); ++c)
     s += str("<tr><th scope=\"row\">", escape_html(class_name(r, c)), "</th>", score_cells(m.scores(c)), "</tr>\n");
   return str(s, "</tbody>\n<tfoot><tr><th scope=\"row\">Mean over classes</th>", score_cells(m.macro()),
@@ -93,13 +100,14 @@ std::string class_table(const Report& r) {
 
 std::string mistake_grid(const Report& r) {
   std::string s =
-      "<section><h2>Most confident mistakes</h2>\n<p class=\"hint\">Wrong answers that the network gave with the highest "
+      "<section><h2>Most confident mistakes</h2>\n<p class=\"hint\">Wrong answers that the network gave with the "
+      "highest "
       "probability.</p>\n<ul class=\"mistakes\">\n";
   for (const Mistake& m : r.mistakes) {
     const std::string label = escape_html(class_name(r, m.label)), predicted = escape_html(class_name(r, m.predicted));
-    s += str("<li><img src=\"data:image/png;base64,", base64(encode_png(m.image)), "\" alt=\"", label, ", predicted as ", predicted,
-             "\"><p><span class=\"as\">", predicted, "</span><br><span class=\"sure\">", percent(m.confidence), "</span><br>is ", label,
-             "</p></li>\n");
+    s += str("<li><img src=\"data:image/png;base64,", base64(encode_png(m.image)), "\" alt=\"", label,
+             ", predicted as ", predicted, "\"><p><span class=\"as\">", predicted, "</span><br><span class=\"sure\">",
+             percent(m.confidence), "</span><br>is ", label, "</p></li>\n");
   }
   return s + "</ul></section>\n";
 }
@@ -134,7 +142,8 @@ std::string format_number(double v, int decimals) {
 
 std::string format_count(int64_t n) {
   std::string s = str(n);
-  for (int64_t at = static_cast<int64_t>(s.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) s.insert(static_cast<size_t>(at), ",");
+  for (int64_t at = static_cast<int64_t>(s.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3)
+    s.insert(static_cast<size_t>(at), ",");
   return s;
 }
 
@@ -142,11 +151,12 @@ std::string format_count(int64_t n) {
 
 std::string to_html(const Report& r) {
   if (r.confusion)
-    HONE_CHECK(r.classes.empty() || static_cast<int64_t>(r.classes.size()) == r.confusion->classes(), ValueError, "report: ",
-               r.classes.size(), " class names for ", r.confusion->classes(), " classes");
-  std::string s = str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" ",
-                      "content=\"width=device-width, initial-scale=1\">\n<title>", escape_html(r.title), "</title>\n<style>",
-                      detail::kReportStyle, "</style>\n</head>\n<body>\n<main>\n<header><h1>", escape_html(r.title), "</h1>\n");
+    HONE_CHECK(r.classes.empty() || static_cast<int64_t>(r.classes.size()) == r.confusion->classes(), ValueError,
+               "report: ", r.classes.size(), " class names for ", r.confusion->classes(), " classes");
+  std::string s =
+      str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" ",
+          "content=\"width=device-width, initial-scale=1\">\n<title>", escape_html(r.title), "</title>\n<style>",
+          detail::kReportStyle, "</style>\n</head>\n<body>\n<main>\n<header><h1>", escape_html(r.title), "</h1>\n");
   if (!r.summary.empty()) s += str("<p class=\"lead\">", escape_html(r.summary), "</p>\n");
   s += "</header>\n";
   if (!r.figures.empty()) {
@@ -196,9 +206,8 @@ std::vector<Mistake> most_confident_mistakes(const Tensor& images, const Tensor&
     for (size_t c = 0; c < classes; ++c) sum += std::exp(row[c] - row[p[r]]);
     wrong.emplace_back(1 / sum, r);
   }
-  std::sort(wrong.begin(), wrong.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
-  });
+  std::sort(wrong.begin(), wrong.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   if (static_cast<int64_t>(wrong.size()) > count) wrong.resize(static_cast<size_t>(std::max<int64_t>(count, 0)));
 
   const Tensor rows = contiguous(images.detach());

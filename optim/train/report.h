@@ -24,7 +24,7 @@ struct Chart {
 };
 
 struct Mistake {
-  Tensor image;           ///< [H, W] or [C, H, W] with 1 or 3 channels; u8 as it is, floating scaled from its own range
+  Tensor image;  ///< [H, W] or [C, H, W] with 1 or 3 channels; u8 as it is, floating scaled from its own range
   int64_t label = 0, predicted = 0;
   double confidence = 0;  ///< probability given to `predicted`
 };
@@ -57,9 +57,9 @@ std::string encode_png(const Tensor& image);
 
 namespace detail {
 std::string escape_html(const std::string& text);
-std::string draw_chart(const Chart& chart, int index);      // an svg element
-std::string format_number(double v, int decimals);          // "0.50", "–" where not finite
-std::string format_count(int64_t n);                 // "10,000"
+std::string draw_chart(const Chart& chart, int index);               // an svg element
+std::string format_number(double v, int decimals);                   // "0.50", "–" where not finite
+std::string format_count(int64_t n);                                 // "10,000"
 std::vector<double> axis_ticks(double low, double high, int about);  // round numbers within [low, high]
 extern const char* const kReportStyle;
 }  // namespace detail

@@ -49,8 +49,8 @@ std::string to_json(const Results& results) {
   write(results.settings, json["settings"]);
   json["rows"] = Json::array();
   for (const Record& row : results.rows) {
-    HONE_CHECK(!row.items().empty() && row.items().front().first == "name", ValueError,
-               "results of ", results.job, ": a row's first entry must be its name");
+    HONE_CHECK(!row.items().empty() && row.items().front().first == "name", ValueError, "results of ", results.job,
+               ": a row's first entry must be its name");
     write(row, json["rows"].emplace_back(Json::object()));
   }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -14,8 +14,7 @@ namespace hone::train {
 class Record {
  public:
   using Value = std::variant<bool, int64_t, double, std::string>;
-  template <class T>
-  Record& set(std::string name, const T& v) {
+  template <class T> Record& set(std::string name, const T& v) {
     if constexpr (std::same_as<T, bool>)
       return put(std::move(name), v);
     else if constexpr (std::integral<T>)
@@ -33,10 +32,10 @@ class Record {
 };
 
 struct Results {
-  std::string job;            ///< the program or benchmark
-  Record figures;             ///< at the top level of the object
+  std::string job;  ///< the program or benchmark
+  Record figures;   ///< at the top level of the object
   Record settings;
-  std::vector<Record> rows;   ///< each with a "name"
+  std::vector<Record> rows;  ///< each with a "name"
 };
 
 /// {figures…, job, machine {processor, cores, simd, versions}, settings, rows}; a NaN or infinity becomes null.

@@ -58,8 +58,9 @@ int main(int argc, char** argv) {
       if (key == name) return value;
     return std::string();
   };
-  std::printf("{\"samples_per_second\": %.1f, \"loss\": %.6f, \"version\": \"hone %s\", \"simd\": \"%s\", \"blas\": \"%s\"}\n",
-              static_cast<double>(steps * batch) / seconds, loss.item(), version("hone").c_str(),
-              machine.simd.c_str(), version("blas").c_str());
+  std::printf(
+      "{\"samples_per_second\": %.1f, \"loss\": %.6f, \"version\": \"hone %s\", \"simd\": \"%s\", \"blas\": \"%s\"}\n",
+      static_cast<double>(steps * batch) / seconds, loss.item(), version("hone").c_str(), machine.simd.c_str(),
+      version("blas").c_str());
   return 0;
 }

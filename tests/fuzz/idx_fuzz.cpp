@@ -13,8 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (fd < 0 || write(fd, data, size) != static_cast<ssize_t>(size)) std::abort();
   try {
     hone::data::read_idx("/proc/self/fd/" + std::to_string(fd));
-  } catch (const hone::FormatError&) {
-  }
+  } catch (const hone::FormatError&) {}
   close(fd);
   return 0;
 }

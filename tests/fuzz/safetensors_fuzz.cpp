@@ -8,9 +8,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const hone::TensorFile file = hone::parse_safetensors(data, size, "fuzz");
     size_t bytes = 0;
-    for (const auto& [name, tensor] : file.tensors) bytes += static_cast<size_t>(tensor.numel() * hone::size_of(tensor.dtype()));
+    for (const auto& [name, tensor] : file.tensors)
+      bytes += static_cast<size_t>(tensor.numel() * hone::size_of(tensor.dtype()));
     if (bytes > size) std::abort();  // more than the file holds
-  } catch (const hone::FormatError&) {
-  }
+  } catch (const hone::FormatError&) {}
   return 0;
 }
