@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <string>
 
@@ -24,6 +25,16 @@ struct CommonOptions {
     hone::manual_seed(seed);
   }
 };
+
+/// Refuses what is not a finite number above 0.
+inline CLI::Validator positive() {
+  return {[](std::string& text) {
+            double v = 0;
+            const bool good = CLI::detail::lexical_cast(text, v) && std::isfinite(v) && v > 0;
+            return good ? std::string() : "must be a finite number above 0, got " + text;
+          },
+          "> 0"};
+}
 
 /// Seconds since it was made.
 struct Stopwatch {

@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   int64_t steps = 200;
   double lr = 0.1, noise = 0.1;
   app.add_option("--steps", steps, "Steps of gradient descent")->check(CLI::Range(1, 1000000))->capture_default_str();
-  app.add_option("--lr", lr, "Learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--lr", lr, "Learning rate")->check(positive())->capture_default_str();
   app.add_option("--noise", noise, "Standard deviation of the made points' noise")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -36,7 +36,8 @@ int main(int argc, char** argv) {
       loss.backward();
       sgd.step();
       last = loss.item();
-      HONE_CHECK(std::isfinite(last), NumericError, "the loss is ", last, " at step ", step, "; try a lower --lr");
+      HONE_CHECK(std::isfinite(last), NumericError, "the loss is ", std::isnan(last) ? "NaN" : "infinite", " at step ",
+                 step, "; try a lower --lr");
     }
     const double seconds = watch.seconds();
 

@@ -94,8 +94,8 @@ void run(const Options& o) {
       schedule.step();
       ++step;
       const double value = loss.item();
-      HONE_CHECK(std::isfinite(value), NumericError, "the loss is ", value, " at epoch ", epoch, ", step ", step,
-                 "; try a lower --lr");
+      HONE_CHECK(std::isfinite(value), NumericError, "the loss is ", std::isnan(value) ? "NaN" : "infinite",
+                 " at epoch ", epoch, ", step ", step, "; try a lower --lr");
       loss_sum += value;
       right += train::accuracy(logits, labels);
     }
@@ -189,7 +189,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--batch", o.batch, "Images a step")->check(CLI::Range(1, 60000))->capture_default_str();
   app.add_option("--lr", o.lr, "Highest learning rate of the one-cycle schedule")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   app.add_option("--optimizer", o.optimizer, "sgd (Nesterov), adam or adamw")
       ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
