@@ -69,18 +69,24 @@ struct UnaryOp {
   }
 
   static void backward(BackwardContext& c) {
-    if (!kGrad) return c.set(0, zeros_like(c.grad()));
-    c.set(0, apply(*kGrad, c.raw_attrs(), {c.grad(), kSaved == output ? c.output() : c.input(0)}));
+    if constexpr (kGrad == nullptr)
+      c.set(0, zeros_like(c.grad()));
+    else
+      c.set(0, apply(*kGrad, c.raw_attrs(), {c.grad(), kSaved == output ? c.output() : c.input(0)}));
   }
   /// Of g·f′(s) with the cotangent h: h·f′(s) for g, g·h·f″(s) for s.
   static void grad_backward(BackwardContext& c) {
     const Tensor h = c.grad(), s = c.input(1);
     if (c.needs(0)) c.set(0, apply(*kGrad, c.raw_attrs(), {h, s}));
-    if (c.needs(1)) c.set(1, kGradGrad ? apply(*kGradGrad, c.raw_attrs(), {c.input(0), h, s}) : zeros_like(s));
+    if (!c.needs(1)) return;
+    if constexpr (kGradGrad == nullptr)
+      c.set(1, zeros_like(s));
+    else
+      c.set(1, apply(*kGradGrad, c.raw_attrs(), {c.input(0), h, s}));
   }
 
   static constexpr Saves saves() {
-    if (!kGrad) return {};
+    if constexpr (kGrad == nullptr) return {};
     return kSaved == output ? Saves{.outputs = 1} : Saves{.inputs = 1};
   }
   static constexpr OpDef forward(const char* name) {
