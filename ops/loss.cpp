@@ -1,5 +1,6 @@
 #include "hone/ops/loss.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "hone/core/autograd.h"
@@ -85,7 +86,7 @@ template <class A> void cross_entropy_forward(RunContext& c) {
   const Labelled<A> l(c, logits, c.in[1], c.has(2) ? &c.in[2] : nullptr);
   A *most = c.out[1].as<A>(), *log_sum = most + l.n, *factor = log_sum + l.n;
   detail::logsumexp_rows(x, most, log_sum, l.n, l.classes);
-  double* loss = c.workspace.get<double>(l.n);
+  double* loss = c.workspace.get<double>(std::max<int64_t>(1, l.n));  // one even for the sum of an empty batch
   parallel_for(l.n, detail::row_grain(l.off != 0 ? l.classes : 1), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const A* row = x + i * l.classes;

@@ -24,6 +24,8 @@ HEAD = """// Written by scripts/extract_snippets.py from {page}.
 #include <string>
 #include <vector>
 
+#pragma GCC diagnostic ignored "-Wreturn-type"  // a main under another name must not end without a return
+
 """
 KINDS = ("shared", "continue", "compile", "program", "test")
 
