@@ -24,7 +24,7 @@ HEAD = """// Written by scripts/extract_snippets.py from {page}.
 #include <string>
 #include <vector>
 
-#pragma GCC diagnostic ignored "-Wreturn-type"  // a main under another name must not end without a return
+#pragma GCC diagnostic ignored "-Wreturn-type"  // a program under another name must not end without a return
 
 """
 KINDS = ("shared", "continue", "compile", "program", "test")
