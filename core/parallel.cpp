@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "hone/core/allocator.h"
 #include "hone/core/error.h"
 
 namespace hone {
@@ -50,18 +51,39 @@ inline void relax() {
 // In a worker, or in the caller of a region: further regions run inline.
 thread_local bool inside_region = false;
 
+using Body = void (*)(void*, int64_t, void*);
+
+// Memory lent to the threads of one region: a slot for each.
+class Scratch {
+ public:
+  Scratch(size_t slots, size_t bytes)
+      : stride_((bytes + 63) / 64 * 64),
+        bytes_(slots * stride_),
+        p_(bytes_ ? detail::allocate_data(bytes_) : nullptr) {}
+  ~Scratch() {
+    if (p_) detail::free_data(p_, bytes_);
+  }
+  Scratch(const Scratch&) = delete;
+  void* slot(int i) const { return p_ ? static_cast<std::byte*>(p_) + static_cast<size_t>(i) * stride_ : nullptr; }
+
+ private:
+  size_t stride_, bytes_;
+  void* p_;
+};
+
 struct Job {
   int64_t chunks = 0;
   void* context = nullptr;
-  void (*body)(void*, int64_t) = nullptr;
+  Body body = nullptr;
+  const Scratch* scratch = nullptr;
   std::exception_ptr error;
   std::atomic<bool> failed{false};
   alignas(64) std::atomic<int64_t> next{0};
 
-  void work() {
+  void work(int worker) {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
       try {
-        body(context, i);
+        body(context, i, scratch->slot(worker));
       } catch (...) {
         next.store(chunks, std::memory_order_relaxed);  // no new pieces
         if (!failed.exchange(true, std::memory_order_relaxed)) error = std::current_exception();
@@ -74,7 +96,9 @@ struct Job {
 // the caller closes it and waits until all who joined have left, so a worker that wakes late touches nothing.
 class Pool {
  public:
-  void run(int64_t chunks, void* context, void (*body)(void*, int64_t)) {
+  void run(int64_t chunks, void* context, Body body, size_t scratch_bytes) {
+    const Scratch scratch(workers_.size() + 1, scratch_bytes);
+    job_.scratch = &scratch;
     job_.chunks = chunks;
     job_.context = context;
     job_.body = body;
@@ -89,7 +113,7 @@ class Pool {
         for (int64_t i = 1; i < chunks; ++i) wake_.notify_one();
       }
     }
-    job_.work();
+    job_.work(0);
     members_.fetch_and(~kOpen, std::memory_order_relaxed);
     for (int tries = 0; members_.load(std::memory_order_acquire) != 0; ++tries)
       tries < 2000 ? relax() : std::this_thread::yield();
@@ -104,7 +128,7 @@ class Pool {
     spin_ = count < machine_cores();
     workers_.reserve(static_cast<size_t>(count));
     try {
-      for (int i = 0; i < count; ++i) workers_.emplace_back([this] { serve(); });
+      for (int i = 0; i < count; ++i) workers_.emplace_back([this, i] { serve(i + 1); });
     } catch (const std::system_error&) {
       refused_ = true;  // the region runs on those there are
     }
@@ -126,12 +150,12 @@ class Pool {
  private:
   static constexpr uint32_t kOpen = 1u << 31;  // the other bits count the workers inside
 
-  void serve() {
+  void serve(int worker) {
     inside_region = true;
     uint32_t seen = round_.load();
     // A region opened while this thread was starting is joined too.
     for (;;) {
-      if (members_.fetch_add(1, std::memory_order_acquire) & kOpen) job_.work();
+      if (members_.fetch_add(1, std::memory_order_acquire) & kOpen) job_.work(worker);
       members_.fetch_sub(1, std::memory_order_release);
       if (!await_round(seen)) return;
     }
@@ -198,7 +222,7 @@ void set_num_threads(int n) {
 
 namespace detail {
 
-void parallel_chunks(int64_t chunks, void* context, void (*body)(void*, int64_t)) {
+void parallel_chunks(int64_t chunks, void* context, Body body, size_t scratch_bytes) {
   const int threads = num_threads();
   if (chunks > 1 && threads > 1 && !inside_region && !closed.load(std::memory_order_relaxed)) {
     Pool& p = pool();
@@ -208,11 +232,12 @@ void parallel_chunks(int64_t chunks, void* context, void (*body)(void*, int64_t)
         ~Leave() { inside_region = false; }
       } leave;
       p.resize(threads - 1);
-      p.run(chunks, context, body);
+      p.run(chunks, context, body, scratch_bytes);
       return;
     }
   }
-  for (int64_t i = 0; i < chunks; ++i) body(context, i);
+  const Scratch scratch(1, scratch_bytes);
+  for (int64_t i = 0; i < chunks; ++i) body(context, i, scratch.slot(0));
 }
 
 }  // namespace detail

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kChunkMacs = 1'000'000;     // of one piece of parallel work: some 20 microseconds
 constexpr int64_t kPackedFloats = 64 * 1024;  // of a packed band: a part of a second-level cache
 
-// Uninitialized floats for one piece of work.
+// Uninitialized memory for one call.
 template <class T> class Scratch {
  public:
   explicit Scratch(int64_t n) : bytes_(static_cast<size_t>(n) * sizeof(T)), p_(detail::allocate_data(bytes_)) {}
@@ -77,18 +77,19 @@ void correlate(const ConvGeometry& s, const float* x, Weight weight, const float
   tap_offsets(s, bands.rows, offsets.get());
   tap_offsets(s, last_rows, offsets.get() + taps);
   const int64_t macs = std::max<int64_t>(s.o * taps * bands.rows * s.ow, 1);
-  parallel_for(s.n * s.groups * bands.count, kChunkMacs / macs, [&](int64_t begin, int64_t end) {
-    Scratch<float> packed(packed_size(s, bands.rows) + kConvSlack);
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t image = u / bands.count, band = u % bands.count, gr = image % s.groups;
-      const bool last = band + 1 == bands.count;
-      const int64_t row = band * bands.rows, rows = last ? last_rows : bands.rows;
-      kernels.pack(s, x + image * s.c * s.in_plane(), row, rows, packed.get());
-      kernels.correlate(packed.get(), offsets.get() + (last ? taps : 0), taps, weights.get() + gr * s.o * taps, s.o,
-                        rows * s.ow, bias ? bias + gr * s.o : nullptr, false,
-                        y + image * s.o * s.out_plane() + row * s.ow, s.out_plane());
-    }
-  });
+  const int64_t size = packed_size(s, bands.rows) + kConvSlack;
+  parallel_for_scratch<float>(
+      s.n * s.groups * bands.count, kChunkMacs / macs, size, [&](auto begin, auto end, float* packed) {
+        for (int64_t u = begin; u < end; ++u) {
+          const int64_t image = u / bands.count, band = u % bands.count, gr = image % s.groups;
+          const bool last = band + 1 == bands.count;
+          const int64_t row = band * bands.rows, rows = last ? last_rows : bands.rows;
+          kernels.pack(s, x + image * s.c * s.in_plane(), row, rows, packed);
+          kernels.correlate(packed, offsets.get() + (last ? taps : 0), taps, weights.get() + gr * s.o * taps, s.o,
+                            rows * s.ow, bias ? bias + gr * s.o : nullptr, false,
+                            y + image * s.o * s.out_plane() + row * s.ow, s.out_plane());
+        }
+      });
 }
 
 // The transpose of a forward pass, step by step: what tap (c, kw, kh) read is given back to a packed band, and that to
@@ -111,33 +112,35 @@ void scatter_input_grad(const ConvGeometry& s, const float* g, const float* weig
   Scratch<int32_t> offsets(s.o);
   for (int64_t o = 0; o < s.o; ++o) offsets.get()[o] = static_cast<int32_t>(o * g_pitch);
   const int64_t macs = std::max<int64_t>(s.o * taps * s.out_plane(), 1);
-  parallel_for(s.n * s.groups, kChunkMacs / macs, [&](int64_t begin, int64_t end) {
-    const int64_t size = packed_size(s, bands.rows) + kConvSlack;
-    Scratch<float> packed(size), grads(s.o * g_pitch + kConvSlack);
-    std::memset(grads.get(), 0, static_cast<size_t>(s.o * g_pitch + kConvSlack) * sizeof(float));
-    for (int64_t image = begin; image < end; ++image) {
-      float* to_image = dx + image * s.c * s.in_plane();
-      std::memset(to_image, 0, static_cast<size_t>(s.c * s.in_plane()) * sizeof(float));
-      for (int64_t band = 0; band < bands.count; ++band) {
-        const int64_t row = band * bands.rows, rows = std::min(bands.rows, s.oh - row), length = rows * s.ow;
-        std::memset(packed.get(), 0, static_cast<size_t>(size) * sizeof(float));
-        for (int64_t o = 0; o < s.o; ++o)
-          std::memcpy(grads.get() + o * g_pitch, g + (image * s.o + o) * s.out_plane() + row * s.ow,
-                      static_cast<size_t>(length) * sizeof(float));
-        const int64_t per_class = packed_rows(s, rows), column = s.stride_h * per_class * s.ow;
-        const float* w = weights.get() + image % s.groups * per_group;
-        for (int64_t j = 0; j < s.kw; ++j) {
-          for (int64_t i = 0; i < s.kh; ++i, w += s.o * s.c) {
-            const int64_t r = i * s.dilation_h;
-            const int64_t shift = (r % s.stride_h * per_class + r / s.stride_h) * s.ow;
-            kernels.correlate(grads.get(), offsets.get(), s.o, w, s.c, length, nullptr, true,
-                              packed.get() + j * column + shift, s.kw * column);
+  const int64_t size = ceil_div(packed_size(s, bands.rows) + kConvSlack, 16) * 16,
+                grads_size = s.o * g_pitch + kConvSlack;
+  parallel_for_scratch<float>(
+      s.n * s.groups, kChunkMacs / macs, size + grads_size, [&](auto begin, auto end, float* packed) {
+        float* const grads = packed + size;
+        std::memset(grads, 0, static_cast<size_t>(grads_size) * sizeof(float));
+        for (int64_t image = begin; image < end; ++image) {
+          float* to_image = dx + image * s.c * s.in_plane();
+          std::memset(to_image, 0, static_cast<size_t>(s.c * s.in_plane()) * sizeof(float));
+          for (int64_t band = 0; band < bands.count; ++band) {
+            const int64_t row = band * bands.rows, rows = std::min(bands.rows, s.oh - row), length = rows * s.ow;
+            std::memset(packed, 0, static_cast<size_t>(size) * sizeof(float));
+            for (int64_t o = 0; o < s.o; ++o)
+              std::memcpy(grads + o * g_pitch, g + (image * s.o + o) * s.out_plane() + row * s.ow,
+                          static_cast<size_t>(length) * sizeof(float));
+            const int64_t per_class = packed_rows(s, rows), column = s.stride_h * per_class * s.ow;
+            const float* w = weights.get() + image % s.groups * per_group;
+            for (int64_t j = 0; j < s.kw; ++j) {
+              for (int64_t i = 0; i < s.kh; ++i, w += s.o * s.c) {
+                const int64_t r = i * s.dilation_h;
+                const int64_t shift = (r % s.stride_h * per_class + r / s.stride_h) * s.ow;
+                kernels.correlate(grads, offsets.get(), s.o, w, s.c, length, nullptr, true, packed + j * column + shift,
+                                  s.kw * column);
+              }
+            }
+            kernels.unpack_add(s, packed, row, rows, to_image);
           }
         }
-        kernels.unpack_add(s, packed.get(), row, rows, to_image);
-      }
-    }
-  });
+      });
 }
 
 }  // namespace
@@ -193,41 +196,42 @@ void conv_direct_weight_grad(const ConvGeometry& s, const float* x, const float*
   tap_offsets(s, bands.rows, offsets.get());
   tap_offsets(s, last_rows, offsets.get() + taps);
   Scratch<float> sums(parts * s.groups * per_part);
-  parallel_for(parts * s.groups, 1, [&](int64_t begin, int64_t end) {
-    const int64_t unit = ceil_div(packed_size(s, bands.rows) + kConvSlack, 16) * 16;
-    const int64_t together = std::clamp<int64_t>(2 * kPackedFloats / unit, 1, images);
-    const int64_t g_pitch = ceil_div(bands.rows * s.ow, 16) * 16, g_unit = s.o * g_pitch;
-    Scratch<float> packed(unit * together), grads(g_unit * together);
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t gr = p % s.groups, first = p / s.groups * images, stop = std::min(first + images, s.n);
-      float* sum = sums.get() + p * per_part;
-      std::memset(sum, 0, static_cast<size_t>(per_part) * sizeof(float));
-      for (int64_t image = first; image < stop; image += together) {
-        const int64_t units = std::min(together, stop - image);
-        const float* gi = g + (image * s.groups + gr) * s.o * s.out_plane();
-        for (int64_t band = 0; band < bands.count; ++band) {
-          const bool last = band + 1 == bands.count;
-          const int64_t row = band * bands.rows, rows = last ? last_rows : bands.rows;
-          const int64_t length = rows * s.ow;
-          for (int64_t u = 0; u < units; ++u) {
-            kernels.pack(s, x + ((image + u) * s.groups + gr) * s.c * s.in_plane(), row, rows, packed.get() + u * unit);
-            for (int64_t o = 0; o < s.o; ++o) {
-              float* to = grads.get() + u * g_unit + o * g_pitch;
-              std::memcpy(to, gi + (u * s.groups * s.o + o) * s.out_plane() + row * s.ow,
-                          sizeof(float) * static_cast<size_t>(length));
-              std::fill(to + length, to + g_pitch, 0.0f);
+  const int64_t unit = ceil_div(packed_size(s, bands.rows) + kConvSlack, 16) * 16;
+  const int64_t together = std::clamp<int64_t>(2 * kPackedFloats / unit, 1, images);
+  const int64_t g_pitch = ceil_div(bands.rows * s.ow, 16) * 16, g_unit = s.o * g_pitch;
+  parallel_for_scratch<float>(
+      parts * s.groups, 1, (unit + g_unit) * together, [&](auto begin, auto end, float* packed) {
+        float* const grads = packed + unit * together;
+        for (int64_t p = begin; p < end; ++p) {
+          const int64_t gr = p % s.groups, first = p / s.groups * images, stop = std::min(first + images, s.n);
+          float* sum = sums.get() + p * per_part;
+          std::memset(sum, 0, static_cast<size_t>(per_part) * sizeof(float));
+          for (int64_t image = first; image < stop; image += together) {
+            const int64_t units = std::min(together, stop - image);
+            const float* gi = g + (image * s.groups + gr) * s.o * s.out_plane();
+            for (int64_t band = 0; band < bands.count; ++band) {
+              const bool last = band + 1 == bands.count;
+              const int64_t row = band * bands.rows, rows = last ? last_rows : bands.rows;
+              const int64_t length = rows * s.ow;
+              for (int64_t u = 0; u < units; ++u) {
+                kernels.pack(s, x + ((image + u) * s.groups + gr) * s.c * s.in_plane(), row, rows, packed + u * unit);
+                for (int64_t o = 0; o < s.o; ++o) {
+                  float* to = grads + u * g_unit + o * g_pitch;
+                  std::memcpy(to, gi + (u * s.groups * s.o + o) * s.out_plane() + row * s.ow,
+                              sizeof(float) * static_cast<size_t>(length));
+                  std::fill(to + length, to + g_pitch, 0.0f);
+                }
+              }
+              kernels.weight_grad(packed, unit, offsets.get() + (last ? taps : 0), taps, grads, g_unit, g_pitch, s.o,
+                                  length, units, sum);
             }
+            if (!db) continue;
+            for (int64_t u = 0; u < units; ++u)
+              for (int64_t o = 0; o < s.o; ++o)
+                sum[per_group + o] += kernels.sum(gi + (u * s.groups * s.o + o) * s.out_plane(), s.out_plane());
           }
-          kernels.weight_grad(packed.get(), unit, offsets.get() + (last ? taps : 0), taps, grads.get(), g_unit, g_pitch,
-                              s.o, length, units, sum);
         }
-        if (!db) continue;
-        for (int64_t u = 0; u < units; ++u)
-          for (int64_t o = 0; o < s.o; ++o)
-            sum[per_group + o] += kernels.sum(gi + (u * s.groups * s.o + o) * s.out_plane(), s.out_plane());
-      }
-    }
-  });
+      });
   parallel_for(s.groups * s.o, std::max<int64_t>(1, 65536 / (taps * parts + 1)), [&](int64_t begin, int64_t end) {
     for (int64_t go = begin; go < end; ++go) {
       const float* first = sums.get() + go / s.o * per_part;
