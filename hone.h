@@ -38,6 +38,7 @@
 #include "hone/ops/softmax.h"
 #include "hone/ops/table.h"
 #include "hone/ops/unary.h"
+#include "hone/optim/adagrad.h"
 #include "hone/optim/adam.h"
 #include "hone/optim/optimizer.h"
 #include "hone/optim/schedule.h"

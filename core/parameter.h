@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "hone/core/tensor.h"
 
@@ -42,6 +43,14 @@ class ParameterRef {
 
  private:
   std::shared_ptr<ParameterState> s_;
+};
+
+/// A parameter that kept only the indices `kept` of dimension `dim` (its other values are gone, its generation has
+/// advanced): what owns state of the parameter's old shape slices it alike.
+struct Shrink {
+  ParameterRef parameter;
+  int64_t dim = 0;
+  std::vector<int64_t> kept;
 };
 
 /// Owner of a Parameter inside a module. Copy: a new identity with a copy of the raw value (no gradient). Move: keeps

@@ -1,0 +1,31 @@
+#pragma once
+// The arithmetic of update rules: kernels for the best SIMD target of this machine.
+
+#include "hone/optim/optimizer.h"
+
+namespace hone::optim::detail {
+
+/// Each rule first makes g ← c[0] g + c[1] w (direction, coupled decay) and w ← c[2] w (decoupled decay, 1 − ηλ); what
+/// follows is its own, with the coefficients named at the rule.
+struct UpdateRules {
+  UpdateKernels sgd, sgd_momentum;
+  UpdateKernels adam, amsgrad;
+  UpdateKernels adagrad;
+  SumKernels non_finite;  ///< sums[0]: how many of g are NaN or infinite; sums[1]: 0
+};
+const UpdateRules& update_rules();
+
+/// c[0], c[1], c[2] of options that have maximize, weight_decay, lr and perhaps decoupled_decay.
+template <class Options> void common_coefficients(const Options& o, bool decoupled, double* c) {
+  c[0] = o.maximize ? -1 : 1;
+  c[1] = decoupled ? 0 : o.weight_decay;
+  c[2] = decoupled ? 1 - o.lr * o.weight_decay : 1;
+}
+
+/// c[0] and c[1]: ε inside and outside of the root, one of them 0.
+inline void place_epsilon(double eps, bool inside_sqrt, double* c) {
+  c[0] = inside_sqrt ? eps : 0;
+  c[1] = inside_sqrt ? 0 : eps;
+}
+
+}  // namespace hone::optim::detail
