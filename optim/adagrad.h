@@ -6,14 +6,14 @@
 namespace hone::optim {
 
 struct AdagradOptions {
-  double lr = 1e-2;                  ///< η ≥ 0
-  double lr_decay = 0;               ///< κ ≥ 0: η_t = η / (1 + (t−1) κ)
-  double weight_decay = 0;           ///< λ ≥ 0
-  double initial_accumulator = 0;    ///< ≥ 0: s at first
-  double eps = 1e-10;                ///< ≥ 0
-  bool decoupled_decay = false;      ///< w ← w − η λ w in place of g ← g + λ w
-  bool maximize = false;             ///< climb: g ← −g
-  bool eps_inside_sqrt = false;      ///< √(s + ε) in place of √s + ε
+  double lr = 1e-2;                ///< η ≥ 0
+  double lr_decay = 0;             ///< κ ≥ 0: η_t = η / (1 + (t−1) κ)
+  double weight_decay = 0;         ///< λ ≥ 0
+  double initial_accumulator = 0;  ///< ≥ 0: s at first
+  double eps = 1e-10;              ///< ≥ 0
+  bool decoupled_decay = false;    ///< w ← w − η λ w in place of g ← g + λ w
+  bool maximize = false;           ///< climb: g ← −g
+  bool eps_inside_sqrt = false;    ///< √(s + ε) in place of √s + ε
   void fields(FieldVisitor& v);
 };
 

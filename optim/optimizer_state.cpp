@@ -63,9 +63,7 @@ struct FieldReader : FieldVisitor {
   FieldReader(Reader& r, std::string p) : reader(r), prefix(std::move(p)) {}
   void operator()(const char* name, int64_t& v) override { v = reader.take(prefix + name, {}, i64).item<int64_t>(); }
   void operator()(const char* name, double& v) override { v = reader.take(prefix + name, {}, f64).item<double>(); }
-  void operator()(const char* name, bool& v) override {
-    v = reader.take(prefix + name, {}, i64).item<int64_t>() != 0;
-  }
+  void operator()(const char* name, bool& v) override { v = reader.take(prefix + name, {}, i64).item<int64_t>() != 0; }
   void operator()(const char* name, Shape&) override { Writer::refuse(name); }
   void operator()(const char* name, DType&) override { Writer::refuse(name); }
 };

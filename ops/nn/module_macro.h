@@ -29,7 +29,7 @@
   void visit(::hone::nn::MemberVisitor& v) override {                                                            \
     ::hone::nn::detail::visit_members(v, #__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__);                               \
   }                                                                                                              \
-  std::unique_ptr<::hone::nn::Module> clone() const override { return std::make_unique<Type>(*this); }           \
+  std::unique_ptr<::hone::nn::Module> clone() const override { return ::hone::nn::detail::clone_of(*this); }     \
   ::hone::Tensor call(const ::hone::Tensor& x) override { return ::hone::nn::detail::call_single(*this, x); }    \
   auto operator()() { return ::hone::nn::detail::run(*this); }                                                   \
   HONE_DETAIL_TENSORS((HONE_DETAIL_T a), (*this, a))                                                             \
@@ -59,6 +59,9 @@ namespace hone::nn {
 struct [[nodiscard]] forward_does_not_take_these_arguments {};
 
 namespace detail {
+
+/// Through a plain pointer: a unique_ptr of each module's own type would cost every program that includes the header.
+template <class T> std::unique_ptr<Module> clone_of(const T& m) { return std::unique_ptr<Module>(new T(m)); }
 
 // ---- members ----
 

@@ -50,7 +50,7 @@ class Sequential : public Module {
 
   const char* type_name() const override { return "Sequential"; }
   void visit(MemberVisitor& v) override;
-  std::unique_ptr<Module> clone() const override { return std::make_unique<Sequential>(*this); }
+  std::unique_ptr<Module> clone() const override { return std::unique_ptr<Module>(new Sequential(*this)); }
   Tensor call(const Tensor& x) override { return detail::run(*this, x); }
 
  private:
