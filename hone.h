@@ -40,6 +40,8 @@
 #include "hone/ops/unary.h"
 #include "hone/optim/adagrad.h"
 #include "hone/optim/adam.h"
+#include "hone/optim/average.h"
+#include "hone/optim/lbfgs.h"
 #include "hone/optim/optimizer.h"
 #include "hone/optim/schedule.h"
 #include "hone/optim/sgd.h"
@@ -48,3 +50,4 @@
 #include "hone/optim/train/progress.h"
 #include "hone/optim/train/report.h"
 #include "hone/optim/train/results.h"
+#include "hone/optim/wrappers.h"
