@@ -51,4 +51,18 @@ GeneratorState generator_state();
 void set_generator_state(GeneratorState s);
 Philox next_stream();  ///< thread-safe
 
+/// While it lives, random calls of this thread take their streams from `state` instead of the process's generator: the
+/// draws of a piece of parallel work are then its own, whichever thread does it and whatever the others do.
+class GeneratorScope {
+ public:
+  explicit GeneratorScope(GeneratorState state);
+  ~GeneratorScope();
+  GeneratorScope(const GeneratorScope&) = delete;
+  GeneratorScope& operator=(const GeneratorScope&) = delete;
+
+ private:
+  GeneratorState state_;
+  GeneratorState* former_;
+};
+
 }  // namespace hone

@@ -135,13 +135,14 @@ TEST(LBFGS, DecayAndDirection) {
 TEST(LBFGS, Errors) {
   const Parameter p = start();
   expect_error<ValueError>([&] { LBFGS({p.ref()}, {.lr = -1}); }, "LBFGS: lr");
-  expect_error<ValueError>([&] { LBFGS({p.ref()}, {.max_iterations = 0}); }, "max_iterations must be at least 1, got 0");
+  expect_error<ValueError>([&] { LBFGS({p.ref()}, {.max_iterations = 0}); },
+                           "max_iterations must be at least 1, got 0");
   expect_error<ValueError>([&] { LBFGS({p.ref()}, {.history = 0}); }, "history");
   LBFGS lbfgs({p.ref()});
   expect_error<ValueError>([&] { lbfgs.step(); }, "closure");
   const std::vector<double> before = values(p);
-  expect_error<NumericError>(
-      [&] { lbfgs.step(closure_of(p, [](const Tensor& w) { return sum(w) * std::nan(""); })); }, "not finite");
+  expect_error<NumericError>([&] { lbfgs.step(closure_of(p, [](const Tensor& w) { return sum(w) * std::nan(""); })); },
+                             "not finite");
   EXPECT_EQ(values(p), before);
   // A closure that throws in the middle of a search leaves the parameters as they were.
   int calls = 0;
@@ -310,7 +311,8 @@ TEST(SAM, IsItsFormula) {
     for (int t = 0; t < 6; ++t) {
       const double loss = sam.step([&] {
         sgd.zero_grad();
-        Tensor f = 0.25 * (sum(tensor<double>({1, 2}) * square(square(w.value()))) + 0.5 * sum(square(square(v.value()))));
+        Tensor f =
+            0.25 * (sum(tensor<double>({1, 2}) * square(square(w.value()))) + 0.5 * sum(square(square(v.value()))));
         f.backward();
         return f;
       });

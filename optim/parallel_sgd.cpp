@@ -1,0 +1,197 @@
+#include "hone/optim/parallel_sgd.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "hone/core/basic_ops.h"
+#include "hone/core/error.h"
+#include "hone/ops/shape_ops.h"
+
+namespace hone::optim::detail {
+namespace {
+
+constexpr int64_t kGrain = 1 << 14;
+
+void copy_values(const ParameterRef& from, const ParameterRef& to) {
+  Tensor target = to.raw().detach();
+  target.copy_(from.raw().detach());
+}
+
+// to = Σ shares_i from_i, in the order of i.
+template <class T> void weighted_sum(const std::vector<const T*>& from, const std::vector<double>& shares, int64_t n, T* to) {
+  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      double sum = 0;
+      for (size_t i = 0; i < from.size(); ++i) sum += shares[i] * static_cast<double>(from[i][j]);
+      to[j] = static_cast<T>(sum);
+    }
+  });
+}
+
+Tensor weighted_sum(const std::vector<Tensor>& from, const std::vector<double>& shares) {
+  Tensor out = empty(from[0].shape(), from[0].dtype());
+  const auto run = [&]<class T>() {
+    std::vector<const T*> pointers;
+    for (const Tensor& t : from) pointers.push_back(static_cast<const T*>(t.raw_data()));
+    weighted_sum<T>(pointers, shares, out.numel(), static_cast<T*>(out.raw_data()));
+  };
+  switch (out.dtype()) {
+    case DType::f64: run.operator()<double>(); break;
+    case DType::f32: run.operator()<float>(); break;
+    default: run.operator()<BFloat16>(); break;
+  }
+  return out;
+}
+
+// Hogwild: other workers read and write w meanwhile. Relaxed atomics make that defined; updates may still be lost, as
+// the method allows.
+template <class T> void load_shared(T* w, int64_t n, T* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = std::atomic_ref(w[i]).load(std::memory_order_relaxed);
+}
+template <class T> void update_shared(T* w, const T* g, int64_t n, const SGDOptions& o) {
+  const T lr = static_cast<T>(o.lr), decay = static_cast<T>(o.weight_decay), sign = static_cast<T>(o.maximize ? -1 : 1);
+  for (int64_t i = 0; i < n; ++i) {
+    const std::atomic_ref shared(w[i]);
+    const T v = shared.load(std::memory_order_relaxed);
+    shared.store(v - lr * (sign * g[i] + decay * v), std::memory_order_relaxed);
+  }
+}
+template <class F> void with_type(DType d, F&& f) {
+  d == f64 ? f.template operator()<double>() : f.template operator()<float>();
+}
+
+void check(const ParallelSGDOptions& o, const std::vector<ParameterRef>& master) {
+  HONE_CHECK(o.workers >= 1 && o.workers <= 1024, ValueError, "ParallelSGD: workers must be in [1, 1024], got ", o.workers);
+  HONE_CHECK(o.shards >= 1, ValueError, "ParallelSGD: shards must be at least 1, got ", o.shards);
+  HONE_CHECK(o.period >= 1, ValueError, "ParallelSGD: period must be at least 1, got ", o.period);
+  if (o.mode != ParallelMode::hogwild) return;
+  HONE_CHECK(o.sgd.momentum == 0 && !o.sgd.decoupled_decay, ValueError,
+             "ParallelSGD: hogwild takes neither momentum nor decoupled decay, got momentum ", o.sgd.momentum);
+  for (const ParameterRef& p : master)
+    HONE_CHECK(p.raw().dtype() != bf16, DTypeError, "ParallelSGD: hogwild updates f32 and f64 parameters, not bf16");
+}
+
+}  // namespace
+
+std::vector<int64_t> cut(const Tensor& inputs, const Tensor& targets, int64_t pieces) {
+  HONE_CHECK(inputs.ndim() >= 1 && targets.ndim() >= 1 && inputs.size(0) == targets.size(0), ShapeError,
+             "ParallelSGD.step: inputs ", inputs.shape(), " and targets ", targets.shape(), " must have as many rows");
+  const int64_t n = inputs.size(0);
+  HONE_CHECK(n >= pieces, ShapeError, "ParallelSGD.step: ", n, " samples cannot be cut into ", pieces, " pieces");
+  std::vector<int64_t> cuts;
+  for (int64_t i = 0; i <= pieces; ++i) cuts.push_back(n * i / pieces);
+  return cuts;
+}
+Tensor rows(const Tensor& t, int64_t begin, int64_t end) { return slice(t, 0, begin, end); }
+
+GeneratorState shard_generator(const Philox& step, int64_t shard) {
+  // Streams above 2^63 belong to shards: 2^16 draws each, 2^12 shards, 2^35 steps.
+  return {step.seed, uint64_t{1} << 63 | step.stream << 28 | static_cast<uint64_t>(shard) << 16};
+}
+
+ParallelState::ParallelState(std::vector<ParameterRef> master, ParameterLists replicas,
+                             std::vector<std::vector<Tensor*>> buffers, const ParallelSGDOptions& options)
+    : options_((check(options, master), options)),
+      master_(std::move(master)),
+      replicas_(std::move(replicas)),
+      buffers_(std::move(buffers)),
+      optimizer_(master_, options.sgd) {
+  if (options_.mode != ParallelMode::local_sgd) return;
+  for (const auto& list : replicas_) local_.push_back(std::make_unique<SGD>(list, options.sgd));
+}
+
+void ParallelState::begin_step() {
+  for (const auto& sgd : local_) {
+    sgd->set_lr(optimizer_.lr());
+    if (optimizer_.has_momentum()) sgd->set_momentum(optimizer_.momentum(), 0);
+  }
+}
+
+void ParallelState::begin_shard(int64_t replica) {
+  const NoGrad no_grad;
+  const auto& list = replicas_[static_cast<size_t>(replica)];
+  for (size_t i = 0; i < list.size(); ++i) {
+    list[i].zero_grad();
+    if (options_.mode == ParallelMode::synchronous) copy_values(master_[i], list[i]);
+    if (options_.mode == ParallelMode::hogwild)
+      with_type(list[i].raw().dtype(), [&]<class T>() {
+        load_shared(static_cast<T*>(master_[i].raw().raw_data()), list[i].raw().numel(),
+                    static_cast<T*>(list[i].raw().raw_data()));
+        list[i].raw().bump_version();
+      });
+  }
+}
+
+void ParallelState::end_shard(int64_t replica) {
+  if (options_.mode == ParallelMode::local_sgd) local_[static_cast<size_t>(replica)]->step();
+  if (options_.mode != ParallelMode::hogwild) return;
+  const NoGrad no_grad;
+  const auto& list = replicas_[static_cast<size_t>(replica)];
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].grad().defined()) continue;
+    const Tensor g = contiguous(list[i].grad().detach());
+    with_type(g.dtype(), [&]<class T>() {
+      update_shared(static_cast<T*>(master_[i].raw().raw_data()), static_cast<const T*>(g.raw_data()), g.numel(),
+                    optimizer_.options());
+    });
+  }
+}
+
+void ParallelState::end_step(const std::vector<double>& shares) {
+  const NoGrad no_grad;
+  ++steps_;
+  switch (options_.mode) {
+    case ParallelMode::synchronous: {
+      for (size_t i = 0; i < master_.size(); ++i) {
+        std::vector<Tensor> gradients;
+        std::vector<double> parts;
+        for (size_t r = 0; r < replicas_.size(); ++r) {
+          const Tensor g = replicas_[r][i].grad();
+          if (!g.defined()) continue;
+          gradients.push_back(contiguous(g.detach()));
+          parts.push_back(shares[r]);
+        }
+        master_[i].raw().set_grad(gradients.empty() ? Tensor() : weighted_sum(gradients, parts));
+      }
+      optimizer_.step();
+      break;
+    }
+    case ParallelMode::local_sgd:
+      if (steps_ % options_.period == 0) average();
+      return;
+    case ParallelMode::hogwild:
+      for (const ParameterRef& p : master_) p.raw().bump_version();
+      break;
+  }
+  merge_buffers();
+}
+
+void ParallelState::average() {
+  if (options_.mode != ParallelMode::local_sgd) return;
+  const NoGrad no_grad;
+  const std::vector<double> parts(replicas_.size(), 1 / static_cast<double>(replicas_.size()));
+  for (size_t i = 0; i < master_.size(); ++i) {
+    std::vector<Tensor> weights;
+    for (const auto& list : replicas_) weights.push_back(list[i].raw().detach());
+    Tensor w = master_[i].raw().detach();
+    w.copy_(weighted_sum(weights, parts));
+    for (const auto& list : replicas_) copy_values(master_[i], list[i]);
+  }
+  merge_buffers();
+}
+
+// Running statistics: the mean of the replicas'. Counters are the same in all.
+void ParallelState::merge_buffers() {
+  for (size_t i = 0; i < buffers_[0].size(); ++i) {
+    std::vector<Tensor> all;
+    for (size_t r = 1; r < buffers_.size(); ++r) all.push_back(*buffers_[r][i]);
+    Tensor& own = *buffers_[0][i];
+    if (is_floating(own.dtype()))
+      own.copy_(weighted_sum(all, std::vector<double>(all.size(), 1 / static_cast<double>(all.size()))));
+    else
+      own.copy_(all[0]);
+    for (Tensor& t : all) t.copy_(own);
+  }
+}
+
+}  // namespace hone::optim::detail

@@ -1,0 +1,291 @@
+// Mini-batches in parallel, full-batch gradients, and the stop rule.
+
+#include <gtest/gtest.h>
+#include <hone/hone.h>
+
+#include <cmath>
+
+namespace hone {
+namespace {
+
+using optim::ParallelMode;
+using optim::ParallelSGD;
+using optim::ParallelSGDOptions;
+using optim::SGD;
+
+template <class E, class F> void expect_error(F&& f, const std::string& part) {
+  try {
+    f();
+  } catch (const E& e) {
+    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    return;
+  }
+  FAIL() << "no error; expected one with: " << part;
+}
+
+struct Net : nn::Module {
+  nn::Linear fc1{{.in = 6, .out = 8}}, fc2{{.in = 8, .out = 3}};
+  nn::BatchNorm1d norm{{.features = 8}};
+  nn::Dropout dropout{{.p = 0.3}};
+  bool plain = true;
+  HONE_MODULE(Net, fc1, fc2, norm, dropout)
+  Tensor forward(const Tensor& x) {
+    Tensor h = tanh(fc1(x));
+    if (!plain) h = dropout(norm(h));
+    return fc2(h);
+  }
+};
+const auto kLoss = [](Net& net, const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y); };
+
+std::vector<double> values(nn::Module& net) {
+  std::vector<double> out;
+  for (const auto& [name, t] : net.state_dict().tensors)
+    for (double v : t.to_vector<double>()) out.push_back(v);
+  return out;
+}
+Net make_net(bool plain, DType dtype = f64) {
+  manual_seed(11);
+  Net net;
+  net.to(dtype);
+  net.plain = plain;
+  return net;
+}
+data::Batch batch(int64_t n, DType dtype = f64) { return {randn({n, 6}, dtype), randint(0, 3, {n})}; }
+
+class Threads {
+ public:
+  explicit Threads(int n) : before_(num_threads()) { set_num_threads(n); }
+  ~Threads() { set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+TEST(ParallelSGD, SynchronousIsTheStepOnTheWholeBatch) {
+  Net a = make_net(true), b = a;
+  const optim::SGDOptions options{.lr = 0.2, .momentum = 0.9, .weight_decay = 0.01};
+  ParallelSGD parallel(a, {.sgd = options, .workers = 2, .shards = 4});
+  std::vector<ParameterRef> used = b.fc1.parameters();
+  for (const ParameterRef& p : b.fc2.parameters()) used.push_back(p);
+  SGD sgd(used, options);
+  for (int64_t n : {16, 17, 4, 31, 9}) {  // pieces of unequal size too
+    const data::Batch m = batch(n);
+    const double loss = parallel.step(m.inputs, m.targets, kLoss);
+    sgd.zero_grad();
+    Tensor whole = kLoss(b, m.inputs, m.targets);
+    whole.backward();
+    sgd.step();
+    EXPECT_NEAR(loss, whole.item(), 1e-13);
+    const std::vector<double> va = values(a), vb = values(b);
+    for (size_t i = 0; i < va.size(); ++i) ASSERT_NEAR(va[i], vb[i], 1e-12) << n << " " << i;
+  }
+}
+
+TEST(ParallelSGD, SameBitsForAnyWorkersAndThreads) {
+  for (bool plain : {true, false}) {
+    std::vector<double> first;
+    for (int threads : {1, 2, 4})
+      for (int64_t workers : {1, 2, 3, 7}) {
+        const Threads set(threads);
+        Net net = make_net(plain, f32);
+        ParallelSGD parallel(net, {.sgd = {.lr = 0.1, .momentum = 0.9}, .workers = workers, .shards = 4});
+        for (int t = 0; t < 6; ++t) {
+          const data::Batch m = batch(20, f32);
+          parallel.step(m.inputs, m.targets, kLoss);
+        }
+        if (first.empty())
+          first = values(net);
+        else
+          ASSERT_EQ(values(net), first) << threads << " threads, " << workers << " workers";
+      }
+  }
+}
+
+TEST(ParallelSGD, DrawsDifferBetweenShardsAndSteps) {
+  Net net = make_net(false);
+  ParallelSGD parallel(net, {.sgd = {.lr = 0}, .workers = 2, .shards = 2});
+  const Tensor row = randn({1, 6}, f64), x = concat({row, row}), y = zeros({2}, i64);
+  std::vector<double> seen;
+  const auto loss = [&](Net& n, const Tensor& input, const Tensor& target) {
+    n.norm.eval();  // one sample has no statistics
+    return cross_entropy(n(input), target);
+  };
+  // Two equal samples in two shards: equal draws would give the loss of one of them.
+  for (int t = 0; t < 4; ++t) {
+    const double mean = parallel.step(x, y, loss);
+    for (double s : seen) EXPECT_NE(mean, s);
+    seen.push_back(mean);
+  }
+}
+
+TEST(ParallelSGD, LocalSGDAveragesWorkers) {
+  const optim::SGDOptions options{.lr = 0.1, .momentum = 0.9};
+  for (int threads : {1, 2}) {
+    const Threads set(threads);
+    Net a = make_net(true);
+    std::vector<Net> workers(3, a);
+    std::vector<std::unique_ptr<SGD>> sgd;
+    for (Net& w : workers) sgd.push_back(std::make_unique<SGD>(w.parameters(), options));
+    ParallelSGD parallel(a, {.sgd = options, .workers = 3, .mode = ParallelMode::local_sgd, .period = 2});
+    for (int t = 1; t <= 6; ++t) {
+      const data::Batch m = batch(9);
+      parallel.step(m.inputs, m.targets, kLoss);
+      for (size_t w = 0; w < 3; ++w) {
+        sgd[w]->zero_grad();
+        const int64_t from = static_cast<int64_t>(w) * 3;
+        kLoss(workers[w], slice(m.inputs, 0, from, from + 3), slice(m.targets, 0, from, from + 3)).backward();
+        sgd[w]->step();
+      }
+      if (t % 2 != 0) continue;
+      const NoGrad no_grad;
+      const auto lists = std::array{workers[0].parameters(), workers[1].parameters(), workers[2].parameters()};
+      for (size_t i = 0; i < lists[0].size(); ++i) {
+        const Tensor mean = (lists[0][i].raw() + lists[1][i].raw() + lists[2][i].raw()) / 3.0;
+        for (const auto& list : lists) Tensor(list[i].raw().detach()).copy_(mean);
+      }
+      const std::vector<double> got = values(a), want = values(workers[0]);
+      for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-12) << t;
+    }
+    // Between averages the network waits; synchronize() brings it up to date.
+    const std::vector<double> before = values(a);
+    const data::Batch m = batch(9);
+    parallel.step(m.inputs, m.targets, kLoss);
+    EXPECT_EQ(values(a), before);
+    parallel.synchronize();
+    EXPECT_NE(values(a), before);
+  }
+}
+
+TEST(ParallelSGD, HogwildOfOneWorkerIsSGDOnThePieces) {
+  Net a = make_net(true), b = a;
+  ParallelSGD parallel(
+      a, {.sgd = {.lr = 0.1, .weight_decay = 0.01}, .workers = 1, .mode = ParallelMode::hogwild, .shards = 3});
+  SGD sgd(b.parameters(), {.lr = 0.1, .weight_decay = 0.01});
+  for (int t = 0; t < 5; ++t) {
+    const data::Batch m = batch(12);
+    parallel.step(m.inputs, m.targets, kLoss);
+    for (int64_t i = 0; i < 3; ++i) {
+      sgd.zero_grad();
+      kLoss(b, slice(m.inputs, 0, i * 4, i * 4 + 4), slice(m.targets, 0, i * 4, i * 4 + 4)).backward();
+      sgd.step();
+    }
+  }
+  const std::vector<double> va = values(a), vb = values(b);
+  for (size_t i = 0; i < va.size(); ++i) ASSERT_NEAR(va[i], vb[i], 1e-13);
+}
+
+TEST(ParallelSGD, HogwildLearnsOnSeveralThreads) {
+  const Threads set(4);
+  Net net = make_net(true, f32);
+  ParallelSGD parallel(net, {.sgd = {.lr = 0.2}, .workers = 4, .mode = ParallelMode::hogwild, .shards = 8});
+  const Tensor x = randn({256, 6}), y = argmax(slice(x, 1, 0, 3), 1);
+  double first = 0, last = 0;
+  for (int t = 0; t < 60; ++t) {
+    last = parallel.step(x, y, kLoss);
+    if (t == 0) first = last;
+  }
+  EXPECT_LT(last, 0.5 * first);
+}
+
+TEST(ParallelSGD, BuffersAreTheMeanOfReplicas) {
+  Net net = make_net(false);
+  ParallelSGD parallel(net, {.sgd = {.lr = 0.1}, .workers = 2, .shards = 2});
+  const data::Batch m = batch(12);
+  const Net before = net;
+  parallel.step(m.inputs, m.targets, kLoss);
+  std::vector<double> mean(8);
+  for (int64_t i = 0; i < 2; ++i) {
+    Net half = before;
+    half(slice(m.inputs, 0, i * 6, i * 6 + 6));
+    const std::vector<double> v = half.norm.running_mean.tensor().to_vector<double>();
+    for (size_t j = 0; j < 8; ++j) mean[j] += v[j] / 2;
+  }
+  const std::vector<double> got = net.norm.running_mean.tensor().to_vector<double>();
+  for (size_t j = 0; j < 8; ++j) EXPECT_NEAR(got[j], mean[j], 1e-13);
+}
+
+TEST(ParallelSGD, Errors) {
+  Net net = make_net(true);
+  const data::Batch m = batch(3);
+  expect_error<ValueError>([&] { ParallelSGD(net, {.workers = 0}); }, "workers must be in [1, 1024], got 0");
+  expect_error<ValueError>([&] { ParallelSGD(net, {.shards = 0}); }, "shards");
+  expect_error<ValueError>([&] { ParallelSGD(net, {.period = 0}); }, "period");
+  expect_error<ValueError>([&] { ParallelSGD(net, {.sgd = {.lr = -1}}); }, "SGD: lr");
+  expect_error<ValueError>([&] { ParallelSGD(net, {.sgd = {.momentum = 0.9}, .mode = ParallelMode::hogwild}); },
+                           "hogwild takes neither momentum");
+  ParallelSGD parallel(net, {.workers = 2, .shards = 4});
+  const std::vector<double> before = values(net);
+  expect_error<ShapeError>([&] { parallel.step(m.inputs, m.targets, kLoss); }, "3 samples cannot be cut into 4 pieces");
+  expect_error<ShapeError>([&] { parallel.step(m.inputs, zeros({2}, i64), kLoss); }, "as many rows");
+  const data::Batch good = batch(8);
+  expect_error<ValueError>(
+      [&] {
+        parallel.step(good.inputs, good.targets, [](Net&, const Tensor&, const Tensor&) -> Tensor {
+          throw ValueError("of a worker");
+        });
+      },
+      "of a worker");
+  EXPECT_EQ(values(net), before);
+  parallel.step(good.inputs, good.targets, kLoss);  // works on
+  EXPECT_NE(values(net), before);
+}
+
+TEST(FullBatch, IsTheExactGradient) {
+  Net net = make_net(true);
+  const Tensor x = randn({50, 6}, f64), y = randint(0, 3, {50});
+  data::Loader batches(data::Dataset(x, y), {.batch = 16, .shuffle = true});  // a last batch of 2
+  net.zero_grad();
+  const auto loss = [&](const Tensor& a, const Tensor& b) { return cross_entropy(net(a), b); };
+  const double value = optim::full_batch(batches, loss);
+  std::vector<std::vector<double>> got;
+  for (const ParameterRef& p : net.fc1.parameters()) got.push_back(p.grad().to_vector<double>());
+  net.zero_grad();
+  Tensor whole = loss(x, y);
+  whole.backward();
+  EXPECT_NEAR(value, whole.item(), 1e-13);
+  size_t i = 0;
+  for (const ParameterRef& p : net.fc1.parameters()) {
+    const std::vector<double> want = p.grad().to_vector<double>();
+    for (size_t j = 0; j < want.size(); ++j) EXPECT_NEAR(got[i][j], want[j], 1e-13);
+    ++i;
+  }
+  data::Loader partial(data::Dataset(x, y), {.batch = 16, .drop_last = true});
+  expect_error<ValueError>([&] { optim::full_batch(partial, loss); }, "48 of 50 samples");
+}
+
+TEST(FullBatch, DescendsUntilConverged) {
+  Parameter w(tensor<double>({5.0, -3.0}));
+  SGD sgd({w.ref()}, {.lr = 0.3});
+  optim::Converged converged({.tolerance = 1e-12, .patience = 3});
+  int steps = 0;
+  double loss = 1;
+  do {
+    loss = sgd.step([&] {
+      sgd.zero_grad();
+      Tensor f = sum(square(w.value() - tensor<double>({1, 2})));
+      f.backward();
+      return f;
+    });
+    ++steps;
+  } while (!converged(loss) && steps < 1000);
+  EXPECT_LT(steps, 60);
+  EXPECT_NEAR(w.raw().to_vector<double>()[1], 2, 1e-6);
+}
+
+TEST(Converged, Rule) {
+  optim::Converged converged({.tolerance = 0.1, .patience = 2});
+  EXPECT_FALSE(converged(1));
+  EXPECT_FALSE(converged(1.05));
+  EXPECT_FALSE(converged(1.3));   // moved: counts again
+  EXPECT_FALSE(converged(1.25));
+  EXPECT_TRUE(converged(1.25));
+  optim::Converged large({.tolerance = 0.1});
+  EXPECT_FALSE(large(1000));
+  EXPECT_TRUE(large(1090));  // relative where the loss is large
+  expect_error<NumericError>([&] { large(std::nan("")); }, "loss is nan");
+  expect_error<ValueError>([] { optim::Converged({.tolerance = -1}); }, "tolerance");
+  expect_error<ValueError>([] { optim::Converged({.patience = 0}); }, "patience");
+}
+
+}  // namespace
+}  // namespace hone
