@@ -10,13 +10,13 @@
 
 namespace hone::optim {
 
-/// The exact gradient of the mean loss over a whole pass of `batches` (a data::Loader), added to what the parameters hold:
-/// one update a pass. loss(inputs, targets) is the mean over a batch; it counts by its share of the samples. Returns the
-/// mean loss. ValueError if the pass leaves samples out (drop_last) or has none.
+/// The exact gradient of the mean loss over a whole pass of `batches` (a data::Loader), added to what the parameters
+/// hold: one update a pass. loss(inputs, targets) is the mean over a batch; it counts by its share of the samples.
+/// Returns the mean loss. ValueError if the pass leaves samples out (drop_last) or has none.
 ///
 ///   gd.zero_grad();
-///   double loss = optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y); });
-///   gd.step();
+///   double loss = optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y);
+///   }); gd.step();
 template <class Loader, class Loss> double full_batch(Loader& batches, Loss&& loss) {
   const int64_t samples = batches.dataset().size();
   const EnableGrad enable;
@@ -40,8 +40,8 @@ struct ConvergedOptions {
   int64_t patience = 1;     ///< ≥ 1
 };
 
-/// The documents' rule "repeat until convergence": true at the `patience`-th call in a row in which the loss changed from
-/// the call before by at most tolerance · max(1, |loss|). NumericError for a loss that is NaN or infinite.
+/// The documents' rule "repeat until convergence": true at the `patience`-th call in a row in which the loss changed
+/// from the call before by at most tolerance · max(1, |loss|). NumericError for a loss that is NaN or infinite.
 class Converged {
  public:
   explicit Converged(ConvergedOptions options = {}) : options_(options) {

@@ -18,7 +18,8 @@ void copy_values(const ParameterRef& from, const ParameterRef& to) {
 }
 
 // to = Σ shares_i from_i, in the order of i.
-template <class T> void weighted_sum(const std::vector<const T*>& from, const std::vector<double>& shares, int64_t n, T* to) {
+template <class T>
+void weighted_sum(const std::vector<const T*>& from, const std::vector<double>& shares, int64_t n, T* to) {
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
       double sum = 0;
@@ -61,7 +62,8 @@ template <class F> void with_type(DType d, F&& f) {
 }
 
 void check(const ParallelSGDOptions& o, const std::vector<ParameterRef>& master) {
-  HONE_CHECK(o.workers >= 1 && o.workers <= 1024, ValueError, "ParallelSGD: workers must be in [1, 1024], got ", o.workers);
+  HONE_CHECK(o.workers >= 1 && o.workers <= 1024, ValueError, "ParallelSGD: workers must be in [1, 1024], got ",
+             o.workers);
   HONE_CHECK(o.shards >= 1, ValueError, "ParallelSGD: shards must be at least 1, got ", o.shards);
   HONE_CHECK(o.period >= 1, ValueError, "ParallelSGD: period must be at least 1, got ", o.period);
   if (o.mode != ParallelMode::hogwild) return;

@@ -13,7 +13,8 @@
 namespace hone::optim {
 
 enum class ParallelMode : uint8_t {
-  /// Every mini-batch is cut into `shards` pieces, whose gradients are summed in their order and applied once: the step of
+  /// Every mini-batch is cut into `shards` pieces, whose gradients are summed in their order and applied once: the step
+  /// of
   /// SGD on the whole mini-batch, with the same bits for any number of workers.
   synchronous,
   /// Each worker steps on its own part of every mini-batch with weights and momentum of its own; after every `period`
@@ -37,7 +38,8 @@ namespace detail {
 
 using ParameterLists = std::vector<std::vector<ParameterRef>>;
 
-/// First rows of `pieces` nearly equal pieces, and the end. ShapeError unless both have as many rows, at least one each.
+/// First rows of `pieces` nearly equal pieces, and the end. ShapeError unless both have as many rows, at least one
+/// each.
 std::vector<int64_t> cut(const Tensor& inputs, const Tensor& targets, int64_t pieces);
 Tensor rows(const Tensor& t, int64_t begin, int64_t end);
 /// The draws of one shard in the step that took this stream.

@@ -220,9 +220,8 @@ TEST(ParallelSGD, Errors) {
   const data::Batch good = batch(8);
   expect_error<ValueError>(
       [&] {
-        parallel.step(good.inputs, good.targets, [](Net&, const Tensor&, const Tensor&) -> Tensor {
-          throw ValueError("of a worker");
-        });
+        parallel.step(good.inputs, good.targets,
+                      [](Net&, const Tensor&, const Tensor&) -> Tensor { throw ValueError("of a worker"); });
       },
       "of a worker");
   EXPECT_EQ(values(net), before);
@@ -276,7 +275,7 @@ TEST(Converged, Rule) {
   optim::Converged converged({.tolerance = 0.1, .patience = 2});
   EXPECT_FALSE(converged(1));
   EXPECT_FALSE(converged(1.05));
-  EXPECT_FALSE(converged(1.3));   // moved: counts again
+  EXPECT_FALSE(converged(1.3));  // moved: counts again
   EXPECT_FALSE(converged(1.25));
   EXPECT_TRUE(converged(1.25));
   optim::Converged large({.tolerance = 0.1});
