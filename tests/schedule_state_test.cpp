@@ -117,6 +117,15 @@ TEST(ScheduleState, RefusesOtherSettingsOfParts) {
   set(file, "t", tensor(std::vector<int64_t>{4}, Shape{}));
   expect_error<FormatError>([&] { cycle.load_state_dict(file); }, "step 4 of a cycle of 3");
   EXPECT_EQ(cycle.t(), 0);
+  // A rate refused after the base rates were read: they are as before.
+  TwoGroups u;
+  LambdaLR lambda(u, {.factor = [](int64_t t) { return t < 5 ? 1.0 : -1.0; }});
+  file = lambda.state_dict();
+  set(file, "t", tensor(std::vector<int64_t>{5}, Shape{}));
+  set(file, "group.0.base_lr", scalar(0.5));
+  expect_error<FormatError>([&] { lambda.load_state_dict(file); }, "the rate of group 0 at step 5");
+  EXPECT_EQ(lambda.lr_at(1), 0.1);
+  EXPECT_EQ(lambda.t(), 0);
 }
 
 TEST(ScheduleState, RefusesAnImpossiblePlateau) {
