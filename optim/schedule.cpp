@@ -1,95 +1,192 @@
 #include "hone/optim/schedule.h"
 
-#include <algorithm>
+#include <bit>
 #include <cmath>
-#include <numbers>
+#include <map>
 
+#include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 
 namespace hone::optim {
+namespace {
 
-Schedule::Schedule(Optimizer& optimizer) : optimizer_(optimizer) {
+constexpr const char* kVersion = "1";
+constexpr const char* kSetting = "setting.";
+
+Tensor scalar_tensor(const detail::Numbers::Value& v) {
+  return std::visit([](auto x) { return tensor(std::vector<decltype(x)>{x}, Shape{}); }, v);
+}
+detail::Numbers::Value number(const Tensor& t) {
+  if (t.dtype() == i64) return t.item<int64_t>();
+  return t.item<double>();
+}
+std::string text(const detail::Numbers::Value& v) {
+  return std::visit([](auto x) { return str(x); }, v);
+}
+bool same(const detail::Numbers::Value& a, const detail::Numbers::Value& b) {
+  if (a.index() != b.index()) return false;
+  if (const double* x = std::get_if<double>(&a))
+    return std::bit_cast<uint64_t>(*x) == std::bit_cast<uint64_t>(std::get<double>(b));
+  return a == b;
+}
+
+// Takes named numbers out of a file, each once.
+class NumberReader {
+ public:
+  NumberReader(const TensorFile& file, std::string what) : what_(std::move(what)) {
+    for (const auto& [name, t] : file.tensors) entries_.emplace(name, t);
+  }
+  /// The value under this name, of the type that `like` has.
+  detail::Numbers::Value take(const std::string& name, const detail::Numbers::Value& like) {
+    const auto found = entries_.find(name);
+    HONE_CHECK(found != entries_.end(), FormatError, what_, ": the state has no entry '", name, "'");
+    const Tensor t = found->second;
+    const DType dtype = std::holds_alternative<int64_t>(like) ? i64 : f64;
+    HONE_CHECK(t.ndim() == 0 && t.dtype() == dtype, FormatError, what_, ": entry '", name, "' is ", t.dtype(), " ",
+               t.shape(), ", expected ", dtype, " []");
+    entries_.erase(found);
+    return number(t);
+  }
+  void finish() const {
+    HONE_CHECK(entries_.empty(), FormatError, what_, ": the state has an entry that this schedule does not know: '",
+               entries_.begin()->first, "'", entries_.size() > 1 ? str(" and ", entries_.size() - 1, " more") : "");
+  }
+
+ private:
+  std::string what_;
+  std::map<std::string, Tensor> entries_;
+};
+
+}  // namespace
+
+namespace detail {
+
+void Numbers::add(const char* name, const PerGroup<double>& v) {
+  for (size_t i = 0; i < v.values().size(); ++i) items.emplace_back(str(prefix, name, ".", i), v.values()[i]);
+}
+void Numbers::add(const char* name, const std::vector<int64_t>& v) {
+  for (size_t i = 0; i < v.size(); ++i) items.emplace_back(str(prefix, name, ".", i), v[i]);
+}
+
+void check_steps(const char* schedule, const char* field, int64_t v) {
+  HONE_CHECK(v >= 1, ValueError, schedule, ": ", field, " must be at least 1, got ", v);
+}
+void check_fraction(const char* schedule, const char* field, double v) {
+  HONE_CHECK(v >= 0 && v <= 1, ValueError, schedule, ": ", field, " must be in [0, 1], got ", v);
+}
+void check_count(const char* schedule, const char* field, size_t values, int groups) {
+  HONE_CHECK(values > 0, ValueError, schedule, ": ", field, " is missing");
+  HONE_CHECK(values == 1 || values == static_cast<size_t>(groups), ValueError, schedule, ": ", field, " has ", values,
+             " values, the optimizer has ", groups, groups == 1 ? " group" : " groups");
+}
+void check_rates(const char* schedule, const char* field, const PerGroup<double>& v, int groups) {
+  check_count(schedule, field, v.values().size(), groups);
+  for (double x : v.values()) check_at_least_zero(schedule, field, x);
+}
+void check_milestones(const char* schedule, const std::vector<int64_t>& v) {
+  HONE_CHECK(!v.empty(), ValueError, schedule, ": milestones must not be empty");
+  HONE_CHECK(v[0] >= 1, ValueError, schedule, ": milestones must be at least 1, got ", v[0]);
+  for (size_t i = 1; i < v.size(); ++i)
+    HONE_CHECK(v[i] > v[i - 1], ValueError, schedule, ": milestones must increase, got ", v[i], " after ", v[i - 1]);
+}
+
+}  // namespace detail
+
+TensorFile Schedule::state_dict() const {
+  TensorFile file;
+  file.metadata["schedule"] = name();
+  file.metadata["version"] = kVersion;
+  file.tensors.emplace_back("t", scalar_tensor(t_));
+  for (const auto& [name, v] : state().items) file.tensors.emplace_back(name, scalar_tensor(v));
+  for (const auto& [name, v] : settings().items) file.tensors.emplace_back(kSetting + name, scalar_tensor(v));
+  return file;
+}
+
+void Schedule::load_state_dict(const TensorFile& file) {
+  const std::string what = str(name(), ".load_state_dict");
+  const auto entry = [&](const char* key) {
+    const auto found = file.metadata.find(key);
+    return found == file.metadata.end() ? std::string() : found->second;
+  };
+  HONE_CHECK(entry("schedule") == name(), FormatError, what, ": the state is of '", entry("schedule"), "'");
+  HONE_CHECK(entry("version") == kVersion, FormatError, what, ": the state has version '", entry("version"),
+             "', this program reads version ", kVersion);
+  NumberReader reader(file, what);
+  for (const auto& [name, here] : settings().items) {
+    const auto there = reader.take(kSetting + name, here);
+    HONE_CHECK(same(here, there), FormatError, what, ": ", name, " is ", text(there), " in the state and ", text(here),
+               " here");
+  }
+  const int64_t t = std::get<int64_t>(reader.take("t", t_));
+  HONE_CHECK(t >= 0, FormatError, what, ": t must be at least 0, got ", t);
+  detail::Numbers next = state();
+  for (auto& [name, v] : next.items) v = reader.take(name, v);
+  reader.finish();
+  restore(t, next);
+}
+
+TimedSchedule::TimedSchedule(Optimizer& optimizer, RateRule rule) : Schedule(optimizer), rule_(std::move(rule)) {
+  rule_.check(optimizer.groups());
   for (int g = 0; g < optimizer.groups(); ++g) base_lrs_.push_back(optimizer.lr(g));
+  rates_.resize(base_lrs_.size());
+  apply(0);
 }
 
-void Schedule::apply(int64_t t) {
-  for (int g = 0; g < optimizer_.groups(); ++g) optimizer_.set_lr(lr_at(t, g), g);
+double TimedSchedule::lr_at(int64_t t, int group) const {
+  HONE_CHECK(t >= 0, ValueError, name(), ": t must be at least 0, got ", t);
+  HONE_CHECK(group >= 0 && group < optimizer_.groups(), ValueError, name(), ": group ", group, " of ",
+             optimizer_.groups());
+  return rule_.rate(t, base_lrs_[static_cast<size_t>(group)], group);
 }
 
-void Schedule::step() {
-  apply(t_ + 1);
-  ++t_;
+double TimedSchedule::momentum_at(int64_t t) const {
+  HONE_CHECK(t >= 0, ValueError, name(), ": t must be at least 0, got ", t);
+  return rule_.momentum(t);
 }
 
-void Schedule::set_state(const ScheduleState& state) {
-  HONE_CHECK(state.t >= 0, ValueError, "schedule state: t must be at least 0, got ", state.t);
-  HONE_CHECK(state.base_lrs.size() == base_lrs_.size(), ValueError, "schedule state: ", state.base_lrs.size(),
-             " groups, the optimizer has ", base_lrs_.size());
-  const std::vector<double> former = std::exchange(base_lrs_, state.base_lrs);
+void TimedSchedule::apply(int64_t t) {
+  for (int g = 0; g < optimizer_.groups(); ++g) {
+    const double rate = lr_at(t, g);
+    HONE_CHECK(std::isfinite(rate) && rate >= 0, ValueError, name(), ": the rate of group ", g, " at step ", t,
+               " must be finite and at least 0, got ", rate);
+    rates_[static_cast<size_t>(g)] = rate;
+  }
+  const double momentum = rule_.momentum(t);
+  if (!std::isnan(momentum) && optimizer_.has_momentum())  // first: the optimizer may refuse it
+    for (int g = 0; g < optimizer_.groups(); ++g) optimizer_.set_momentum(momentum, g);
+  for (int g = 0; g < optimizer_.groups(); ++g) optimizer_.set_lr(rates_[static_cast<size_t>(g)], g);
+  t_ = t;
+}
+
+detail::Numbers TimedSchedule::settings() const {
+  detail::Numbers n;
+  rule_.settings(n);
+  return n;
+}
+
+detail::Numbers TimedSchedule::state() const {
+  detail::Numbers n;
+  for (size_t g = 0; g < base_lrs_.size(); ++g) n.items.emplace_back(str("group.", g, ".base_lr"), base_lrs_[g]);
+  return n;
+}
+
+void TimedSchedule::restore(int64_t t, const detail::Numbers& state) {
+  std::vector<double> next;
+  for (const auto& [entry, v] : state.items) {
+    next.push_back(std::get<double>(v));
+    HONE_CHECK(std::isfinite(next.back()) && next.back() >= 0, FormatError, name(), ".load_state_dict: ", entry,
+               " must be finite and at least 0, got ", next.back());
+  }
+  base_lrs_.swap(next);
   try {
-    apply(state.t);
+    apply(t);
+  } catch (const ValueError& e) {
+    base_lrs_.swap(next);
+    throw FormatError(str(name(), ".load_state_dict: ", e.what()));
   } catch (...) {
-    base_lrs_ = former;
+    base_lrs_.swap(next);
     throw;
   }
-  t_ = state.t;
-}
-
-OneCycle::OneCycle(Optimizer& optimizer, OneCycleOptions o) : Schedule(optimizer), options_(o) {
-  HONE_CHECK(std::isfinite(o.max_lr) && o.max_lr > 0, ValueError, "OneCycle: max_lr must be finite and above 0, got ",
-             o.max_lr);
-  HONE_CHECK(o.steps >= 1, ValueError, "OneCycle: steps must be at least 1, got ", o.steps);
-  HONE_CHECK(o.warmup >= 0 && o.warmup <= 1, ValueError, "OneCycle: warmup must be in [0, 1], got ", o.warmup);
-  HONE_CHECK(o.div_factor > 0 && o.final_div_factor > 0, ValueError,
-             "OneCycle: div_factor and final_div_factor must be ", "above 0, got ", o.div_factor, " and ",
-             o.final_div_factor);
-  HONE_CHECK(o.base_momentum >= 0 && o.base_momentum < 1 && o.max_momentum >= 0 && o.max_momentum < 1, ValueError,
-             "OneCycle: base_momentum and max_momentum must be in [0, 1), got ", o.base_momentum, " and ",
-             o.max_momentum);
-  apply(0);
-}
-
-double OneCycle::cycle(int64_t t, double start, double top, double end) const {
-  // Phase borders are fractions of a step where warmup·steps is no integer, as in PyTorch.
-  const double rise = options_.warmup * static_cast<double>(options_.steps) - 1;
-  const double last = static_cast<double>(options_.steps) - 1;
-  const double at = static_cast<double>(t);
-  const bool rising = at <= rise;
-  const double from = rising ? start : top, to = rising ? top : end;
-  const double length = rising ? rise : last - rise;
-  if (length <= 0) return to;
-  // After the last step t = steps, past the end: its value is held (PyTorch extrapolates, a linear one below 0).
-  const double part = std::min((rising ? at : at - rise) / length, 1.0);
-  if (options_.anneal == Anneal::linear) return from + (to - from) * part;
-  return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * part));
-}
-
-double OneCycle::lr_at(int64_t t, int) const {
-  HONE_CHECK(t >= 0 && t <= options_.steps, ValueError, "OneCycle: step ", t, " of a cycle of ", options_.steps);
-  const double first = options_.max_lr / options_.div_factor;
-  return cycle(t, first, options_.max_lr, first / options_.final_div_factor);
-}
-
-double OneCycle::momentum_at(int64_t t) const {
-  return cycle(t, options_.max_momentum, options_.base_momentum, options_.max_momentum);
-}
-
-void OneCycle::apply(int64_t t) {
-  Schedule::apply(t);
-  if (!options_.cycle_momentum || !optimizer().has_momentum()) return;
-  for (int g = 0; g < optimizer().groups(); ++g) optimizer().set_momentum(momentum_at(t), g);
-}
-
-CosineAnnealing::CosineAnnealing(Optimizer& optimizer, CosineAnnealingOptions o) : Schedule(optimizer), options_(o) {
-  HONE_CHECK(o.steps >= 1, ValueError, "CosineAnnealing: steps must be at least 1, got ", o.steps);
-  HONE_CHECK(std::isfinite(o.min_lr) && o.min_lr >= 0, ValueError,
-             "CosineAnnealing: min_lr must be finite and at least 0, got ", o.min_lr);
-  apply(0);
-}
-
-double CosineAnnealing::lr_at(int64_t t, int group) const {
-  const double part = static_cast<double>(t) / static_cast<double>(options_.steps);
-  return options_.min_lr + (base_lr(group) - options_.min_lr) * (1 + std::cos(std::numbers::pi * part)) / 2;
 }
 
 }  // namespace hone::optim

@@ -1,4 +1,4 @@
-// Optimizers and schedules: against their formulas written again as plain f64 loops, and against PyTorch's traces.
+// Optimizers: against their formulas written again as plain f64 loops, and against PyTorch's traces.
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <numbers>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -127,54 +126,6 @@ TEST(OptimGolden, TracesEqualPyTorch) {
     ++traces;
   }
   EXPECT_EQ(traces, 11);
-}
-
-TEST(OptimGolden, SchedulesEqualPyTorch) {
-  std::ifstream file(HONE_GOLDEN_DIR "/optim_traces.txt");
-  ASSERT_TRUE(file);
-  int schedules = 0;
-  std::string word, name;
-  while (file >> word) {
-    if (word != "schedule") continue;
-    int count = 0;
-    file >> name >> count;
-    std::vector<Parameter> parameters = make_parameters(f64, {{17}});
-    std::unique_ptr<optim::Optimizer> o;
-    if (name == "onecycle")
-      o = std::make_unique<Adam>(refs(parameters), optim::AdamOptions{.lr = 0.01});
-    else
-      o = std::make_unique<SGD>(refs(parameters), optim::SGDOptions{.lr = 0.1, .momentum = 0.9});
-    std::unique_ptr<optim::Schedule> s;
-    if (name == "onecycle")
-      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.002, .steps = 200});
-    if (name == "onecycle_fraction")
-      s = std::make_unique<optim::OneCycle>(*o, optim::OneCycleOptions{.max_lr = 0.5,
-                                                                       .steps = 97,
-                                                                       .warmup = 0.21,
-                                                                       .div_factor = 10,
-                                                                       .final_div_factor = 100,
-                                                                       .base_momentum = 0.8,
-                                                                       .max_momentum = 0.9});
-    if (name == "onecycle_linear")
-      s = std::make_unique<optim::OneCycle>(
-          *o,
-          optim::OneCycleOptions{.max_lr = 0.5, .steps = 40, .anneal = optim::Anneal::linear, .cycle_momentum = false});
-    if (name == "cosine")
-      s = std::make_unique<optim::CosineAnnealing>(*o, optim::CosineAnnealingOptions{.steps = 200, .min_lr = 0.001});
-    if (name == "cosine_past_end")
-      s = std::make_unique<optim::CosineAnnealing>(*o, optim::CosineAnnealingOptions{.steps = 70});
-    ASSERT_TRUE(s) << name;
-    for (int t = 0; t < count; ++t) {
-      double lr = 0, momentum = 0;
-      ASSERT_TRUE(file >> lr >> momentum);
-      // PyTorch steps the cosine by recursion, whose rounding grows near the zero at its end.
-      ASSERT_NEAR(s->lr(), lr, 1e-12 * std::max(0.1, lr)) << name << " t " << t;
-      ASSERT_NEAR(o->momentum(), momentum, 1e-12) << name << " t " << t;
-      if (t + 1 < count) s->step();
-    }
-    ++schedules;
-  }
-  EXPECT_EQ(schedules, 5);
 }
 
 // ---- the formulas, written again
@@ -377,37 +328,6 @@ TEST(OptimErrors, GradientOfAnotherShape) {
   }
   if (set) expect_error<GradError>([&] { adam.step(); }, "gradient of parameter 1 has shape [4]");
   EXPECT_EQ(adam.steps(p[0].ref()), 0);
-}
-
-TEST(OptimErrors, Schedules) {
-  std::vector<Parameter> p = make_parameters(f32, {{4}});
-  Adam adam(refs(p));
-  expect_error<ValueError>([&] { optim::OneCycle(adam, {.steps = 10}); }, "max_lr");
-  expect_error<ValueError>([&] { optim::OneCycle(adam, {.max_lr = kNaN, .steps = 10}); }, "max_lr");
-  expect_error<ValueError>([&] { optim::OneCycle(adam, {.max_lr = 0.1}); }, "steps must be at least 1, got 0");
-  expect_error<ValueError>([&] { optim::OneCycle(adam, {.max_lr = 0.1, .steps = 10, .warmup = 1.5}); }, "warmup");
-  expect_error<ValueError>([&] { optim::CosineAnnealing(adam, {}); }, "steps");
-  optim::OneCycle cycle(adam, {.max_lr = 0.1, .steps = 3});
-  for (int i = 0; i < 3; ++i) cycle.step();
-  EXPECT_NEAR(cycle.lr(), 0.1 / 25 / 1e4, 1e-15);
-  expect_error<ValueError>([&] { cycle.step(); }, "step 4 of a cycle of 3");
-  EXPECT_EQ(cycle.t(), 3);
-}
-
-TEST(Schedules, StateContinues) {
-  std::vector<Parameter> p = make_parameters(f32, {{4}});
-  SGD a(refs(p), {.lr = 0.1}), b(refs(p), {.lr = 0.7});
-  optim::CosineAnnealing sa(a, {.steps = 20}), sb(b, {.steps = 20});
-  for (int i = 0; i < 7; ++i) sa.step();
-  sb.set_state(sa.state());
-  for (int i = 0; i < 13; ++i) {
-    EXPECT_EQ(sb.lr(), sa.lr());
-    sa.step();
-    sb.step();
-  }
-  EXPECT_NEAR(sa.lr(), 0, 1e-15);
-  expect_error<ValueError>([&] { sb.set_state({.t = -1, .base_lrs = {0.1}}); }, "t must be");
-  expect_error<ValueError>([&] { sb.set_state({.t = 1, .base_lrs = {}}); }, "groups");
 }
 
 }  // namespace

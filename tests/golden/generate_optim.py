@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes optim_traces.txt: traces of PyTorch's optimizers and schedules in f64, for tests/optim_test.cpp.
+"""Writes optim_traces.txt: traces of PyTorch's optimizers in f64, for tests/optim_test.cpp.
 
 Problem: two parameters of 12 and 5 elements (numbered i = 0 … 16 together), w_i = sin(i + 1), and at step t (from 0)
 the gradient g_i = 0.1 (i mod 5) w_i + cos(0.3 t + i). Lines: "trace NAME", then a line of 17 values after each ten
-steps of 50; "schedule NAME N", then lines "lr momentum" for t = 0 … N − 1 (momentum: 0 where there is none).
+steps of 50.
 
     python generate_optim.py > optim_traces.txt
 """
@@ -34,19 +34,7 @@ def trace(name, make):
             print(*(repr(v) for p in parameters for v in p.flatten().tolist()))
 
 
-def schedule(name, count, make_optimizer, make):
-    optimizer = make_optimizer(problem())
-    s = make(optimizer)
-    print("schedule", name, count)
-    for _ in range(count):
-        group = optimizer.param_groups[0]
-        momentum = group["betas"][0] if "betas" in group else group["momentum"]
-        print(repr(float(group["lr"])), repr(float(momentum)))
-        optimizer.step()
-        s.step()
-
-
-o, s = torch.optim, torch.optim.lr_scheduler
+o = torch.optim
 print("# PyTorch", torch.__version__)
 trace("sgd", lambda p: o.SGD(p, lr=0.05))
 trace("sgd_decay_maximize", lambda p: o.SGD(p, lr=0.01, weight_decay=0.1, maximize=True))
@@ -59,13 +47,3 @@ trace("adam_decay", lambda p: o.Adam(p, lr=0.02, weight_decay=0.1, maximize=True
 trace("adamw", lambda p: o.AdamW(p, lr=0.01))
 trace("adamw_decay", lambda p: o.AdamW(p, lr=0.05, betas=(0.7, 0.9), weight_decay=0.2))
 trace("adamw_maximize", lambda p: o.AdamW(p, lr=0.01, eps=1e-4, maximize=True))
-adam = lambda p: o.Adam(p, lr=0.01)
-sgd = lambda p: o.SGD(p, lr=0.1, momentum=0.9)
-schedule("onecycle", 200, adam, lambda opt: s.OneCycleLR(opt, max_lr=0.002, total_steps=200))
-schedule("onecycle_fraction", 97, sgd, lambda opt: s.OneCycleLR(
-    opt, max_lr=0.5, total_steps=97, pct_start=0.21, div_factor=10, final_div_factor=100, base_momentum=0.8,
-    max_momentum=0.9))
-schedule("onecycle_linear", 40, sgd, lambda opt: s.OneCycleLR(
-    opt, max_lr=0.5, total_steps=40, anneal_strategy="linear", cycle_momentum=False))
-schedule("cosine", 200, sgd, lambda opt: s.CosineAnnealingLR(opt, T_max=200, eta_min=0.001))
-schedule("cosine_past_end", 200, sgd, lambda opt: s.CosineAnnealingLR(opt, T_max=70))
