@@ -1,5 +1,5 @@
-// LeNet by stochastic gradient descent on several threads: pieces of each mini-batch in parallel with one result, workers
-// that average their weights now and then, and workers without locks.
+// LeNet by stochastic gradient descent on several threads: pieces of each mini-batch in parallel with one result,
+// workers that average their weights now and then, and workers without locks.
 
 #include "fashion.h"
 
@@ -93,7 +93,9 @@ int main(int argc, char** argv) {
   common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
   int64_t epochs = 4, batch = 128, images = 55000;
   double lr = 0.05;
-  app.add_option("--epochs", epochs, "Passes over the training images")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--epochs", epochs, "Passes over the training images")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   app.add_option("--batch", batch, "Images in a mini-batch")->check(CLI::Range(16, 60000))->capture_default_str();
   app.add_option("--lr", lr, "Highest rate of the one-cycle schedule")->check(positive())->capture_default_str();
   app.add_option("--images", images, "Training images used")->check(CLI::Range(256, 55000))->capture_default_str();

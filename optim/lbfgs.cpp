@@ -106,6 +106,11 @@ LBFGS::LBFGS(const std::vector<ParameterRef>& parameters, LBFGSOptions options)
 
 void LBFGS::step() { throw ValueError("LBFGS.step: needs a closure that computes the loss and its gradients anew"); }
 
+int64_t LBFGS::state_bytes() const {
+  const size_t numbers = direction_.size() * (2 + 2 * s_.size()) + inverse_ys_.size();
+  return static_cast<int64_t>(numbers * sizeof(double));
+}
+
 Vector LBFGS::values() const {
   Vector w;
   for (const Entry& e : entries())

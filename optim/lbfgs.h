@@ -36,6 +36,7 @@ class LBFGS : public GroupedOptimizer<LBFGS, LBFGSOptions> {
   std::vector<std::string> state_names() const override { return {}; }
   int64_t evaluations() const { return evaluations_; }  ///< of the closure, in all steps
   int64_t iterations() const { return iterations_; }
+  int64_t state_bytes() const override;
 
   TensorFile state_dict() const override;
   void load_state_dict(const TensorFile& file) override;

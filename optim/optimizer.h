@@ -100,7 +100,7 @@ class Optimizer {
   /// State of a parameter; undefined before its first step. ValueError for a parameter that is not here.
   Tensor state(const ParameterRef& p, int slot) const;
   int64_t steps(const ParameterRef& p) const;  ///< updates this parameter has had
-  int64_t state_bytes() const;                 ///< of all state tensors there are
+  virtual int64_t state_bytes() const;         ///< of all state there is
 
   /// Options of every group, state and step counts; metadata "optimizer" holds the name. Parameters are known by their
   /// index, so the list must be given in the same order when it is loaded.
