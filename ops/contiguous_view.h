@@ -7,6 +7,11 @@
 
 namespace hone::detail {
 
+/// Calls f<T>() with the type that kernels compute in: f64 in itself, f32 and bf16 in f32.
+template <class F> void with_compute_type(DType d, F&& f) {
+  d == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
+}
+
 /// A contiguous copy of `v` in `dtype`, in the workspace. Broadcast dims (stride 0) are copied out.
 inline View contiguous_copy(const View& v, DType dtype, Workspace& workspace) {
   View copy = v;

@@ -3,7 +3,7 @@
 #include "hone/core/autograd.h"
 #include "hone/core/error.h"
 #include "hone/ops/contiguous_view.h"
-#include "hone/ops/conv_plain.h"
+#include "hone/ops/conv_gemm.h"
 #include "hone/ops/simd/conv_direct.h"
 
 namespace hone {
@@ -24,6 +24,11 @@ void check_attrs(const ShapeContext& c) {
              ValueError, c.op, ": stride, padding and dilation must be below 2^31");
 }
 
+constexpr int64_t kLargest = int64_t{1} << 60;  // of sizes: beyond any tensor, and twice it is no overflow
+
+// Of numbers of at least 0; kLargest where it would pass that.
+int64_t product(int64_t a, int64_t b) { return b == 0 || a <= kLargest / b ? a * b : kLargest; }
+
 // Rules of x [N, C, H, W] and a weight [O, C/groups, KH, KW]; returns the output's height and width.
 std::array<int64_t, 2> check_conv(const ShapeContext& c, const Shape& x, const Shape& weight) {
   const auto& a = c.attrs.as<ConvAttrs>();
@@ -31,13 +36,21 @@ std::array<int64_t, 2> check_conv(const ShapeContext& c, const Shape& x, const S
              " has an empty kernel");
   HONE_CHECK(weight[0] % a.groups == 0, ShapeError, c.op, ": groups ", a.groups, " do not divide the ", weight[0],
              " output channels of weight ", weight);
-  HONE_CHECK(x[1] == weight[1] * a.groups, ShapeError, c.op, ": weight ", weight, " expects ", weight[1] * a.groups,
-             " input channels", a.groups > 1 ? str(" in ", a.groups, " groups") : std::string(), ", x is ", x);
-  const int64_t extent_h = a.dilation_h * (weight[2] - 1) + 1, extent_w = a.dilation_w * (weight[3] - 1) + 1;
+  const int64_t channels = product(weight[1], a.groups);
+  HONE_CHECK(x[1] == channels, ShapeError, c.op, ": weight ", weight, " expects ", channels, " input channels",
+             a.groups > 1 ? str(" in ", a.groups, " groups") : std::string(), ", x is ", x);
+  const int64_t extent_h = product(a.dilation_h, weight[2] - 1) + 1,
+                extent_w = product(a.dilation_w, weight[3] - 1) + 1;
   const int64_t height = x[2] + 2 * a.pad_h, width = x[3] + 2 * a.pad_w;
   HONE_CHECK(extent_h <= height && extent_w <= width, ShapeError, c.op, ": kernel of ", extent_h, "x", extent_w,
              " (with dilation) is larger than the padded input of ", height, "x", width);
   return {(height - extent_h) / a.stride_h + 1, (width - extent_w) / a.stride_w + 1};
+}
+void check_size(const ShapeContext& c) {
+  const auto& a = c.attrs.as<ConvAttrs>();
+  HONE_CHECK(a.size_h >= 0 && a.size_w >= 0, ShapeError, c.op, ": size [", a.size_h, ", ", a.size_w, "] is negative");
+  HONE_CHECK(a.size_h < kLargest && a.size_w < kLargest, ShapeError, c.op, ": size [", a.size_h, ", ", a.size_w,
+             "] is beyond any tensor");
 }
 void check_gradient(const ShapeContext& c, int i, const Shape& expected) {
   HONE_CHECK(c.shape(i) == expected, ShapeError, c.op, ": gradient ", c.shape(i), " must have conv2d's output shape ",
@@ -68,8 +81,8 @@ void input_grad_shapes(ShapeContext& c) {
   check_ndim(c, 1, 4, "weight");
   check_attrs(c);
   const auto& a = c.attrs.as<ConvAttrs>();
-  HONE_CHECK(a.size_h >= 0 && a.size_w >= 0, ShapeError, c.op, ": size [", a.size_h, ", ", a.size_w, "] is negative");
-  const Shape g = c.shape(0), weight = c.shape(1), x = {g[0], weight[1] * a.groups, a.size_h, a.size_w};
+  check_size(c);
+  const Shape g = c.shape(0), weight = c.shape(1), x = {g[0], product(weight[1], a.groups), a.size_h, a.size_w};
   const auto [oh, ow] = check_conv(c, x, weight);
   check_gradient(c, 0, {g[0], weight[0], oh, ow});
   c.add(x, c.dtype(0));
@@ -85,6 +98,7 @@ void weight_grad_shapes(ShapeContext& c) {
   const Shape x = c.shape(0), g = c.shape(1);
   HONE_CHECK(x[1] % a.groups == 0, ShapeError, c.op, ": groups ", a.groups, " do not divide the ", x[1],
              " channels of x ", x);
+  check_size(c);
   const Shape weight = {g[1], x[1] / a.groups, a.size_h, a.size_w};
   const auto [oh, ow] = check_conv(c, x, weight);
   check_gradient(c, 1, {x[0], g[1], oh, ow});
@@ -104,53 +118,55 @@ ConvGeometry geometry(const ConvAttrs& a, const View& x, const View& weight, con
 }
 bool empty(const ConvGeometry& s) { return s.n == 0 || s.o == 0; }
 
-template <class T> bool direct(const ConvGeometry& s) { return std::is_same_v<T, float> && simd::conv_direct_suits(s); }
-
-// f64 computes in itself, f32 and bf16 in f32.
-template <class F> void with_compute_type(DType d, F&& f) {
-  d == f64 ? f.template operator()<double>() : f.template operator()<float>();
+// The direct kernels where they suit, else products over im2col.
+template <class T> void correlate(const ConvGeometry& s, const T* x, const T* weight, const T* bias, T* y) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (simd::conv_direct_suits(s)) return simd::conv_direct(s, x, weight, bias, y);
+  }
+  detail::conv_gemm(s, x, weight, bias, y);
+}
+template <class T> void correlate_input_grad(const ConvGeometry& s, const T* g, const T* weight, T* dx) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (simd::conv_direct_suits(s)) return simd::conv_direct_input_grad(s, g, weight, dx);
+  }
+  detail::conv_gemm_input_grad(s, g, weight, dx);
+}
+template <class T>
+void correlate_weight_grad(const ConvGeometry& s, const T* x, const T* g, T* dw, T* db, Workspace& workspace) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (simd::conv_direct_suits(s)) return simd::conv_direct_weight_grad(s, x, g, dw, db);
+  }
+  detail::conv_gemm_weight_grad(s, x, g, dw, db, workspace);
 }
 
 void conv_run(RunContext& c) {
-  with_compute_type(c.out[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
     const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.in[0], c.in[1], c.out[0]);
     if (empty(s)) return;
     const T* x = detail::contiguous_input<T>(c.in[0], c.workspace);
     const T* weight = detail::contiguous_input<T>(c.in[1], c.workspace);
     const T* bias = c.has(2) ? detail::contiguous_input<T>(c.in[2], c.workspace) : nullptr;
     T* y = detail::begin_output<T>(c.out[0], c.workspace);
-    if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s))
-        simd::conv_direct(s, x, weight, bias, y);
-      else
-        detail::conv_plain(s, x, weight, bias, y);
-    } else {
-      detail::conv_plain(s, x, weight, bias, y);
-    }
+    correlate(s, x, weight, bias, y);
     detail::finish_output(y, c.out[0]);
   });
 }
 void input_grad_run(RunContext& c) {
-  with_compute_type(c.out[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
     const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.out[0], c.in[1], c.in[0]);
     T* dx = detail::begin_output<T>(c.out[0], c.workspace);
     const T* g = detail::contiguous_input<T>(c.in[0], c.workspace);
     const T* weight = detail::contiguous_input<T>(c.in[1], c.workspace);
     if (empty(s)) {
       std::fill_n(dx, c.out[0].numel(), T(0));
-    } else if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s))
-        simd::conv_direct_input_grad(s, g, weight, dx);
-      else
-        detail::conv_plain_input_grad(s, g, weight, dx);
     } else {
-      detail::conv_plain_input_grad(s, g, weight, dx);
+      correlate_input_grad(s, g, weight, dx);
     }
     detail::finish_output(dx, c.out[0]);
   });
 }
 void weight_grad_run(RunContext& c) {
-  with_compute_type(c.out[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
     const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.in[0], c.out[0], c.in[1]);
     const bool bias = c.out.size() > 1;
     T* dw = detail::begin_output<T>(c.out[0], c.workspace);
@@ -160,13 +176,8 @@ void weight_grad_run(RunContext& c) {
     if (empty(s)) {
       std::fill_n(dw, c.out[0].numel(), T(0));
       if (bias) std::fill_n(db, c.out[1].numel(), T(0));
-    } else if constexpr (std::is_same_v<T, float>) {
-      if (direct<T>(s))
-        simd::conv_direct_weight_grad(s, x, g, dw, db);
-      else
-        detail::conv_plain_weight_grad(s, x, g, dw, db);
     } else {
-      detail::conv_plain_weight_grad(s, x, g, dw, db);
+      correlate_weight_grad(s, x, g, dw, db, c.workspace);
     }
     detail::finish_output(dw, c.out[0]);
     if (bias) detail::finish_output(db, c.out[1]);

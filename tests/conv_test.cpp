@@ -10,6 +10,7 @@
 #include <random>
 
 #include "hone/hone.h"
+#include "hone/ops/simd/conv_direct.h"
 #include "hone/ops/simd/conv_kernels.h"
 
 namespace hone {
@@ -28,15 +29,16 @@ struct Case {
   }
 };
 
+using Exact = std::vector<long double>;  // so that f64 results are compared with something better than themselves
+
 struct Reference {
-  std::vector<double> y, dx, dw, db;
+  Exact y, dx, dw, db;
 };
 
 Reference reference(const Case& s, const std::vector<double>& x, const std::vector<double>& weight,
                     const std::vector<double>& bias, const std::vector<double>& g) {
   const int64_t cg = s.c / s.groups, og = s.o / s.groups;
-  Reference r{std::vector<double>(g.size()), std::vector<double>(x.size()), std::vector<double>(weight.size()),
-              std::vector<double>(bias.size())};
+  Reference r{Exact(g.size()), Exact(x.size()), Exact(weight.size()), Exact(bias.size())};
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t o = 0; o < s.o; ++o)
       for (int64_t i = 0; i < s.oh(); ++i)
@@ -51,16 +53,18 @@ Reference reference(const Case& s, const std::vector<double>& x, const std::vect
                 if (a < 0 || a >= s.h || b < 0 || b >= s.w) continue;
                 const auto xi = static_cast<size_t>(((n * s.c + o / og * cg + c) * s.h + a) * s.w + b);
                 const auto wi = static_cast<size_t>(((o * cg + c) * s.kh + p) * s.kw + q);
-                r.y[at] += x[xi] * weight[wi];
-                r.dx[xi] += g[at] * weight[wi];
-                r.dw[wi] += g[at] * x[xi];
+                const long double xv = x[xi], wv = weight[wi], gv = g[at];
+                r.y[at] += xv * wv;
+                r.dx[xi] += gv * wv;
+                r.dw[wi] += gv * xv;
               }
         }
   return r;
 }
 
 // Within a few roundings of a sum of `terms` products of standard normal numbers; bf16 sums in f32 and rounds once.
-void expect_near(const Tensor& got, const std::vector<double>& want, double terms, const std::string& what) {
+void expect_near(const Tensor& got, const Exact& exact, double terms, const std::string& what) {
+  const std::vector<double> want(exact.begin(), exact.end());
   const auto values = got.to_vector<double>();
   ASSERT_EQ(values.size(), want.size()) << what;
   const double tolerance = (got.dtype() == f64 ? 1e-16 : 6e-8) * (16 + terms);
@@ -166,6 +170,53 @@ TEST_F(Conv, OtherDtypes) {
   }
 }
 
+// Beyond the direct kernels: more than 1600 taps a group, several bands of columns, more taps than one band holds.
+TEST_F(Conv, ManyTaps) {
+  for (const Case& s : {Case{.n = 2, .c = 200, .h = 7, .w = 6, .o = 5, .kh = 3, .kw = 3, .ph = 1, .pw = 1},
+                        Case{.n = 1, .c = 190, .h = 21, .w = 23, .o = 3, .kh = 3, .kw = 3, .ph = 1, .pw = 1},
+                        Case{.n = 2, .c = 500, .h = 5, .w = 5, .o = 2, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .dw = 2},
+                        Case{.n = 3, .c = 2, .h = 47, .w = 50, .o = 3, .kh = 45, .kw = 46, .sh = 2, .pw = 3},
+                        Case{.n = 1, .c = 1, .h = 80, .w = 90, .o = 2, .kh = 70, .kw = 71, .sw = 3, .ph = 2},
+                        Case{.n = 19, .c = 1700, .h = 1, .w = 1, .o = 3, .kh = 1, .kw = 1}}) {
+    check(s, f32);
+    check(s, f64);
+  }
+  std::mt19937 rng(7);
+  for (int i = 0; i < 20; ++i) {
+    Case s = random_case(rng);
+    s.c = (1600 / (s.kh * s.kw) + 1 + i) * s.groups;
+    s.n = 1 + i % 2, s.o = s.groups * (1 + i % 3);
+    check(s, f32);
+    if (i < 5) check(s, f64), check(s, bf16);
+  }
+}
+
+// Sizes whose products pass 2^63 where every tensor is small.
+TEST_F(Conv, HugeStridesAndPadding) {
+  const int64_t big = int64_t{1} << 30;
+  ConvGeometry s;  // x [1, 1024, 1, 2], weight [1, 1024, 1, 1], padding {0, 2^23 - 1}: y [1, 1, 1, 2^24]
+  s.n = s.h = s.o = s.kh = s.kw = s.oh = 1;
+  s.c = 1024, s.w = 2, s.ow = 1 << 24, s.pad_w = (1 << 23) - 1;
+  for (const int64_t stride : {int64_t{1}, big, 2 * big - 1}) {
+    s.stride_h = stride;
+    EXPECT_FALSE(simd::conv_direct_suits(s)) << stride;
+    EXPECT_EQ(simd::packed_size(s, 1), int64_t{1} << 34) << "one class is read, whatever the stride " << stride;
+  }
+  s.kh = 2, s.dilation_h = s.stride_h = big, s.pad_h = big;
+  EXPECT_EQ(simd::packed_size(s, 1), std::numeric_limits<int64_t>::max());
+  EXPECT_FALSE(simd::conv_direct_suits(s));
+
+  const Tensor x = randn({1, 64, 1, 2}), weight = randn({1, 64, 1, 1});
+  const Conv2dOptions o{.stride = {big, 1}, .padding = {0, 511}};
+  const Tensor y = conv2d(x, weight, {}, o);
+  EXPECT_TRUE(equal(slice(y, 3, 511, 513), conv2d(x, weight)));
+  EXPECT_TRUE(equal(conv2d_input_grad(y, weight, {1, 2}, o), conv2d_input_grad(conv2d(x, weight), weight, {1, 2})));
+  // Kernel rows far apart, read through much padding: most lie outside x.
+  const Tensor x2 = ones({1, 3, 2, 5}), w2 = ones({2, 3, 2, 1});
+  const Conv2dOptions far{.stride = {big, 1}, .padding = {big, 0}, .dilation = {big, 1}};
+  EXPECT_TRUE(equal(conv2d(x2, w2, {}, far), full({1, 2, 2, 5}, 3.0)));
+}
+
 TEST_F(Conv, StridedInputs) {
   const Tensor x = randn({4, 9, 11, 3}), weight = randn({5, 5, 4, 3}), g = randn({3, 6, 3, 5});
   const Tensor xt = permute(x, {3, 0, 1, 2}), wt = permute(weight, {1, 2, 0, 3});  // [3, 4, 9, 11], [5, 4, 5, 3]
@@ -181,7 +232,9 @@ TEST_F(Conv, StridedInputs) {
 TEST_F(Conv, SameBitsAtAnyThreadCount) {
   for (const Case& s : {Case{.n = 64, .c = 3, .h = 32, .w = 32, .o = 6, .kh = 5, .kw = 5},
                         Case{.n = 37, .c = 6, .h = 14, .w = 14, .o = 16, .kh = 5, .kw = 5},
-                        Case{.n = 5, .c = 16, .h = 32, .w = 32, .o = 16, .kh = 3, .kw = 3, .ph = 1, .pw = 1}}) {
+                        Case{.n = 5, .c = 16, .h = 32, .w = 32, .o = 16, .kh = 3, .kw = 3, .ph = 1, .pw = 1},
+                        Case{.n = 1, .c = 256, .h = 14, .w = 14, .o = 40, .kh = 3, .kw = 3, .ph = 1, .pw = 1},
+                        Case{.n = 7, .c = 200, .h = 9, .w = 9, .o = 9, .kh = 3, .kw = 3}}) {
     const Tensor x = randn({s.n, s.c, s.h, s.w}), weight = randn({s.o, s.c, s.kh, s.kw}),
                  g = randn({s.n, s.o, s.oh(), s.ow()});
     std::vector<Tensor> first;
@@ -270,6 +323,22 @@ TEST_F(Conv, Errors) {
         conv2d(x, zeros({4, 1, 5, 5}), {}, {.groups = 3});
       },
       "groups 3 do not divide the 4 output");
+  const Tensor none = zeros({0, 1, int64_t{1} << 40, 1});  // its extent, dilated, is 2^70
+  expect_error<ShapeError>(
+      [&] {
+        conv2d(zeros({1, 1, 4, 4}), none, {}, {.dilation = {int64_t{1} << 30, 1}});
+      },
+      "larger than the padded input of 4x4");
+  expect_error<ShapeError>(
+      [&] {
+        conv2d(zeros({1, 0, 4, 4}), zeros({0, 4, 1, 1}), {}, {.groups = int64_t{1} << 62});
+      },
+      "expects");
+  expect_error<ShapeError>(
+      [&] {
+        conv2d_input_grad(zeros({1, 4, 3, 3}), w, {INT64_MAX, 8}, {.padding = {1}});
+      },
+      "size [9223372036854775807, 8]");
   expect_error<ShapeError>([&] { conv2d(x, w, zeros({5})); }, "bias [5] must have shape [4]");
   expect_error<ShapeError>([&] { conv2d(zeros({3, 32, 32}), w); }, "4 dims");
   expect_error<ShapeError>([&] { conv2d(x, w, {}, {.stride = {1, 1, 1}}); }, "one or two values");

@@ -33,7 +33,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Bands {
   int64_t rows, count;
   explicit Bands(const ConvGeometry& s) {
-    const int64_t row = std::max<int64_t>(s.c * s.kw * s.stride_h * s.ow, 1), halo = packed_rows(s, 0);
+    const int64_t row = std::max<int64_t>(s.c * s.kw * packed_classes(s) * s.ow, 1), halo = packed_rows(s, 0);
     const int64_t fit = std::max({kPackedFloats / row - halo, halo, int64_t{1}});
     count = ceil_div(s.oh, std::min(fit, s.oh));
     rows = ceil_div(s.oh, count);
@@ -43,7 +43,7 @@ struct Bands {
 
 // Offsets of taps in a packed band, in the order c, kw, kh: taps that follow each other read almost the same memory.
 void tap_offsets(const ConvGeometry& s, int64_t rows, int32_t* offsets) {
-  const int64_t per_class = packed_rows(s, rows), per_column = s.stride_h * per_class;
+  const int64_t per_class = packed_rows(s, rows), per_column = packed_classes(s) * per_class;
   for (int64_t ck = 0; ck < s.c * s.kw; ++ck) {
     for (int64_t k = 0; k < s.kh; ++k) {
       const int64_t r = k * s.dilation_h;
@@ -127,7 +127,7 @@ void scatter_input_grad(const ConvGeometry& s, const float* g, const float* weig
             for (int64_t o = 0; o < s.o; ++o)
               std::memcpy(grads + o * g_pitch, g + (image * s.o + o) * s.out_plane() + row * s.ow,
                           static_cast<size_t>(length) * sizeof(float));
-            const int64_t per_class = packed_rows(s, rows), column = s.stride_h * per_class * s.ow;
+            const int64_t per_class = packed_rows(s, rows), column = packed_classes(s) * per_class * s.ow;
             const float* w = weights.get() + image % s.groups * per_group;
             for (int64_t j = 0; j < s.kw; ++j) {
               for (int64_t i = 0; i < s.kh; ++i, w += s.o * s.c) {
@@ -147,9 +147,10 @@ void scatter_input_grad(const ConvGeometry& s, const float* g, const float* weig
 
 bool conv_direct_suits(const ConvGeometry& s) {
   constexpr int64_t kLimit = std::numeric_limits<int32_t>::max() / 4;
-  const Bands bands(s);
   // Beyond, the taps of one tile leave the cache and a gemm with its own blocking is faster.
-  return s.taps() <= 1600 && packed_size(s, bands.rows) < kLimit && s.o * (bands.rows * s.ow + 16) < kLimit;
+  if (s.taps() > 1600 || packed_size(s, 1) >= kLimit) return false;  // so that Bands computes with small numbers
+  const Bands bands(s);
+  return packed_size(s, bands.rows) < kLimit && s.o < kLimit / (bands.rows * s.ow + 16);
 }
 
 void conv_direct(const ConvGeometry& s, const float* x, const float* weight, const float* bias, float* y) {
@@ -226,9 +227,12 @@ void conv_direct_weight_grad(const ConvGeometry& s, const float* x, const float*
                                   length, units, sum);
             }
             if (!db) continue;
-            for (int64_t u = 0; u < units; ++u)
-              for (int64_t o = 0; o < s.o; ++o)
-                sum[per_group + o] += kernels.sum(gi + (u * s.groups * s.o + o) * s.out_plane(), s.out_plane());
+            for (int64_t o = 0; o < s.o; ++o) {
+              auto total = static_cast<double>(sum[per_group + o]);
+              for (int64_t u = 0; u < units; ++u)
+                total += kernels.sum(gi + (u * s.groups * s.o + o) * s.out_plane(), s.out_plane());
+              sum[per_group + o] = static_cast<float>(total);
+            }
           }
         }
       });

@@ -16,7 +16,6 @@ struct ConvGeometry {
   int64_t taps() const { return c * kh * kw; }
   int64_t in_plane() const { return h * w; }
   int64_t out_plane() const { return oh * ow; }
-  int64_t macs_per_image() const { return groups * o * taps() * out_plane(); }
 };
 
 }  // namespace hone

@@ -76,7 +76,7 @@ HWY_INLINE Span inside(int64_t k, int64_t size, int64_t outs, int64_t stride, in
 void pack(const ConvGeometry& s, const float* x, int64_t row, int64_t rows, float* packed) {
   const D d;
   const V zero = hn::Zero(d);
-  const int64_t per_class = packed_rows(s, rows), first = row * s.stride_h - s.pad_h;
+  const int64_t classes = packed_classes(s), per_class = packed_rows(s, rows), first = row * s.stride_h - s.pad_h;
   const float* const end = x + s.c * s.in_plane();
   float* out = packed;
   for (int64_t c = 0; c < s.c; ++c) {
@@ -85,7 +85,7 @@ void pack(const ConvGeometry& s, const float* x, int64_t row, int64_t rows, floa
       const Span span = inside(k, s.w, s.ow, s.stride_w, s.pad_w, s.dilation_w);
       const int64_t shift = k * s.dilation_w - s.pad_w, n = span.high - span.low;
       const int64_t spilled = (n + kLanes - 1) / kLanes * kLanes;
-      for (int64_t m = 0; m < s.stride_h; ++m) {
+      for (int64_t m = 0; m < classes; ++m) {
         for (int64_t j = 0; j < per_class; ++j, out += s.ow) {
           const int64_t in_row = first + j * s.stride_h + m;
           if (in_row < 0 || in_row >= s.h || n == 0) {
@@ -115,14 +115,14 @@ void pack(const ConvGeometry& s, const float* x, int64_t row, int64_t rows, floa
 void unpack_add(const ConvGeometry& s, const float* packed, int64_t row, int64_t rows, float* dx) {
   const D d;
   const int64_t per_class = packed_rows(s, rows), first = row * s.stride_h - s.pad_h;
-  const int64_t per_column = s.stride_h * per_class * s.ow;
+  const int64_t classes = packed_classes(s), per_column = classes * per_class * s.ow;
   for (int64_t c = 0; c < s.c; ++c) {
     float* plane = dx + c * s.in_plane();
     for (int64_t k = 0; k < s.kw; ++k) {
       const Span span = inside(k, s.w, s.ow, s.stride_w, s.pad_w, s.dilation_w);
       const int64_t shift = k * s.dilation_w - s.pad_w, n = span.high - span.low;
       const float* in = packed + (c * s.kw + k) * per_column + span.low;
-      for (int64_t m = 0; m < s.stride_h; ++m) {
+      for (int64_t m = 0; m < classes; ++m) {
         for (int64_t j = 0; j < per_class; ++j, in += s.ow) {
           const int64_t in_row = first + j * s.stride_h + m;
           if (in_row < 0 || in_row >= s.h) continue;
@@ -316,17 +316,23 @@ void weight_grad(const float* x, int64_t x_unit, const int32_t* offsets, int64_t
   }
 }
 
-float sum(const float* g, int64_t length) {
+double sum(const float* g, int64_t length) {
+  constexpr int64_t kTogether = 4096;  // summed in f32
   const D d;
-  V a = hn::Zero(d), b = a;
-  int64_t q = 0;
-  for (; q + 2 * kLanes <= length; q += 2 * kLanes) {
-    a = hn::Add(a, hn::LoadU(d, g + q));
-    b = hn::Add(b, hn::LoadU(d, g + q + kLanes));
+  double total = 0;
+  for (int64_t q = 0; q < length;) {
+    const int64_t end = std::min(q + kTogether, length);
+    V a = hn::Zero(d), b = a;
+    for (; q + 2 * kLanes <= end; q += 2 * kLanes) {
+      a = hn::Add(a, hn::LoadU(d, g + q));
+      b = hn::Add(b, hn::LoadU(d, g + q + kLanes));
+    }
+    for (; q + kLanes <= end; q += kLanes) a = hn::Add(a, hn::LoadU(d, g + q));
+    if (q < end) b = hn::Add(b, load_first(d, g + q, end - q));
+    q = end;
+    total += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b))));
   }
-  for (; q + kLanes <= length; q += kLanes) a = hn::Add(a, hn::LoadU(d, g + q));
-  if (q < length) b = hn::Add(b, load_first(d, g + q, length - q));
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
+  return total;
 }
 
 const ConvKernels* kernels() {

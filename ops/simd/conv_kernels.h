@@ -7,6 +7,8 @@
 // vectors run over q with no regard to where rows end.
 
 #include <cstdint>
+#include <initializer_list>
+#include <limits>
 
 #include "hone/ops/simd/conv_geometry.h"
 
@@ -32,19 +34,29 @@ struct ConvKernels {
   /// zero from length to the next multiple of 16 (pitch and g_unit are such multiples).
   void (*weight_grad)(const float* x, int64_t x_unit, const int32_t* offsets, int64_t taps, const float* g,
                       int64_t g_unit, int64_t pitch, int64_t outs, int64_t length, int64_t units, float* dw);
-  /// sum_{q < length} g[q].
-  float (*sum)(const float* g, int64_t length);
+  /// sum_{q < length} g[q], in f64 over blocks in f32.
+  double (*sum)(const float* g, int64_t length);
 };
 
 /// The set for the best target of this machine (or the one chosen for a test).
 const ConvKernels& conv_kernels();
 
-/// Rows of one residue class in a packed band: kernel rows dilated, divided by the stride.
+/// Input rows are packed by their residue class modulo the stride, as far as a kernel row reads the class: a 1x1 kernel
+/// of stride 2 packs every other row.
+inline int64_t packed_classes(const ConvGeometry& s) {
+  const int64_t extent = (s.kh - 1) * s.dilation_h + 1;
+  return extent < s.stride_h ? extent : s.stride_h;
+}
+/// Rows of one class in a packed band: kernel rows dilated, divided by the stride.
 inline int64_t packed_rows(const ConvGeometry& s, int64_t rows) {
   return rows + (s.kh - 1) * s.dilation_h / s.stride_h;
 }
+/// Elements of a packed band; INT64_MAX where the product passes it.
 inline int64_t packed_size(const ConvGeometry& s, int64_t rows) {
-  return s.c * s.kw * s.stride_h * packed_rows(s, rows) * s.ow;
+  int64_t size = s.c;
+  for (const int64_t factor : {s.kw, packed_classes(s), packed_rows(s, rows), s.ow})
+    if (__builtin_mul_overflow(size, factor, &size)) return std::numeric_limits<int64_t>::max();
+  return size;
 }
 /// Output channels are split evenly into blocks of at most `block`.
 struct ConvBlocks {
