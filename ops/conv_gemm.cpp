@@ -23,8 +23,8 @@ int64_t units_a_piece(double macs) { return static_cast<int64_t>(kPieceMacs / st
 // Positions of a band over `depth` taps; `units` is how many bands there would be if each held a whole plane.
 int64_t band_width(const ConvGeometry& s, int64_t depth, int64_t units) {
   const int64_t fit = std::max(kColumns / depth, kNarrowest);
-  const int64_t share = units < kPieces ? std::max(ceil_div(s.out_plane(), ceil_div(kPieces, units)), kNarrowest)
-                                        : s.out_plane();
+  const int64_t share =
+      units < kPieces ? std::max(ceil_div(s.out_plane(), ceil_div(kPieces, units)), kNarrowest) : s.out_plane();
   return std::min({fit, share, s.out_plane()});
 }
 
@@ -100,7 +100,8 @@ template <class T> void conv_gemm_input_grad(const ConvGeometry& s, const T* g, 
   // A piece of work owns some channels of one image, so that no two add to the same element.
   const int64_t kernel = s.kh * s.kw, taps = s.taps(), plane = s.out_plane(), images = s.n * s.groups;
   const int64_t fit = std::max<int64_t>(kDepth / kernel, 1);
-  const int64_t share = images < kPieces ? std::max(ceil_div(s.c, ceil_div(kPieces, images)), ceil_div(64, kernel)) : s.c;
+  const int64_t share =
+      images < kPieces ? std::max(ceil_div(s.c, ceil_div(kPieces, images)), ceil_div(64, kernel)) : s.c;
   const int64_t channels = std::min({fit, share, s.c}), blocks = ceil_div(s.c, channels);
   const int64_t depth = std::min(channels * kernel, kDepth), width = band_width(s, depth, kPieces);
   const double macs = static_cast<double>(s.o * channels * kernel) * static_cast<double>(plane);
@@ -169,9 +170,9 @@ void conv_gemm_weight_grad(const ConvGeometry& s, const T* x, const T* g, T* dw,
   });
 }
 
-#define HONE_CONV_GEMM(T)                                                                            \
-  template void conv_gemm(const ConvGeometry&, const T*, const T*, const T*, T*);                    \
-  template void conv_gemm_input_grad(const ConvGeometry&, const T*, const T*, T*);                   \
+#define HONE_CONV_GEMM(T)                                                          \
+  template void conv_gemm(const ConvGeometry&, const T*, const T*, const T*, T*);  \
+  template void conv_gemm_input_grad(const ConvGeometry&, const T*, const T*, T*); \
   template void conv_gemm_weight_grad(const ConvGeometry&, const T*, const T*, T*, T*, Workspace&);
 HONE_CONV_GEMM(float)
 HONE_CONV_GEMM(double)

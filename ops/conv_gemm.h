@@ -1,7 +1,7 @@
 #pragma once
-// Convolution as matrix products over im2col: for f64, and in f32 for what the direct kernels leave (many channels, large
-// kernels, sizes beyond their offsets). Any stride, padding, dilation and groups; columns are made in bands of bounded
-// size. Split over threads by size: the same bits at any thread count. T: float or double.
+// Convolution as matrix products over im2col: for f64, and in f32 for what the direct kernels leave (many channels,
+// large kernels, sizes beyond their offsets). Any stride, padding, dilation and groups; columns are made in bands of
+// bounded size. Split over threads by size: the same bits at any thread count. T: float or double.
 
 #include "hone/core/op.h"
 #include "hone/ops/simd/conv_geometry.h"

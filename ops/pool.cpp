@@ -8,6 +8,7 @@
 #include "hone/core/error.h"
 #include "hone/core/parallel.h"
 #include "hone/ops/contiguous_view.h"
+#include "hone/ops/lane_sum.h"
 #include "hone/ops/simd/pool_kernels.h"
 
 namespace hone {
@@ -67,9 +68,6 @@ Windows columns_of(const PoolAttrs& a, int64_t size, int64_t outs) {
   return {a.adaptive, a.count_include_pad, size, outs, a.kernel_w, a.stride_w, a.pad_w, a.dilation_w};
 }
 
-template <class F> void with_compute_type(DType d, F&& f) {
-  d == f64 ? f.template operator()<double>() : f.template operator()<float>();
-}
 int64_t planes_of(const View& v) { return v.sizes[0] * v.sizes[1]; }
 int64_t grain(int64_t plane) { return std::max<int64_t>(1, kChunk / std::max<int64_t>(plane, 1)); }
 
@@ -110,7 +108,7 @@ void max_planes(const Windows& rows, const Windows& columns, int64_t planes, con
   }
 }
 void max_run(RunContext& c) {
-  with_compute_type(c.in[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.in[0].dtype, [&]<class T>() {
     const auto& a = c.attrs.as<PoolAttrs>();
     const int64_t h = c.in[0].sizes[2], w = c.in[0].sizes[3], oh = c.out[0].sizes[2], ow = c.out[0].sizes[3];
     const int64_t planes = planes_of(c.in[0]);
@@ -157,7 +155,7 @@ void check_place(const char* op, int32_t place, int64_t plane) {
              " elements");
 }
 void max_grad_run(RunContext& c) {
-  with_compute_type(c.in[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.in[0].dtype, [&]<class T>() {
     const auto& a = c.attrs.as<PoolAttrs>();
     const int64_t in = a.size_h * a.size_w, oh = c.in[0].sizes[2], ow = c.in[0].sizes[3], out = oh * ow;
     const int64_t planes = planes_of(c.in[0]);
@@ -193,7 +191,7 @@ void gather_shapes(ShapeContext& c) {
   c.add(index, c.dtype(0));
 }
 void gather_run(RunContext& c) {
-  with_compute_type(c.in[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.in[0].dtype, [&]<class T>() {
     const int64_t in = c.in[0].sizes[2] * c.in[0].sizes[3], out = c.out[0].sizes[2] * c.out[0].sizes[3];
     const T* x = detail::contiguous_input<T>(c.in[0], c.workspace);
     const int32_t* index = detail::contiguous_input<int32_t>(c.in[1], c.workspace);
@@ -223,18 +221,18 @@ void avg_shapes(ShapeContext& c) {
   c.add({x[0], x[1], out[0], out[1]}, c.dtype(0));
 }
 // body(window, output position, 1 / count): every window of a plane.
-template <class T, class Body> void each_window(const Windows& rows, const Windows& columns, Body&& body) {
+template <class Body> void each_window(const Windows& rows, const Windows& columns, Body&& body) {
   for (int64_t i = 0; i < rows.outs; ++i) {
     const Window r = rows(i);
     for (int64_t j = 0; j < columns.outs; ++j) {
       const Window q = columns(j);
       const int64_t count = r.count * q.count;
-      body(r, q, i * columns.outs + j, count > 0 ? T(1) / static_cast<T>(count) : T(0));
+      body(r, q, i * columns.outs + j, count > 0 ? 1 / static_cast<double>(count) : 0.0);
     }
   }
 }
 void avg_run(RunContext& c) {
-  with_compute_type(c.in[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.in[0].dtype, [&]<class T>() {
     const auto& a = c.attrs.as<PoolAttrs>();
     const int64_t h = c.in[0].sizes[2], w = c.in[0].sizes[3], oh = c.out[0].sizes[2], ow = c.out[0].sizes[3];
     const T* x = detail::contiguous_input<T>(c.in[0], c.workspace);
@@ -244,11 +242,13 @@ void avg_run(RunContext& c) {
       for (int64_t p = begin; p < end; ++p) {
         const T* plane = x + p * h * w;
         T* out = y + p * oh * ow;
-        each_window<T>(rows, columns, [&](const Window& r, const Window& q, int64_t at, T scale) {
-          T sum = 0;
-          for (int64_t i = r.begin; i < r.end; ++i)
-            for (int64_t j = q.begin; j < q.end; ++j) sum += plane[i * w + j];
-          out[at] = sum * scale;
+        each_window(rows, columns, [&](const Window& r, const Window& q, int64_t at, double scale) {
+          double sum = 0;  // f32 would stop growing at 2^24 ones
+          for (int64_t i = r.begin; i < r.end; ++i) {
+            const T* row = plane + i * w + q.begin;
+            sum += detail::lane_sum(q.end - q.begin, [&](int64_t j) { return static_cast<double>(row[j]); });
+          }
+          out[at] = static_cast<T>(sum * scale);
         });
       }
     });
@@ -274,7 +274,7 @@ void avg_grad_shapes(ShapeContext& c) {
   c.add({g[0], g[1], a.size_h, a.size_w}, c.dtype(0));
 }
 void avg_grad_run(RunContext& c) {
-  with_compute_type(c.in[0].dtype, [&]<class T>() {
+  detail::with_compute_type(c.in[0].dtype, [&]<class T>() {
     const auto& a = c.attrs.as<PoolAttrs>();
     const int64_t h = a.size_h, w = a.size_w, oh = c.in[0].sizes[2], ow = c.in[0].sizes[3];
     const T* g = detail::contiguous_input<T>(c.in[0], c.workspace);
@@ -285,8 +285,8 @@ void avg_grad_run(RunContext& c) {
       for (int64_t p = begin; p < end; ++p) {
         T* plane = dx + p * h * w;
         const T* from = g + p * oh * ow;
-        each_window<T>(rows, columns, [&](const Window& r, const Window& q, int64_t at, T scale) {
-          const T v = from[at] * scale;
+        each_window(rows, columns, [&](const Window& r, const Window& q, int64_t at, double scale) {
+          const T v = static_cast<T>(static_cast<double>(from[at]) * scale);
           for (int64_t i = r.begin; i < r.end; ++i)
             for (int64_t j = q.begin; j < q.end; ++j) plane[i * w + j] += v;
         });

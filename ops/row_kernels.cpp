@@ -48,17 +48,28 @@ template <class T> struct Rows {
     if (i < n) m = hn::Max(m, load_tail(x + i, n - i, least));
     return hn::GetLane(hn::MaxOfLanes(d, m));
   }
+  // Elements of a row that are summed in T; such sums are added in f64, or long rows would lose what they add.
+  static constexpr int64_t kTogether = 512;
+  static HWY_ATTR HWY_INLINE double flush(V& sum) {
+    const D d;
+    const T s = hn::GetLane(hn::SumOfLanes(d, sum));
+    sum = hn::Zero(d);
+    return static_cast<double>(s);
+  }
   // Sum of exp(x − shift); also stored in y if there is one.
   static HWY_ATTR T exp_sum(const T* x, T shift, T* y, int64_t n) {
     const D d;
     const auto lanes = static_cast<int64_t>(hn::Lanes(d));
     const V s = hn::Set(d, shift);
     V sum = hn::Zero(d);
+    double total = 0;
     int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V e = exp(hn::Sub(hn::LoadU(d, x + i), s));
-      if (y) hn::StoreU(e, d, y + i);
-      sum = hn::Add(sum, e);
+    for (int64_t stop = kTogether; i + lanes <= n; stop += kTogether, total += flush(sum)) {
+      for (; i + lanes <= n && i < stop; i += lanes) {
+        const V e = exp(hn::Sub(hn::LoadU(d, x + i), s));
+        if (y) hn::StoreU(e, d, y + i);
+        sum = hn::Add(sum, e);
+      }
     }
     if (i < n) {
       // Padding with −inf adds exp(−inf) = 0, but −inf − (−inf) would be NaN in a row that is not.
@@ -66,7 +77,7 @@ template <class T> struct Rows {
       if (y) store_tail(e, y + i, n - i);
       sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n - i)), e));
     }
-    return hn::GetLane(hn::SumOfLanes(d, sum));
+    return static_cast<T>(total + flush(sum));
   }
   // y = f(a, b) elementwise; b may be a.
   template <class F> static HWY_ATTR HWY_INLINE void map(const T* a, const T* b, T* y, int64_t n, F f) {
@@ -81,16 +92,19 @@ template <class T> struct Rows {
     const D d;
     const auto lanes = static_cast<int64_t>(hn::Lanes(d));
     V sum = hn::Zero(d);
+    double total = 0;
     int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V v = hn::LoadU(d, a + i);
-      sum = b ? hn::MulAdd(v, hn::LoadU(d, b + i), sum) : hn::Add(sum, v);
+    for (int64_t stop = kTogether; i + lanes <= n; stop += kTogether, total += flush(sum)) {
+      for (; i + lanes <= n && i < stop; i += lanes) {
+        const V v = hn::LoadU(d, a + i);
+        sum = b ? hn::MulAdd(v, hn::LoadU(d, b + i), sum) : hn::Add(sum, v);
+      }
     }
     if (i < n) {
       const V v = load_tail(a + i, n - i, T(0));
       sum = b ? hn::MulAdd(v, load_tail(b + i, n - i, T(0)), sum) : hn::Add(sum, v);
     }
-    return hn::GetLane(hn::SumOfLanes(d, sum));
+    return static_cast<T>(total + flush(sum));
   }
 
   static HWY_ATTR void softmax(const T* x, T* y, int64_t rows, int64_t n) {

@@ -264,6 +264,14 @@ TEST_F(Conv, InfinitiesStayWhereTheyAre) {
   for (size_t i = 0; i < dx.size(); ++i) EXPECT_EQ(std::isinf(dx[i]), i < 180 && i % 90 / 10 < 3 && i % 10 < 3) << i;
 }
 
+// f32 sums of as many ones as it cannot count, in the bias' gradient and the weight's.
+TEST_F(Conv, GradientsOfManyPositions) {
+  const Tensor x = ones({1, 1, 4200, 4200}), g = ones({1, 1, 4200, 4200});
+  const Outputs d = conv2d_weight_grad(x, g, {1, 1}, {}, true);
+  EXPECT_EQ(d[0].item(), 4200.0 * 4200.0);
+  EXPECT_EQ(d[1].item(), 4200.0 * 4200.0);
+}
+
 TEST_F(Conv, EmptyBatch) {
   const Tensor x = empty({0, 3, 8, 8}), weight = randn({4, 3, 3, 3});
   EXPECT_EQ(conv2d(x, weight).shape(), (Shape{0, 4, 6, 6}));

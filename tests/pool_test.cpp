@@ -219,6 +219,13 @@ TEST_F(Pool, Gradients) {
   }
 }
 
+// More elements than f32 can count: a sum in f32 stops at 2^24.
+TEST_F(Pool, MeanOfAPlaneOfOnes) {
+  const Tensor x = ones({1, 1, 4200, 4200});
+  EXPECT_EQ(adaptive_avg_pool2d(x, 1).item(), 1.0);
+  EXPECT_EQ(avg_pool2d(x, 4200).item(), 1.0);
+}
+
 TEST_F(Pool, StridedAndEmptyInputs) {
   const Tensor x = randn({6, 8, 3, 2}), t = permute(x, {3, 2, 0, 1});
   EXPECT_TRUE(equal(max_pool2d(t, 2), max_pool2d(contiguous(t), 2)));
