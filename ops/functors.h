@@ -18,6 +18,11 @@ struct SmoothOfOutput : Smooth {
 struct Linear {
   static constexpr bool from_output = false, linear = true;
 };
+/// x within ±40, NaN for NaN: where e^(-x^2/2) has long been 0 in f64 too, and no power of x overflows beside it.
+template <class M, class V> HONE_FN V bounded(M m, V x) {
+  const V most = m.set(40), least = m.set(-40);
+  return m.select(m.gt(x, most), most, m.select(m.lt(x, least), least, x));
+}
 
 /// |x|; |x|' = sign(x), 0 at 0.
 struct Abs : Linear {
@@ -80,7 +85,7 @@ struct Erf : Smooth {
   template <class M, class V> HONE_FN V df(M m, V x) const {
     return m.set(1.1283791670955125739) * m.exp(m.neg(x * x));
   }
-  template <class M, class V> HONE_FN V d2f(M m, V x) const { return m.set(-2) * x * df(m, x); }
+  template <class M, class V> HONE_FN V d2f(M m, V x) const { return m.set(-2) * bounded(m, x) * df(m, x); }
 };
 /// max(x, 0), NaN for NaN; relu'(0) = 0.
 struct Relu : Linear {
@@ -106,8 +111,14 @@ struct Gelu : Smooth {
     return m.set(0.39894228040143267794) * m.exp(m.set(-0.5) * x * x);
   }
   template <class M, class V> HONE_FN V f(M m, V x) const { return x * cdf(m, x); }
-  template <class M, class V> HONE_FN V df(M m, V x) const { return cdf(m, x) + x * pdf(m, x); }
-  template <class M, class V> HONE_FN V d2f(M m, V x) const { return pdf(m, x) * (m.set(2) - x * x); }
+  template <class M, class V> HONE_FN V df(M m, V x) const {
+    const V z = bounded(m, x);
+    return cdf(m, z) + z * pdf(m, z);
+  }
+  template <class M, class V> HONE_FN V d2f(M m, V x) const {
+    const V z = bounded(m, x);
+    return pdf(m, z) * (m.set(2) - z * z);
+  }
 };
 /// x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3).
 struct GeluTanh : Smooth {
@@ -116,12 +127,12 @@ struct GeluTanh : Smooth {
   template <class M, class V> HONE_FN V du(M m, V x) const { return m.set(k) * (m.set(1) + m.set(3 * c) * x * x); }
   template <class M, class V> HONE_FN V f(M m, V x) const { return m.set(0.5) * x * (m.set(1) + t(m, x)); }
   template <class M, class V> HONE_FN V df(M m, V x) const {
-    const V y = t(m, x);
-    return m.set(0.5) * (m.set(1) + y) + m.set(0.5) * x * (m.set(1) - y * y) * du(m, x);
+    const V z = bounded(m, x), y = t(m, z);
+    return m.set(0.5) * (m.set(1) + y) + m.set(0.5) * z * (m.set(1) - y * y) * du(m, z);
   }
   template <class M, class V> HONE_FN V d2f(M m, V x) const {
-    const V y = t(m, x), u1 = du(m, x), u2 = m.set(6 * k * c) * x;
-    return (m.set(1) - y * y) * (u1 + m.set(0.5) * x * (u2 - m.set(2) * y * u1 * u1));
+    const V z = bounded(m, x), y = t(m, z), u1 = du(m, z), u2 = m.set(6 * k * c) * z;
+    return (m.set(1) - y * y) * (u1 + m.set(0.5) * z * (u2 - m.set(2) * y * u1 * u1));
   }
 };
 /// x sigmoid(x)

@@ -457,6 +457,24 @@ TEST(Pointwise, DerivativesAtKinksAndEdges) {
   EXPECT_EQ(grad({relu(x)}, {x}, {}, {full_like(x, kInf)})[0].to_vector<double>(), (V{0, kInf}));
 }
 
+// Powers of x overflow beside an exponential of 0: derivatives there are those of the asymptotes.
+TEST(Pointwise, DerivativesOfHugeArguments) {
+  for (const DType dtype : {f32, f64}) {
+    const double most = dtype == f32 ? double{std::numeric_limits<float>::max()} : std::numeric_limits<double>::max();
+    for (const double v : {1e13, 1e20, -1e20, 1e38, most, -most}) {
+      for (int k = 0; k < 3; ++k) {
+        const Tensor x = full({5}, v, dtype).requires_grad_();
+        const Tensor y = k == 0 ? gelu(x) : k == 1 ? gelu(x, Gelu::tanh) : erf(x);
+        const Tensor dx = grad({sum(y)}, {x}, {.create_graph = true})[0];
+        const double want = k < 2 && v > 0 ? 1 : 0;
+        EXPECT_EQ(dx.to_vector<double>(), std::vector<double>(5, want)) << k << " at " << v;
+        const Tensor d2 = grad({sum(dx)}, {x})[0];
+        EXPECT_EQ(d2.to_vector<double>(), std::vector<double>(5, 0.0)) << k << " at " << v;
+      }
+    }
+  }
+}
+
 TEST(Pointwise, ScalarsTakeTheTensorsDtype) {
   const Tensor n = tensor<int32_t>({7, -7});
   EXPECT_EQ((n / 2).to_vector<int>(), (std::vector<int>{3, -3}));
