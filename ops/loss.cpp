@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "hone/core/autograd.h"
 #include "hone/ops/arithmetic.h"
@@ -207,6 +208,11 @@ void check_pair(const char* op, const Tensor& x, const Tensor& target, bool has_
              ") has no mean; skip it, or reduce by sum");
 }
 
+// log p with 0 for −inf where `zero` says that its factor is 0: there 0 · log 0 = 0, in value and gradient.
+Tensor finite_beside(const Tensor& zero, const Tensor& log_probs) {
+  return masked_fill(log_probs, logical_and(zero, eq(log_probs, -std::numeric_limits<double>::infinity())), 0);
+}
+
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& o) {
   HONE_CHECK(logits.ndim() == 2, ShapeError, "cross_entropy: logits must have 2 dims, not shape ", logits.shape());
   HONE_CHECK(is_floating(logits.dtype()), DTypeError, "cross_entropy: logits must be floating, not ", logits.dtype());
@@ -228,7 +234,7 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const Cros
                o.weight.shape(), " for ", logits.size(1), " classes; expected [", logits.size(1), "]");
     q = q * o.weight;
   }
-  const Tensor loss = -sum(q * log_softmax(logits, 1), {1});
+  const Tensor loss = -sum(q * finite_beside(eq(q, 0.0), log_softmax(logits, 1)), {1});
   return reduced(loss, o.reduction);
 }
 
@@ -285,11 +291,12 @@ Tensor kl_div(const Tensor& log_probs, const Tensor& target, const KlDivOptions&
              "kl_div: batchmean needs a batch dimension, not a 0-d tensor");
   Tensor terms;
   if (o.log_target) {
-    terms = exp(target) * (target - log_probs);
+    const Tensor q = exp(target), none = eq(q, 0.0);  // log q may be −inf, log p too
+    terms = q * (masked_fill(target, none, 0) - masked_fill(log_probs, none, 0));
   } else {
     // log 0 is replaced before it is taken: 0 · −inf would be NaN.
-    const Tensor safe = masked_fill(target, eq(target, 0.0), 1);
-    terms = target * (log(safe) - log_probs);
+    const Tensor none = eq(target, 0.0), safe = masked_fill(target, none, 1);
+    terms = target * (log(safe) - finite_beside(none, log_probs));
   }
   switch (o.reduction) {
     case KlReduction::none: return terms;

@@ -26,7 +26,7 @@ struct CrossEntropyOptions {
 ///     mean = Σ l_n / Σ w_t over the labels that are not ignored: NaN where none is left;
 ///   class probabilities q, [N, C], of the logits' dtype:
 ///     l_n = −Σ_c ((1 − ε) q_nc + ε/C) w_c log p_nc
-///     mean = Σ l_n / N.
+///     mean = Σ l_n / N; a term of factor 0 is 0 where log p is −inf too.
 /// Integer labels run as one fused op, differentiable any number of times; class probabilities as a composite that is
 /// differentiable in the probabilities too.
 /// ShapeError: integer labels of shape [N, C] (the message names both legal forms) and all else that does not fit; the
@@ -49,7 +49,7 @@ struct KlDivOptions {
 /// Kullback–Leibler divergence q (log q − log p), element by element, with log_probs = log p and target = q (0 log 0 =
 /// 0) or log q; reduced: batchmean divides the sum by size(0), which is the divergence's own definition, mean by the
 /// number of elements. Same shape and floating dtype (ShapeError, DTypeError). Differentiable in both; where q = 0 the
-/// derivative with respect to q is taken as −log p.
+/// derivative with respect to q is taken as −log p, and 0 where p = 0 too.
 Tensor kl_div(const Tensor& log_probs, const Tensor& target, const KlDivOptions& options = {});
 
 struct CrossEntropyAttrs {

@@ -7,7 +7,8 @@ namespace hone {
 
 /// y = (x − mean) / √(var + eps) ⊙ weight + bias over the trailing dims `normalized_shape`, var divided by their count.
 /// x: floating, its last dims equal to normalized_shape (at least one dim, ShapeError); weight and bias: that shape and
-/// x's dtype, or undefined. eps > 0 (ValueError). Returns x's shape and dtype. Differentiable any number of times.
+/// x's dtype, or undefined. eps > 0 (ValueError). Returns x's shape and dtype. Differentiable three
+/// times; the fourth derivative throws GradError.
 /// Ba, Kiros and Hinton, "Layer normalization", 2016.
 Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& weight = {}, const Tensor& bias = {},
                   double eps = 1e-5);
@@ -22,7 +23,7 @@ struct BatchNormOptions {
 /// updated in place, with the unbiased variance. Otherwise the running ones are used and must be given.
 /// running_mean, running_var, weight, bias: [C], x's dtype, or undefined. The running buffers get no gradient.
 /// ShapeError, DTypeError; ValueError for eps <= 0, and in training for less than two values a channel: their variance
-/// is 0 or none. Differentiable any number of times.
+/// is 0 or none. Differentiable three times; the fourth derivative throws GradError.
 /// Ioffe and Szegedy, "Batch normalization: accelerating deep network training", 2015.
 Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight = {},
                   const Tensor& bias = {}, const BatchNormOptions& options = {});

@@ -12,7 +12,7 @@ namespace hone {
 Tensor softmax(const Tensor& x, int64_t dim = -1);
 
 /// y_i = x_i − max x − log sum_j exp(x_j − max x) along `dim`: the logarithm of softmax, without its rounding to 0.
-/// Everything else as softmax.
+/// Everything else as softmax, but differentiable four times; the fifth derivative throws GradError.
 Tensor log_softmax(const Tensor& x, int64_t dim = -1);
 
 struct SoftmaxAttrs {

@@ -61,6 +61,18 @@ TEST(Softmax, SameBitsAtAnyThreadCount) {
   EXPECT_TRUE(equal(one, four));
 }
 
+// Equal terms round the same way each time they are added: a sum in f32 drifts by parts in a thousand.
+TEST(Softmax, LongRowsKeepTheirDigits) {
+  const int64_t n = 4'000'000;
+  Tensor x = full({1, n}, std::log(0.7));
+  x.data<float>()[0] = 0;
+  EXPECT_NEAR(log_softmax(x, 1).data<float>()[0], -std::log(1 + 0.7 * static_cast<double>(n - 1)), 3e-6);
+  EXPECT_NEAR(softmax(x, 1).data<float>()[0] * 0.7 * static_cast<double>(n), 1, 1e-6);
+  const Tensor flat = zeros({1, n}).requires_grad_();
+  sum(log_softmax(flat, 1) * 0.7).backward();
+  EXPECT_NEAR(flat.grad().data<float>()[5], 0, 1e-6);
+}
+
 TEST(CrossEntropy, LabelsOfTheLogitsShapeNameBothLegalForms) {
   const Tensor logits = ones({1, 10});
   EXPECT_MESSAGE(ShapeError, cross_entropy(logits, ones({1, 10}, i64)),
@@ -147,6 +159,39 @@ TEST(Losses, KlOfZeroProbabilityHasAFiniteGradient) {
   for (double g : q.grad().to_vector<double>()) EXPECT_TRUE(std::isfinite(g));
 }
 
+// 0 · log 0 = 0 in value and gradients, whichever side the zero comes from; a true infinity stays one.
+TEST(Losses, ZeroTimesLogOfZeroIsZero) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const auto finite = [](const Tensor& t) {
+    for (const float v : t.to_vector<float>())
+      if (!std::isfinite(v)) return false;
+    return true;
+  };
+  const std::vector<float> log_p = {-inf, std::log(0.5f), std::log(0.5f)};
+  for (const bool log_target : {false, true}) {
+    const Tensor lp = tensor(log_p, {1, 3}).requires_grad_();
+    const std::vector<float> q =
+        log_target ? std::vector<float>{-inf, std::log(0.25f), std::log(0.75f)} : std::vector<float>{0, 0.25f, 0.75f};
+    const Tensor target = tensor(q, {1, 3}).requires_grad_();
+    const Tensor kl = kl_div(lp, target, {.log_target = log_target});
+    EXPECT_NEAR(kl.item(), 0.25 * std::log(0.5) + 0.75 * std::log(1.5), 1e-6) << log_target;
+    kl.backward();
+    EXPECT_TRUE(finite(lp.grad())) << log_target << str(lp.grad());
+    EXPECT_TRUE(finite(target.grad())) << log_target << str(target.grad());
+    EXPECT_NEAR(lp.grad().data<float>()[2], -0.75, 1e-6);
+  }
+  EXPECT_EQ(kl_div(tensor(log_p, {1, 3}), full({1, 3}, 0.3)).item(), inf);
+
+  const Tensor logits = tensor(std::vector<float>{-inf, 1, 1}, {1, 3}).requires_grad_();
+  const Tensor q = tensor(std::vector<float>{0, 0.25f, 0.75f}, {1, 3}).requires_grad_();
+  const Tensor loss = cross_entropy(logits, q);
+  EXPECT_NEAR(loss.item(), std::log(2.0), 1e-6);
+  loss.backward();
+  EXPECT_EQ(logits.grad().to_vector<float>(), (std::vector<float>{0, 0.25f, -0.25f}));
+  EXPECT_TRUE(finite(q.grad()));
+  EXPECT_EQ(cross_entropy(logits, full({1, 3}, 0.3)).item(), inf);
+}
+
 TEST(Dropout, KeepsItsShareAndItsMean) {
   manual_seed(5);
   for (double p : {0.1, 0.5, 0.9}) {
@@ -193,6 +238,25 @@ TEST(Dropout, Ends) {
   EXPECT_MESSAGE(ValueError, dropout(x, NAN), "p must be in [0, 1]");
   EXPECT_MESSAGE(ValueError, dropout(x, -0.1, false), "p must be in [0, 1]");
   EXPECT_MESSAGE(DTypeError, dropout(ones({2}, i64)), "dropout");
+}
+
+// The highest derivative that the headers promise exists; one more throws where they say so.
+TEST(Derivatives, OrdersAsDocumented) {
+  const auto orders = [](auto&& f) {
+    manual_seed(3);
+    const Tensor x = randn({3, 4}, f64).requires_grad_(), w = randn({3, 4}, f64);
+    Tensor y = sum(f(x) * w);
+    for (int k = 0; k < 6; ++k) {
+      try {
+        y = sum(grad({y}, {x}, {.create_graph = true})[0] * w);
+      } catch (const GradError&) { return k; }
+    }
+    return 6;
+  };
+  EXPECT_EQ(orders([](const Tensor& x) { return softmax(x, 1); }), 6);
+  EXPECT_EQ(orders([](const Tensor& x) { return log_softmax(x, 1); }), 4);
+  EXPECT_EQ(orders([](const Tensor& x) { return layer_norm(x, {4}); }), 3);
+  EXPECT_EQ(orders([](const Tensor& x) { return batch_norm(x, {}, {}, {}, {}, {.training = true}); }), 3);
 }
 
 TEST(LayerNorm, Errors) {
