@@ -31,9 +31,6 @@ class LaneOffsets {
     fill(inner_, shape, v, static_cast<int>(dim) + 1, shape.ndim);
     step_ = v.ndim == 0 ? 1 : v.strides[dim];
   }
-  int64_t outer(int64_t o) const { return outer_[o]; }
-  int64_t inner(int64_t j) const { return inner_[j]; }
-  int64_t step() const { return step_; }  ///< along the dim
   int64_t operator()(int64_t o, int64_t i, int64_t j) const { return outer_[o] + i * step_ + inner_[j]; }
 
  private:

@@ -110,10 +110,24 @@ void index_select_run(RunContext& c) {
   const View& out = c.out[0];
   const int64_t dim = dim_of(c, c.attrs.as<DimAttrs>().dim, out);
   const int64_t* index = checked_index(c, 1, c.in[0].sizes[dim]);
-  const View x = contiguous_view(c.in[0], out.dtype, c.workspace);
+  const View& x = c.in[0];
   const Lanes lanes(out, dim);
-  const int64_t bytes = lanes.inner * size_of(out.dtype), size = x.sizes[dim];
   if (out.numel() == 0) return;
+  if (!x.is_contiguous()) {  // a copy of all x would cost more than the entries taken
+    const LaneOffsets at(out, x, dim, c.workspace);
+    visit_bytes(out.dtype, [&]<class T>() {
+      const T* from = x.as<T>();
+      T* to = out.as<T>();
+      for_lanes(lanes, [&](int64_t o, int64_t j0, int64_t j1) {
+        for (int64_t i = 0; i < lanes.n; ++i) {
+          const int64_t row = (o * lanes.n + i) * lanes.inner;
+          for (int64_t j = j0; j < j1; ++j) to[row + j] = from[at(o, index[i], j)];
+        }
+      });
+    });
+    return;
+  }
+  const int64_t bytes = lanes.inner * size_of(out.dtype), size = x.sizes[dim];
   const auto* from = x.as<const std::byte>();
   auto* to = out.as<std::byte>();
   parallel_for(lanes.outer * lanes.n, std::max<int64_t>(32768 / bytes, 1), [&](int64_t begin, int64_t end) {

@@ -42,8 +42,9 @@ View prepared(const View& v, DType dtype, Workspace& workspace, Matrix& m) {
 }
 
 template <class T>
-void plain_integer(const Matrix& ma, const T* a, const Matrix& mb, const T* b, T* c, int64_t n, int64_t m, int64_t k) {
-  for (int64_t i = 0; i < n; ++i) {
+void plain_integer(const Matrix& ma, const T* a, const Matrix& mb, const T* b, T* c, int64_t begin, int64_t end,
+                   int64_t m, int64_t k) {
+  for (int64_t i = begin; i < end; ++i) {  // rows of c
     for (int64_t j = 0; j < m; ++j) {
       uint64_t sum = 0;  // wraps as integers of every width do
       for (int64_t p = 0; p < k; ++p) {
@@ -126,7 +127,8 @@ void matmul_run(RunContext& c) {
           blas::gemm(ma.transposed, mb.transposed, n, m, k, T(1), x, ma.leading, y, mb.leading, T(0), z, m);
         }
       } else {
-        plain_integer(ma, x, mb, y, z, n, m, k);
+        parallel_for(n, split ? std::max<int64_t>(1, (1 << 16) / (m * k)) : n,
+                     [&](int64_t begin, int64_t end) { plain_integer(ma, x, mb, y, z, begin, end, m, k); });
       }
     };
     if (n * m * k >= kLargeProduct) {

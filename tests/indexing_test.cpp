@@ -44,6 +44,17 @@ TEST(IndexSelect, PicksEntries) {
   EXPECT_EQ(index_select(ones({3, 2}), 0, empty({0}, i64)).shape(), (Shape{0, 2}));
 }
 
+// A few rows of a transposed table: the table itself is not copied.
+TEST(IndexSelect, TakesNoCopyOfAStridedInput) {
+  const Tensor x = transpose(randn({1000, 500})), index = tensor(std::vector<int64_t>{3, 499});
+  reset_peak_memory();
+  const int64_t before = memory_stats().live_bytes;
+  const Tensor y = index_select(x, 0, index);
+  EXPECT_LT(memory_stats().peak_bytes - before, x.numel() * 4 / 10);
+  EXPECT_TRUE(equal(select(y, 0, 0), select(x, 0, 3)));
+  EXPECT_TRUE(equal(select(y, 0, 1), select(x, 0, 499)));
+}
+
 TEST(Gather, PicksAlongADimAndScatterPutsBack) {
   manual_seed(2);
   for (DType dtype : {f64, f32, bf16, i64, i32, u8}) {

@@ -211,6 +211,19 @@ TEST(Matmul, CountsMultiplyAdds) {
   EXPECT_EQ(kLinear.macs(views({x, w}), views({linear(x, w)}), Attrs()), 7 * 4 * 5);
 }
 
+// Large enough that rows are split over threads, in both layouts of each operand.
+TEST(Matmul, LargeIntegers) {
+  manual_seed(4);
+  const Tensor a = randint(-50, 50, {2, 157, 131}), b = randint(-50, 50, {131, 127});
+  const Tensor want = matmul(cast(a, f64), cast(b, f64));
+  for (const DType dtype : {i64, i32}) {
+    const Tensor x = cast(a, dtype), y = cast(b, dtype);
+    const Tensor xt = transpose(contiguous(transpose(x))), yt = transpose(contiguous(transpose(y)));
+    EXPECT_TRUE(equal(cast(matmul(x, y), f64), want));
+    EXPECT_TRUE(equal(cast(matmul(xt, yt), f64), want));
+  }
+}
+
 TEST(Matmul, IntegersWrap) {
   EXPECT_EQ(matmul(full({1, 3}, 100, i8), full({3, 1}, 2, i8)).item<int64_t>(), static_cast<int8_t>(600 & 255));
   EXPECT_EQ(matmul(full({1, 3}, 100, u8), full({3, 1}, 2, u8)).item<int64_t>(), 600 & 255);
