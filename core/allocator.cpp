@@ -6,6 +6,8 @@
 #include <new>
 #include <thread>
 
+#include "hone/core/error.h"
+
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define HONE_ASAN 1
@@ -162,7 +164,14 @@ void empty_cache() {
 
 namespace detail {
 
-void* allocate_data(size_t bytes) { return data_cache.allocate(bytes); }
+void* allocate_data(size_t bytes) {
+  try {
+    return data_cache.allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    throw MemoryError(
+        str("out of memory: ", bytes, " bytes wanted on cpu, ", memory_stats().live_bytes, " bytes live"));
+  }
+}
 void free_data(void* p, size_t bytes) noexcept { data_cache.free(p, bytes); }
 void* allocate_object(size_t bytes) { return object_cache.allocate(bytes); }
 void free_object(void* p, size_t bytes) noexcept { object_cache.free(p, bytes); }

@@ -21,7 +21,7 @@ void reset_peak_memory();
 void empty_cache();
 
 namespace detail {
-/// Tensor memory: 64-byte aligned, at least `bytes`; std::bad_alloc if the system has none. 0 bytes give nullptr.
+/// Tensor memory: 64-byte aligned, at least `bytes`; MemoryError if the system has none. 0 bytes give nullptr.
 void* allocate_data(size_t bytes);
 void free_data(void* p, size_t bytes) noexcept;
 /// Small objects (nodes, tensor handles, their vectors), from a cache of their own.

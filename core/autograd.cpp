@@ -32,14 +32,14 @@ int64_t intrusive_count(const Node* n) { return n->references.load(std::memory_o
 // Destroys iteratively: a long chain must not recurse.
 void intrusive_release(Node* n) {
   if (n->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  thread_local PoolVector<Node*> doomed;
-  thread_local bool draining = false;
-  doomed.push_back(n);
+  // A list through the nodes: nothing here is destroyed before tensors with static storage.
+  static constinit thread_local Node* doomed = nullptr;
+  static constinit thread_local bool draining = false;
+  n->next_doomed = std::exchange(doomed, n);
   if (draining) return;  // reached from a destructor below: the loop there takes it
   draining = true;
-  while (!doomed.empty()) {
-    Node* next = doomed.back();
-    doomed.pop_back();
+  while (doomed) {
+    Node* const next = std::exchange(doomed, doomed->next_doomed);
     delete next;
   }
   draining = false;
@@ -121,10 +121,13 @@ class Engine {
       wanted_.push_back({});
       return;
     }
-    if (e.leaf)
+    if (e.leaf) {
       floor_ = 0;
-    else
+      wanted_leaves_.emplace(e.leaf.get(), true);
+    } else {
       floor_ = std::min(floor_, e.node->sequence);
+      wanted_nodes_[e.node.get()].push_back(wanted_.size());
+    }
     wanted_.push_back({std::move(e), {}});
   }
 
@@ -176,9 +179,7 @@ class Engine {
   bool flows(const Edge& e) const {
     if (!e.defined()) return false;
     if (wanted_.empty()) return true;
-    if (e.leaf) {
-      return std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.edge.leaf == e.leaf; });
-    }
+    if (e.leaf) return wanted_leaves_.contains(e.leaf.get());
     const auto it = useful_.find(e.node.get());
     return it != useful_.end() && it->second;
   }
@@ -198,8 +199,7 @@ class Engine {
     }
     std::sort(reached.begin(), reached.end(), [](const Node* a, const Node* b) { return a->sequence < b->sequence; });
     for (Node* n : reached) {
-      bool useful =
-          std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.edge.node.get() == n; });
+      bool useful = wanted_nodes_.contains(n);
       for (const Edge& e : n->edges) useful = useful || flows(e);
       useful_[n] = useful;
     }
@@ -225,9 +225,10 @@ class Engine {
   }
 
   void step(Node& node, PoolVector<Tensor>& grads) {
-    for (size_t h = 0; h < node.hooks.size(); ++h) {  // by index: a hook may add hooks
-      const GradHook call = node.hooks[h].call;
-      Tensor& g = grads[static_cast<size_t>(node.hooks[h].output)];
+    const auto list = node.hooks;
+    for (size_t h = 0; list && h < list->hooks.size(); ++h) {  // by index: a hook may add hooks
+      const GradHook call = list->hooks[h].call;
+      Tensor& g = grads[static_cast<size_t>(list->hooks[h].output)];
       if (!g.defined()) continue;
       if (Tensor replaced = call(g); replaced.defined()) {
         HONE_CHECK(replaced.shape() == g.shape() && replaced.dtype() == g.dtype(), GradError, "hook on the result of ",
@@ -240,8 +241,8 @@ class Engine {
       const Tensor& g = grads[static_cast<size_t>(o)];
       if (g.defined() && wanted_.empty()) add_gradient(cell->grad, g, create_);
     }
-    for (Wanted& w : wanted_) {
-      if (w.edge.node.get() == &node) w.grad = grads[static_cast<size_t>(w.edge.index)];
+    if (const auto it = wanted_nodes_.find(&node); it != wanted_nodes_.end()) {
+      for (size_t i : it->second) wanted_[i].grad = grads[static_cast<size_t>(wanted_[i].edge.index)];
     }
     PoolVector<uint8_t> needs(node.edges.size());
     bool any = false;
@@ -271,16 +272,20 @@ class Engine {
   }
 
   static void check_anomaly(const Node& node, std::span<const Tensor> grads, std::span<const Tensor> results) {
+    PoolVector<Tensor> seen(grads.begin(), grads.end());  // what backward read
+    for (const SavedTensor& s : node.saved_inputs) seen.push_back(s.tensor);
+    for (const SavedTensor& s : node.saved_outputs) seen.push_back(s.tensor);
     for (const Tensor& r : results) {
       Outputs one;
       one.push_back(r);
-      if (r.defined()) detail::check_no_new_nan(node.op->name, " (backward)", grads, one);
+      if (r.defined()) detail::check_no_new_nan(node.op->name, " (backward)", seen, one);
     }
   }
 
   static Tensor hooked_leaf(TensorImpl& leaf, Tensor g) {
-    for (size_t h = 0; h < leaf.hooks.size(); ++h) {
-      const GradHook call = leaf.hooks[h].second;
+    const auto list = leaf.hooks;
+    for (size_t h = 0; list && h < list->hooks.size(); ++h) {
+      const GradHook call = list->hooks[h].call;
       if (Tensor replaced = call(g); replaced.defined()) {
         HONE_CHECK(replaced.shape() == g.shape() && replaced.dtype() == g.dtype(), GradError,
                    "hook on a leaf: returned ", replaced.dtype(), " ", replaced.shape(), " for a gradient of ",
@@ -296,7 +301,7 @@ class Engine {
     for (auto& [p, l] : leaves_) ordered.push_back(&l);
     std::sort(ordered.begin(), ordered.end(), [](const Leaf* a, const Leaf* b) { return a->order < b->order; });
     for (Leaf* l : ordered) {
-      Tensor g = l->leaf->hooks.empty() ? std::move(l->grad) : hooked_leaf(*l->leaf, std::move(l->grad));
+      Tensor g = !l->leaf->hooks ? std::move(l->grad) : hooked_leaf(*l->leaf, std::move(l->grad));
       // A gradient that others can see must not be changed by the next accumulation.
       if (!create_ && !owned(g)) g = clone(g);
       add_gradient(l->leaf->grad, std::move(g), create_);
@@ -305,6 +310,8 @@ class Engine {
 
   const bool retain_, create_;
   PoolVector<Wanted> wanted_;
+  PoolMap<TensorImpl*, bool> wanted_leaves_;
+  PoolMap<Node*, PoolVector<size_t>> wanted_nodes_;  // places in wanted_
   uint64_t floor_ = UINT64_MAX;
   PoolVector<Handle<Node>> heap_;
   PoolMap<Node*, PoolVector<Tensor>> buffers_;
@@ -367,8 +374,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
 
 // ---------------------------------------------------------------------------------------------- composite_backward
 
-namespace {
-template <class Fn> void differentiate_composite(BackwardContext& c, Fn composite) {
+void composite_backward(BackwardContext& c, Outputs (*composite)(std::span<const Tensor>, const Attrs&)) {
   const bool outer = grad_enabled();
   std::vector<Tensor> inputs, wanted;
   std::vector<int> index;
@@ -387,28 +393,16 @@ template <class Fn> void differentiate_composite(BackwardContext& c, Fn composit
       }
       inputs.push_back(std::move(x));
     }
-    auto collect = [&](int o, const Tensor& y) {
-      if (!y.defined() || !y.requires_grad() || !c.has_grad(o)) return;
-      outputs.push_back(y);
+    const Outputs made = composite(std::span<const Tensor>(inputs), c.raw_attrs());
+    for (int o = 0; o < made.size(); ++o) {
+      if (!made[o].defined() || !made[o].requires_grad() || !c.has_grad(o)) continue;
+      outputs.push_back(made[o]);
       seeds.push_back(c.grad(o));
-    };
-    auto made = composite(std::span<const Tensor>(inputs), c.raw_attrs());
-    if constexpr (std::is_same_v<decltype(made), Tensor>)
-      collect(0, made);
-    else
-      for (int o = 0; o < made.size(); ++o) collect(o, made[o]);
+    }
   }
   if (outputs.empty()) return;
   const auto grads = grad(outputs, wanted, {.create_graph = outer, .allow_unused = true}, seeds);
   for (size_t k = 0; k < wanted.size(); ++k) c.set(index[k], grads[k]);
-}
-}  // namespace
-
-void composite_backward(BackwardContext& c, Tensor (*composite)(std::span<const Tensor>, const Attrs&)) {
-  differentiate_composite(c, composite);
-}
-void composite_backward(BackwardContext& c, Outputs (*composite)(std::span<const Tensor>, const Attrs&)) {
-  differentiate_composite(c, composite);
 }
 
 }  // namespace hone

@@ -43,8 +43,8 @@ class InferenceMode {
  private:
   bool former_grad_, former_;
 };
-/// While it lives, the first op (forward or backward) to make a NaN from NaN-free inputs throws NumericError with its
-/// name. Slow: every result is read.
+/// While it lives, the first op (forward or backward) to make a NaN from NaN-free inputs (and, backward, what it saved)
+/// throws NumericError with its name. Slow: every result is read.
 class AnomalyMode {
  public:
   explicit AnomalyMode(bool on = true);
@@ -93,9 +93,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
                          GradOptions options = {}, const std::vector<Tensor>& seeds = {});
 
 /// Backward of an op by differentiating `composite`, the same function written with differentiable ops: sets every
-/// needed gradient of `c`. For the second derivatives of fused kernels. All inputs must be saved.
-void composite_backward(BackwardContext& c, Tensor (*composite)(std::span<const Tensor> inputs, const Attrs& attrs));
-/// The same for functions of several outputs (undefined where no gradient flows).
+/// needed gradient of `c`. For the second derivatives of fused kernels. All inputs must be saved; an output may be
+/// undefined where no gradient flows.
 void composite_backward(BackwardContext& c, Outputs (*composite)(std::span<const Tensor> inputs, const Attrs& attrs));
 
 struct GradCheckOptions {

@@ -45,11 +45,13 @@ const OpDef kAlias = {.name = "alias",
                       .shapes = same_shape,
                       .alias = [](const View& in, const Attrs&, View& out) { return out = in, true; },
                       .run = copy_run,
+                      .runs_on_cuda = true,
                       .backward = pass_through};
 const OpDef kCast = {.name = "cast",
                      .attributes = attributes<CastAttrs>(),
                      .shapes = cast_shapes,
                      .run = copy_run,
+                     .runs_on_cuda = true,
                      .backward = [](BackwardContext& c) { c.set(0, cast(c.grad(), c.input_dtype(0))); }};
 const OpDef kAccumulate = {
     .name = "accumulate", .shapes = accumulate_shapes, .run = accumulate_run, .backward = pass_through};

@@ -20,8 +20,17 @@ Tensor contiguous(const Tensor& x);
 Tensor to(const Tensor& x, Device device);
 
 namespace detail {
-/// Copies between strided arrays of one shape, converting dtype. No broadcast except by stride 0 in `from`.
+/// Copies between strided arrays of one shape on one device, converting dtype. No broadcast except by stride 0 in
+/// `from`. On CUDA `to` must be contiguous (DeviceError).
 void copy_strided(const View& from, const View& to);
+/// `value` is one that `dtype` can hold: any for floating ones; an integer in range for integer ones and bool, else
+/// DTypeError (not integral) or ValueError (out of range) naming `op`.
+void check_scalar(const char* op, double value, DType dtype);
+/// The widest range around 0 in which `dtype` holds every integer.
+struct IntegerRange {
+  int64_t low, high;  ///< both included
+};
+IntegerRange exact_integers(DType dtype);
 /// into += from, elementwise: contiguous, one shape and dtype, CPU.
 void accumulate_into(const View& from, const View& into);
 /// Contiguous, one shape and dtype; at least one side on CUDA.

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "hone/core/basic_ops.h"
+#include "hone/core/convert.h"
 #include "hone/core/parallel.h"
 #include "hone/cuda/api.h"
 
@@ -13,23 +13,6 @@ namespace hone::detail {
 
 namespace {
 constexpr int64_t kGrain = 1 << 15;
-
-// Floating to integer truncates towards zero, saturates, and takes NaN to 0: never undefined.
-template <class To, class From> To convert(From v) {
-  if constexpr (std::is_same_v<To, bool>) {
-    return v != From(0);
-  } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
-    const double d = static_cast<double>(v);
-    if (!(d == d)) return 0;
-    if (d <= static_cast<double>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::min();
-    if (d >= static_cast<double>(std::numeric_limits<To>::max())) return std::numeric_limits<To>::max();
-    return static_cast<To>(d);
-  } else if constexpr (std::is_same_v<To, BFloat16>) {
-    return BFloat16(static_cast<float>(v));
-  } else {
-    return static_cast<To>(v);
-  }
-}
 
 // Sizes and both strides, with neighbouring dims merged where both sides allow it.
 struct Loop {
@@ -109,8 +92,33 @@ template <class From, class To> void copy_typed(const View& from, const View& to
 
 void copy_strided(const View& from, const View& to) {
   if (to.numel() == 0) return;
+  if constexpr (kHasCuda) {
+    if (to.device == DeviceType::cuda) return cuda::copy_strided(from, to);  // refuses strided targets
+  }
   visit_dtype(from.dtype,
               [&]<class From>() { visit_dtype(to.dtype, [&]<class To>() { copy_typed<From, To>(from, to); }); });
+}
+
+void check_scalar(const char* op, double value, DType d) {
+  if (is_floating(d)) return;
+  HONE_CHECK(value == std::floor(value) && !std::isinf(value), DTypeError, op, ": the scalar ", value,
+             " is not integral, the tensor is ", d);
+  const IntegerRange r = exact_integers(d);
+  // The end, not the last: 2^63 − 1 is no double.
+  HONE_CHECK(static_cast<double>(r.low) <= value && value < static_cast<double>(r.high) + 1, ValueError, op,
+             ": the scalar ", value, " is out of range for ", d);
+}
+IntegerRange exact_integers(DType d) {
+  switch (d) {
+    case DType::f64: return {-(int64_t{1} << 53), int64_t{1} << 53};
+    case DType::f32: return {-(1 << 24), 1 << 24};
+    case DType::bf16: return {-(1 << 8), 1 << 8};
+    case DType::i64: return {INT64_MIN, INT64_MAX};
+    case DType::i32: return {INT32_MIN, INT32_MAX};
+    case DType::i8: return {INT8_MIN, INT8_MAX};
+    case DType::u8: return {0, UINT8_MAX};
+    default: return {0, 1};
+  }
 }
 
 void accumulate_into(const View& from, const View& into) {

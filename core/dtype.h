@@ -56,6 +56,8 @@ template <> struct dtype_of_impl<bool> { static constexpr DType value = DType::b
 /// The DType of a C++ element type.
 template <class T> inline constexpr DType dtype_of = dtype_of_impl<T>::value;
 
+template <class T> inline constexpr bool is_element_type = requires { dtype_of_impl<T>::value; };
+
 /// Calls f.template operator()<T>() with the C++ type of `d`: visit_dtype(d, [&]<class T>() { … }).
 template <class F> decltype(auto) visit_dtype(DType d, F&& f) {
   switch (d) {

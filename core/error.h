@@ -21,6 +21,7 @@ struct DTypeError : Error { using Error::Error; };    ///< a dtype that the oper
 struct DeviceError : Error { using Error::Error; };   ///< a device that is absent, or tensors on different ones
 struct ValueError : Error { using Error::Error; };    ///< an argument or element outside its allowed range
 struct GradError : Error { using Error::Error; };     ///< a misuse of autograd
+struct MemoryError : Error { using Error::Error; };   ///< the system has no memory of the size wanted
 struct NumericError : Error { using Error::Error; };  ///< a NaN or infinity where none may be
 struct IoError : Error { using Error::Error; };       ///< the operating system refused to read or write
 struct FormatError : Error { using Error::Error; };   ///< a file whose content breaks its format

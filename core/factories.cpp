@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "hone/core/basic_ops.h"
+#include "hone/core/convert.h"
 #include "hone/core/parallel.h"
 #include "hone/core/random.h"
 #include "hone/core/tensor_impl.h"
@@ -22,7 +23,7 @@ template <class F> Tensor generate(const Shape& shape, TensorOptions o, F value)
   visit_dtype(o.dtype, [&]<class T>() {
     T* p = static_cast<T*>(t.raw_data());
     parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) p[i] = static_cast<T>(value(i));
+      for (int64_t i = begin; i < end; ++i) p[i] = detail::convert<T>(value(i));
     });
   });
   return to(t, o.device);
@@ -48,6 +49,7 @@ Tensor empty(const Shape& shape, TensorOptions o) {
   return make_view(s, shape, contiguous_strides(shape), 0, o.dtype);
 }
 Tensor full(const Shape& shape, double value, TensorOptions o) {
+  detail::check_scalar("full", value, o.dtype);
   Tensor t = empty(shape, o);
   t.fill_(value);
   return t;
@@ -66,7 +68,15 @@ Tensor arange(double start, double end, double step, TensorOptions o) {
   HONE_CHECK((end - start) * step >= 0, ValueError, "arange: step ", step, " leads away from ", start, " to ", end);
   const double count = std::ceil((end - start) / step);
   HONE_CHECK(count < 1e15, ValueError, "arange: ", count, " elements are too many");
-  return generate({static_cast<int64_t>(count)}, o, [=](int64_t i) { return start + static_cast<double>(i) * step; });
+  const auto n = static_cast<int64_t>(count);
+  if (!is_floating(o.dtype) && n > 0) {
+    detail::check_scalar("arange", start, o.dtype);
+    detail::check_scalar("arange", step, i64);
+    detail::check_scalar("arange", start + static_cast<double>(n - 1) * step, o.dtype);
+    const auto first = static_cast<int64_t>(start), by = static_cast<int64_t>(step);
+    return generate({n}, o, [=](int64_t i) { return first + i * by; });
+  }
+  return generate({n}, o, [=](int64_t i) { return start + static_cast<double>(i) * step; });
 }
 Tensor linspace(double start, double end, int64_t count, TensorOptions o) {
   HONE_CHECK(count >= 0, ValueError, "linspace: count ", count, " must not be negative");
@@ -104,6 +114,9 @@ Tensor randn(const Shape& shape, TensorOptions o) {
 }
 Tensor randint(int64_t low, int64_t high, const Shape& shape, TensorOptions o) {
   HONE_CHECK(low < high, ValueError, "randint: low ", low, " must be below high ", high);
+  const detail::IntegerRange r = detail::exact_integers(o.dtype);
+  HONE_CHECK(low >= r.low && high - 1 <= r.high, ValueError, "randint: the values ", low, " to ", high - 1,
+             " are not all held by ", o.dtype);
   const Philox stream = next_stream();
   const uint64_t range = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
   return generate(shape, o, [=](int64_t i) {

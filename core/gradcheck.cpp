@@ -88,9 +88,9 @@ void gradcheck(const GradCheckFn& f, const std::vector<Tensor>& inputs, GradChec
       const double down = value();
       p[e] = x;
       const double numeric = (up - down) / (2 * h), got = g[static_cast<size_t>(e)];
-      HONE_CHECK(std::abs(got - numeric) <= o.atol + o.rtol * std::abs(numeric), GradError, "gradcheck: input ", i,
-                 " of shape ", xs[i].shape(), ", element ", e, " (value ", x, "): gradient ", got,
-                 ", central difference ", numeric);
+      HONE_CHECK(std::isfinite(numeric) && std::abs(got - numeric) <= o.atol + o.rtol * std::abs(numeric), GradError,
+                 "gradcheck: input ", i, " of shape ", xs[i].shape(), ", element ", e, " (value ", x, "): gradient ",
+                 got, ", central difference ", numeric);
     }
   }
 }

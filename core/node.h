@@ -16,6 +16,7 @@ struct Node : detail::Pooled, Counted {
   Attrs attrs;
   uint64_t sequence = 0;  // creation order: inputs' nodes have smaller numbers
   bool freed = false;     // saved tensors given up after a walk
+  Node* next_doomed = nullptr;
   struct Input {
     Shape shape;
     DType dtype = DType::f32;
@@ -30,13 +31,7 @@ struct Node : detail::Pooled, Counted {
   PoolVector<Input> inputs;
   PoolVector<Output> outputs;
   PoolVector<SavedTensor> saved_inputs, saved_outputs;  // empty, or one an input / output
-  struct Hook {
-    int output;
-    uint32_t id;
-    GradHook call;
-  };
-  uint32_t next_hook = 0;
-  PoolVector<Hook> hooks;
+  std::shared_ptr<HookList> hooks;                      // once there are some
   PoolVector<std::pair<int, Handle<GradCell>>> retained;
 };
 

@@ -98,6 +98,8 @@ Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> input
                             Shape(std::span<const int64_t>(alias.strides, n)), base.offset() + shift, base.dtype()));
     if (base.impl()->inference) out[0].impl()->inference = true;
   } else {
+    HONE_CHECK(device.type == DeviceType::cpu || op.runs_on_cuda, DeviceError, op.name,
+               ": runs on cpu alone, its inputs are on ", device);
     std::array<View, kMaxOutputs> views;
     for (int o = 0; o < shapes.outputs; ++o) {
       out.push_back(

@@ -134,6 +134,7 @@ struct OpDef {
   /// For views: sets sizes, strides and data of `out` inside input 0's array and returns true; false: run must copy.
   bool (*alias)(const View& in, const Attrs&, View& out) = nullptr;
   void (*run)(RunContext&) = nullptr;
+  bool runs_on_cuda = false;  ///< run takes CUDA arrays too (in a CUDA build); else apply() refuses them
   Saves saves{};
   void (*backward)(BackwardContext&) = nullptr;
   /// Why there is no backward. One of the two must be set. Floating outputs then throw GradError in backward();
@@ -159,7 +160,8 @@ class Outputs {
 };
 
 /// The one door: checks devices and shapes, allocates outputs, runs, records for autograd and for an OpRecorder.
-/// Undefined tensors stand for absent optional inputs. Throws what `shapes` throws, and DeviceError for mixed devices.
+/// Undefined tensors stand for absent optional inputs. Throws what `shapes` throws, and DeviceError for mixed devices
+/// or one that the op does not run on.
 Outputs apply(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs);
 inline Outputs apply(const OpDef& op, const Attrs& attrs, std::initializer_list<Tensor> inputs) {
   return apply(op, attrs, std::span<const Tensor>(inputs.begin(), inputs.size()));

@@ -18,11 +18,18 @@ Tensor deep_copy(const Tensor& t) {
   return clone(t.detach());
 }
 
+// Nobody else holds the tensor or its storage, and the storage holds nothing else.
+bool alone(const Tensor& t) {
+  return t.is_leaf() && t.handle().unique() && t.storage().unique() && t.is_contiguous() && t.offset() == 0 &&
+         t.storage()->bytes == static_cast<size_t>(t.numel() * size_of(t.dtype()));
+}
+
 // A raw value must own its storage: optimizers write it in place.
 Tensor as_leaf(Tensor raw, bool requires_grad) {
   HONE_CHECK(raw.defined(), ValueError, "Parameter: the raw value is an undefined tensor");
   HONE_CHECK(is_floating(raw.dtype()), DTypeError, "Parameter: dtype must be floating, is ", raw.dtype());
-  if (!raw.is_leaf() || !raw.is_contiguous()) raw = deep_copy(raw);
+  if (!alone(raw)) raw = deep_copy(raw);
+  raw.set_grad({});
   raw.requires_grad_(requires_grad);
   return raw;
 }

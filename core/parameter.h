@@ -35,7 +35,7 @@ class ParameterRef {
   void zero_grad() const { s_->raw.set_grad({}); }
   WeightType type() const { return s_->type; }
   uint64_t generation() const { return s_->generation; }
-  /// A new raw value (copied unless a contiguous leaf) under the same identity; it requires grad as the old one did and
+  /// A new raw value under the same identity, copied as Parameter(raw) says; it requires grad as the old one did and
   /// has no gradient. A new shape, dtype or device advances the generation. DTypeError unless floating.
   void replace(Tensor raw) const;
   const ParameterState* id() const { return s_.get(); }
@@ -57,8 +57,10 @@ struct Shrink {
 /// it.
 class Parameter {
  public:
-  Parameter() = default;           ///< absent (a layer without bias)
-  explicit Parameter(Tensor raw);  ///< floating dtype (DTypeError); becomes a leaf that requires grad
+  Parameter() = default;  ///< absent (a layer without bias)
+  /// A leaf that requires grad and owns its storage: copied unless `raw` is moved in and nobody else holds it or its
+  /// storage. It has no gradient. DTypeError unless floating.
+  explicit Parameter(Tensor raw);
   Parameter(const Parameter& o);
   Parameter& operator=(const Parameter& o);
   Parameter(Parameter&&) noexcept = default;

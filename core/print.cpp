@@ -7,22 +7,21 @@
 
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
+#include "hone/core/convert.h"
 
 namespace hone {
 
 namespace {
 constexpr int64_t kSummarizeFrom = 1000, kEdge = 3;
 
-// How the numbers of one tensor are written: one format, one width.
+// How the floating numbers of one tensor are written: one format, one width.
 struct Format {
-  enum Kind { integer, whole, fixed, scientific } kind = fixed;
+  enum Kind { whole, fixed, scientific } kind = fixed;
   int width = 0;
   std::string operator()(double v) const {
     char text[40];
     if (!std::isfinite(v))
       std::snprintf(text, sizeof text, "%s", std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
-    else if (kind == integer)
-      std::snprintf(text, sizeof text, "%.0f", v);
     else if (kind == whole)
       std::snprintf(text, sizeof text, "%.0f.", v);
     else if (kind == fixed)
@@ -34,9 +33,7 @@ struct Format {
 };
 
 struct Printer {
-  const std::vector<double>& values;
-  const Shape& shape;
-  DType dtype;
+  View x;  // on the CPU, any strides
   bool summarize;
   Format format{};
   std::string out{};
@@ -51,58 +48,60 @@ struct Printer {
     for (int64_t i = n - kEdge; i < n; ++i) f(i);
   }
   template <class F> void each_value(int dim, int64_t base, F& f) const {
-    if (dim == shape.ndim()) return f(values[static_cast<size_t>(base)]);
-    each_shown(shape[dim], [&](int64_t i) {
-      if (i >= 0) each_value(dim + 1, base * shape[dim] + i, f);
+    if (dim == x.ndim) return f(base);
+    each_shown(x.sizes[dim], [&](int64_t i) {
+      if (i >= 0) each_value(dim + 1, base + i * x.strides[dim], f);
     });
   }
-  std::string text(double v) const {
-    if (dtype == DType::boolean) return v != 0 ? "true" : "false";
-    return format(v);
+  template <class T> T at(int64_t i) const {
+    return visit_dtype(x.dtype, [&]<class From>() { return detail::convert<T>(x.as<From>()[i]); });
+  }
+  std::string text(int64_t i) const {
+    if (x.dtype == DType::boolean) return at<bool>(i) ? "true" : "false";
+    return is_floating(x.dtype) ? format(at<double>(i)) : std::to_string(at<int64_t>(i));  // a double has 53 bits
   }
   void choose_format() {
     double largest = 0, smallest = INFINITY;
     bool whole = true;
-    auto look = [&](double v) {
+    auto look = [&](int64_t i) {
+      const double v = at<double>(i);
       if (!std::isfinite(v)) return;
       const double a = std::abs(v);
       largest = std::max(largest, a);
       if (a > 0) smallest = std::min(smallest, a);
       whole = whole && v == std::floor(v);
     };
-    each_value(0, 0, look);
-    if (!is_floating(dtype))
-      format.kind = Format::integer;
-    else if (whole && largest < 1e8)
+    if (is_floating(x.dtype)) each_value(0, 0, look);
+    if (whole && largest < 1e8)
       format.kind = Format::whole;
     else if (largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1e6)
       format.kind = Format::scientific;
-    auto widen = [&](double v) { format.width = std::max(format.width, static_cast<int>(text(v).size())); };
+    auto widen = [&](int64_t i) { format.width = std::max(format.width, static_cast<int>(text(i).size())); };
     each_value(0, 0, widen);
   }
   void write(int dim, int64_t base, int indent) {
-    if (dim == shape.ndim()) {
-      const std::string s = text(values[static_cast<size_t>(base)]);
+    if (dim == x.ndim) {
+      const std::string s = text(base);
       out.append(static_cast<size_t>(std::max(0, format.width - static_cast<int>(s.size()))), ' ');
       out += s;
       return;
     }
     out += '[';
     bool first = true;
-    const bool innermost = dim + 1 == shape.ndim();
-    each_shown(shape[dim], [&](int64_t i) {
+    const bool innermost = dim + 1 == x.ndim;
+    each_shown(x.sizes[dim], [&](int64_t i) {
       if (!first) {
         out += ',';
         if (innermost)
           out += ' ';
         else
-          out.append(static_cast<size_t>(shape.ndim() - dim - 1), '\n').append(static_cast<size_t>(indent + 1), ' ');
+          out.append(static_cast<size_t>(x.ndim - dim - 1), '\n').append(static_cast<size_t>(indent + 1), ' ');
       }
       first = false;
       if (i < 0)
         out += "…";
       else
-        write(dim + 1, base * shape[dim] + i, indent + 1);
+        write(dim + 1, base + i * x.strides[dim], indent + 1);
     });
     out += ']';
   }
@@ -111,8 +110,8 @@ struct Printer {
 
 std::string to_string(const Tensor& x) {
   if (!x.defined()) return "Tensor(undefined)";
-  const auto values = x.detach().to_vector<double>();
-  Printer p{values, x.shape(), x.dtype(), x.numel() > kSummarizeFrom};
+  const Tensor held = to(x.detach(), cpu);
+  Printer p{held.view(), x.numel() > kSummarizeFrom};
   p.out = "Tensor(";
   p.choose_format();
   p.write(0, 0, 7);

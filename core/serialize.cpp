@@ -270,6 +270,7 @@ TensorFile read(uint64_t size, const ReadAt& read_at, const std::string& what) {
   check_layout(header.entries, size - data, what);
 
   TensorFile file;
+  file.source = what;
   file.metadata = std::move(header.metadata);
   file.tensors.reserve(header.entries.size());
   for (Entry& e : header.entries) {
@@ -291,7 +292,7 @@ TensorFile read(uint64_t size, const ReadAt& read_at, const std::string& what) {
 const Tensor& TensorFile::at(const std::string& name) const {
   for (const auto& [n, t] : tensors)
     if (n == name) return t;
-  throw FormatError(str("the file has no tensor ", shown(name)));
+  throw FormatError(str(source.empty() ? "the file" : source, " has no tensor ", shown(name)));
 }
 
 void write_file_atomically(const std::string& path, const void* data, size_t bytes) {

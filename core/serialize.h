@@ -14,7 +14,8 @@ namespace hone {
 struct TensorFile {
   std::vector<std::pair<std::string, Tensor>> tensors;
   std::map<std::string, std::string> metadata;
-  /// FormatError naming the file's missing entry.
+  std::string source = {};  ///< the file that it was read from
+  /// FormatError naming the file and the entry that it lacks. Searches in order.
   const Tensor& at(const std::string& name) const;
 };
 

@@ -1,7 +1,5 @@
 #include "hone/core/storage.h"
 
-#include <new>
-
 #include "hone/core/error.h"
 #include "hone/cuda/api.h"
 
@@ -23,18 +21,13 @@ void check_usable(Device d) {
 
 Storage::Storage(size_t n, Device d) : bytes(n), device(d) {
   check_usable(d);
-  try {
-    if constexpr (kHasCuda) {
-      if (d.type == DeviceType::cuda) {
-        data = cuda::allocate(n, d.index);
-        return;
-      }
+  if constexpr (kHasCuda) {
+    if (d.type == DeviceType::cuda) {
+      data = cuda::allocate(n, d.index);
+      return;
     }
-    data = detail::allocate_data(n);
-  } catch (const std::bad_alloc&) {
-    throw Error(
-        str("out of memory: ", n, " bytes wanted on ", to_string(d), ", ", memory_stats().live_bytes, " bytes live"));
   }
+  data = detail::allocate_data(n);
 }
 
 Storage::~Storage() {

@@ -6,8 +6,9 @@
 
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
+#include "hone/core/convert.h"
 #include "hone/core/node.h"
-#include "hone/core/parallel.h"
+#include "hone/cuda/api.h"
 
 namespace hone {
 
@@ -17,10 +18,16 @@ TensorImpl& deref(const Handle<TensorImpl>& h) {
     throw ValueError("undefined tensor: it holds no array");
   return *h;
 }
-// Rule for every in-place change: what the graph has recorded must not move under it.
+// Rules for every in-place change: what the graph has recorded must not move under it, and no element may be written
+// for several indices (by several threads).
 void check_in_place(const Tensor& t, const char* what) {
   HONE_CHECK(!(t.requires_grad() && grad_enabled()), GradError, what,
              ": in-place change of a tensor that requires grad (or of a view of one); do it under NoGrad");
+  const Shape &sizes = t.shape(), &strides = t.strides();
+  if (t.numel() == 0) return;
+  for (int d = 0; d < sizes.ndim(); ++d)
+    HONE_CHECK(sizes[d] == 1 || strides[d] != 0, ValueError, what, ": dim ", d, " of this view of shape ", sizes,
+               " is expanded: its ", sizes[d], " elements are one; write to a contiguous() copy");
 }
 }  // namespace
 
@@ -86,15 +93,16 @@ View Tensor::view() const {
   std::copy(impl_->strides.begin(), impl_->strides.end(), v.strides);
   return v;
 }
-namespace {
-template <class To> To only_element(const Tensor& x) {
-  HONE_CHECK(x.numel() == 1, ShapeError, "item: the tensor of shape ", x.shape(), " does not hold exactly one element");
-  const Tensor t = to(x, cpu);
-  return visit_dtype(t.dtype(), [&]<class T>() { return static_cast<To>(*static_cast<T*>(t.raw_data())); });
+void Tensor::only_element(void* value, DType as) const {
+  HONE_CHECK(numel() == 1, ShapeError, "item: the tensor of shape ", shape(), " does not hold exactly one element");
+  NoGrad guard;
+  const Tensor t = to(*this, cpu);
+  visit_dtype(as, [&]<class To>() {
+    visit_dtype(t.dtype(), [&]<class From>() {
+      *static_cast<To*>(value) = detail::convert<To>(*static_cast<const From*>(t.raw_data()));
+    });
+  });
 }
-}  // namespace
-double Tensor::item_f64() const { return only_element<double>(*this); }
-int64_t Tensor::item_i64() const { return only_element<int64_t>(*this); }
 template <class T> std::vector<T> Tensor::to_vector() const {
   NoGrad guard;
   const Tensor t = to(dtype() == dtype_of<T> ? contiguous(*this) : cast(*this, dtype_of<T>), cpu);
@@ -116,21 +124,32 @@ void Tensor::bump_version() const { storage()->version.fetch_add(1, std::memory_
 Tensor& Tensor::fill_(double value) {
   check_in_place(*this, "fill_");
   NoGrad guard;
-  // A 0-d source of stride 0 in every dim, whatever the shape.
-  Tensor one = empty({}, dtype());
-  visit_dtype(dtype(), [&]<class T>() { *static_cast<T*>(one.raw_data()) = static_cast<T>(value); });
-  const Tensor source = make_view(one.storage(), shape(), Shape::filled(static_cast<int>(ndim()), 0), 0, dtype());
-  if (device() == cpu) {
-    detail::copy_strided(source.view(), view());
-  } else {
-    copy_(source);
+  detail::check_scalar("fill_", value, dtype());
+  const View to = view();
+  if constexpr (kHasCuda) {
+    if (to.device == DeviceType::cuda) {
+      if (to.numel() > 0) cuda::fill(to, value);
+      bump_version();
+      return *this;
+    }
   }
+  // One value, of stride 0 in every dim; in the tensor's dtype, so that copies convert it once.
+  View from = to;
+  std::fill_n(from.strides, View::kDims, 0);
+  visit_dtype(dtype(), [&]<class T>() {
+    T one = detail::convert<T>(value);
+    from.data = &one;
+    detail::copy_strided(from, to);
+  });
   bump_version();
   return *this;
 }
 
 Tensor& Tensor::copy_(const Tensor& source) {
   check_in_place(*this, "copy_");
+  HONE_CHECK(!(source.requires_grad() && grad_enabled()), GradError,
+             "copy_: the source requires grad, and no gradient would reach it through an in-place copy; copy its "
+             "detach(), or do it under NoGrad");
   HONE_CHECK(shape() == source.shape(), ShapeError, "copy_: shape ", source.shape(), " does not fit into ", shape());
   NoGrad guard;
   if (device() == cpu && source.device() == cpu) {
@@ -190,17 +209,14 @@ const char* Tensor::grad_op() const { return deref(impl_).node ? impl_->node->op
 HookHandle Tensor::register_hook(GradHook hook) const {
   TensorImpl& t = deref(impl_);
   HONE_CHECK(t.requires_grad, GradError, "register_hook: the tensor does not require grad");
-  const auto drop = [](auto& hooks, auto same) {
-    hooks.erase(std::remove_if(hooks.begin(), hooks.end(), same), hooks.end());
-  };
-  if (t.node) {
-    const uint32_t id = t.node->next_hook++;
-    t.node->hooks.push_back({t.node_index, id, std::move(hook)});
-    return HookHandle([node = t.node, id, drop] { drop(node->hooks, [id](auto& h) { return h.id == id; }); });
-  }
-  const uint32_t id = t.next_hook++;
-  t.hooks.emplace_back(id, std::move(hook));
-  return HookHandle([leaf = impl_, id, drop] { drop(leaf->hooks, [id](auto& h) { return h.first == id; }); });
+  auto& list = t.node ? t.node->hooks : t.hooks;
+  if (!list) list = std::allocate_shared<HookList>(detail::PoolAllocator<HookList>());
+  const uint32_t id = list->next_id++;
+  list->hooks.push_back({t.node ? t.node_index : 0, id, std::move(hook)});
+  return HookHandle([weak = std::weak_ptr<HookList>(list), id] {
+    if (const auto alive = weak.lock())
+      std::erase_if(alive->hooks, [id](const HookList::Hook& h) { return h.id == id; });
+  });
 }
 
 bool equal(const Tensor& a, const Tensor& b) {
@@ -218,7 +234,8 @@ bool allclose(const Tensor& a, const Tensor& b, double rtol, double atol) {
   const auto x = a.to_vector<double>(), y = b.to_vector<double>();
   for (size_t i = 0; i < x.size(); ++i) {
     if (x[i] == y[i]) continue;
-    if (!(std::abs(x[i] - y[i]) <= atol + rtol * std::abs(y[i]))) return false;
+    // An infinity is close to itself alone, whatever the tolerance makes of it.
+    if (std::isinf(x[i]) || std::isinf(y[i]) || !(std::abs(x[i] - y[i]) <= atol + rtol * std::abs(y[i]))) return false;
   }
   return true;
 }

@@ -52,7 +52,10 @@ class HookHandle {
 
 struct BackwardOptions {
   bool retain_graph = false;  ///< keep what the graph saved, so that it can be walked again
-  bool create_graph = false;  ///< record the backward pass itself, for higher derivatives (implies retain_graph)
+  /// Record the backward pass itself, for higher derivatives (implies retain_graph). The gradient left in a leaf then
+  /// has a graph that holds the leaf: neither is freed until that gradient is dropped (set_grad({}), zero_grad()).
+  /// grad() leaves none behind.
+  bool create_graph = false;
 };
 
 class Tensor {
@@ -79,12 +82,12 @@ class Tensor {
   template <class T> T* data() const { return static_cast<T*>(checked_data(dtype_of<T>)); }
   void* raw_data() const;
   View view() const;
-  /// The only element, converted to T; ShapeError if there is not exactly one.
+  /// The only element, converted to T as cast() does; ShapeError if there is not exactly one.
   template <class T = double> T item() const {
-    if constexpr (std::is_integral_v<T>)
-      return static_cast<T>(item_i64());
-    else
-      return static_cast<T>(item_f64());
+    using As = std::conditional_t<is_element_type<T>, T, std::conditional_t<std::is_integral_v<T>, int64_t, double>>;
+    As value;
+    only_element(&value, dtype_of<As>);
+    return static_cast<T>(value);
   }
   /// All elements in row-major order, converted to T.
   template <class T> std::vector<T> to_vector() const;
@@ -92,10 +95,13 @@ class Tensor {
   uint64_t version() const;
   void bump_version() const;
 
-  // In place: throw GradError on a tensor that requires grad (or is a view of one) unless grad recording is off.
-  Tensor& fill_(double value);
+  // In place: throw GradError on a tensor that requires grad (or is a view of one) unless grad recording is off, and
+  // ValueError on an expanded view (several of its elements are one).
+  Tensor& fill_(double value);  ///< DTypeError, ValueError: a value that an integer dtype does not hold
   Tensor& zero_() { return fill_(0); }
-  Tensor& copy_(const Tensor& source);  ///< same shape (ShapeError); converts dtype, moves between devices
+  /// Same shape (ShapeError); converts dtype, moves between devices. GradError for a source that requires grad while
+  /// recording is on: its gradient would end here.
+  Tensor& copy_(const Tensor& source);
 
   // Autograd.
   bool requires_grad() const;
@@ -117,8 +123,7 @@ class Tensor {
 
  private:
   void* checked_data(DType want) const;
-  double item_f64() const;
-  int64_t item_i64() const;
+  void only_element(void* value, DType as) const;
   Handle<TensorImpl> impl_;
 };
 
@@ -140,14 +145,16 @@ Tensor empty_like(const Tensor& x);
 Tensor zeros_like(const Tensor& x);
 Tensor ones_like(const Tensor& x);
 Tensor full_like(const Tensor& x, double value);
-/// start, start + step, … below end (above, for a negative step). ValueError for step 0 or a range of the wrong sign.
+/// start, start + step, … below end (above, for a negative step). ValueError for step 0, a range of the wrong sign or
+/// values beyond an integer dtype; DTypeError for a start or step that an integer dtype does not hold.
 Tensor arange(double start, double end, double step = 1, TensorOptions options = DType::i64);
 /// `count` values from start to end, both included.
 Tensor linspace(double start, double end, int64_t count, TensorOptions options = {});
 Tensor eye(int64_t rows, int64_t cols = -1, TensorOptions options = {});
 Tensor rand(const Shape& shape, TensorOptions options = {});   ///< uniform in [0, 1)
 Tensor randn(const Shape& shape, TensorOptions options = {});  ///< standard normal (Box–Muller on Philox)
-Tensor randint(int64_t low, int64_t high, const Shape& shape, TensorOptions options = DType::i64);  ///< in [low, high)
+/// Uniform in [low, high). ValueError if the range is empty or the dtype does not hold each of its integers.
+Tensor randint(int64_t low, int64_t high, const Shape& shape, TensorOptions options = DType::i64);
 Tensor randperm(int64_t n);  ///< a permutation of 0 … n−1, i64
 
 /// From values, copied. `shape` must hold as many elements (ShapeError).
@@ -180,7 +187,7 @@ void print(const Tensor& x);
 
 /// Same shape, dtype and every element equal (NaN equals NaN): for tests and loaders, not differentiable.
 bool equal(const Tensor& a, const Tensor& b);
-/// |a − b| ≤ atol + rtol·|b| everywhere; same shape and dtype.
+/// |a − b| ≤ atol + rtol·|b| everywhere, an infinity only where both have it; same shape and dtype.
 bool allclose(const Tensor& a, const Tensor& b, double rtol = 1e-5, double atol = 1e-8);
 
 }  // namespace hone

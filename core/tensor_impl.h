@@ -24,6 +24,17 @@ inline void intrusive_release(GradCell* c) {
   if (c->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete c;
 }
 
+/// The hooks of a leaf or of a node's outputs. Handles hold it weakly, so they keep no graph alive.
+struct HookList {
+  struct Hook {
+    int output;
+    uint32_t id;
+    GradHook call;
+  };
+  uint32_t next_id = 0;
+  PoolVector<Hook> hooks;
+};
+
 struct TensorImpl : detail::Pooled, Counted {
   StoragePtr storage;
   Shape sizes, strides;
@@ -35,8 +46,7 @@ struct TensorImpl : detail::Pooled, Counted {
   Handle<Node> node;       // the op that made it; none for leaves
   Tensor grad;             // of a leaf
   Handle<GradCell> retained;
-  uint32_t next_hook = 0;
-  PoolVector<std::pair<uint32_t, GradHook>> hooks;  // of a leaf; a non-leaf's lie in its node
+  std::shared_ptr<HookList> hooks;  // of a leaf, once it has some; a non-leaf's lie in its node
 };
 
 /// A tensor on existing storage.

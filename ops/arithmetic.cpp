@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "hone/core/autograd.h"
+#include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 #include "hone/cuda/elementwise_api.h"
 #include "hone/ops/simd/pointwise.h"
@@ -30,10 +31,11 @@ template <Binary kOp> struct BinaryOp {
                         detail::binary_kernel(kOp, compute));
   }
   static constexpr OpDef define(const char* name, Saves saves, void (*backward)(BackwardContext&)) {
-    return {.name = name, .shapes = shapes, .run = run, .saves = saves, .backward = backward};
+    return {.name = name, .shapes = shapes, .run = run, .runs_on_cuda = true, .saves = saves, .backward = backward};
   }
   static constexpr OpDef comparison(const char* name) {
-    return {.name = name, .shapes = shapes, .run = run, .not_differentiable = "its output is bool"};
+    return {
+        .name = name, .shapes = shapes, .run = run, .runs_on_cuda = true, .not_differentiable = "its output is bool"};
   }
 };
 
@@ -157,36 +159,37 @@ const OpDef kDiv = BinaryOp<Binary::div>::define("div", {.inputs = kAllInputs}, 
 const OpDef kPow = BinaryOp<Binary::pow>::define("pow", {.inputs = kAllInputs, .outputs = 1}, pow_backward);
 const OpDef kMaximum = BinaryOp<Binary::maximum>::define("maximum", {.inputs = kAllInputs}, maximum_backward);
 const OpDef kMinimum = BinaryOp<Binary::minimum>::define("minimum", {.inputs = kAllInputs}, minimum_backward);
-const OpDef kNeg = {.name = "neg", .shapes = neg_shapes, .run = neg_run, .backward = neg_backward};
+const OpDef kNeg = {
+    .name = "neg", .shapes = neg_shapes, .run = neg_run, .runs_on_cuda = true, .backward = neg_backward};
 const OpDef kEq = BinaryOp<Binary::eq>::comparison("eq"), kNe = BinaryOp<Binary::ne>::comparison("ne"),
             kLt = BinaryOp<Binary::lt>::comparison("lt"), kLe = BinaryOp<Binary::le>::comparison("le"),
             kGt = BinaryOp<Binary::gt>::comparison("gt"), kGe = BinaryOp<Binary::ge>::comparison("ge");
-const OpDef kWhere = {
-    .name = "where", .shapes = where_shapes, .run = where_run, .saves = {.inputs = 1}, .backward = where_backward};
+const OpDef kWhere = {.name = "where",
+                      .shapes = where_shapes,
+                      .run = where_run,
+                      .runs_on_cuda = true,
+                      .saves = {.inputs = 1},
+                      .backward = where_backward};
 const OpDef kLogicalAnd = {.name = "logical_and",
                            .shapes = logical_shapes<2>,
                            .run = logical_run<Logical::conjunction>,
+                           .runs_on_cuda = true,
                            .not_differentiable = "its output is bool"};
 const OpDef kLogicalOr = {.name = "logical_or",
                           .shapes = logical_shapes<2>,
                           .run = logical_run<Logical::disjunction>,
+                          .runs_on_cuda = true,
                           .not_differentiable = "its output is bool"};
 const OpDef kLogicalNot = {.name = "logical_not",
                            .shapes = logical_shapes<1>,
                            .run = logical_run<Logical::negation>,
+                           .runs_on_cuda = true,
                            .not_differentiable = "its output is bool"};
 
 namespace detail {
 Tensor scalar_like(const char* op, double value, const Tensor& x) {
-  const DType d = x.dtype();
-  if (!is_floating(d)) {
-    HONE_CHECK(value == std::floor(value) && !std::isinf(value), DTypeError, op, ": the scalar ", value,
-               " is not integral, the tensor is ", d);
-    const double low = d == u8 || d == boolean ? 0 : -std::ldexp(1.0, static_cast<int>(8 * size_of(d)) - 1);
-    const double end = d == boolean ? 2 : d == u8 ? 256 : std::ldexp(1.0, static_cast<int>(8 * size_of(d)) - 1);
-    HONE_CHECK(low <= value && value < end, ValueError, op, ": the scalar ", value, " is out of range for ", d);
-  }
-  return scalar(value, {d, x.device()});
+  check_scalar(op, value, x.dtype());
+  return scalar(value, {x.dtype(), x.device()});
 }
 }  // namespace detail
 

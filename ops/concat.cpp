@@ -82,6 +82,7 @@ void pad_shapes(ShapeContext& c) {
     HONE_CHECK(!__builtin_add_overflow(size, a.before[i], &size) && !__builtin_add_overflow(size, a.after[i], &size),
                ShapeError, c.op, ": padding {", a.before[i], ", ", a.after[i], "} overflows the size");
   }
+  detail::check_scalar(c.op, a.value, c.dtype(0));
   c.add(shape, c.dtype(0));
 }
 void pad_run(RunContext& c) {

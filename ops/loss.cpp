@@ -14,8 +14,6 @@
 
 namespace hone {
 
-const char* name(Reduction r) { return r == Reduction::none ? "none" : r == Reduction::mean ? "mean" : "sum"; }
-
 namespace {
 
 using detail::dense;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "hone/core/autograd.h"
+#include "hone/core/convert.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/elementwise.h"
 #include "hone/ops/reduce_kernel.h"
@@ -135,7 +136,7 @@ struct Largest {
 };
 
 // The number that f64 results are rounded to.
-template <class T> T rounded(double v) { return static_cast<T>(static_cast<accumulator_t<T>>(v)); }
+template <class T> T rounded(double v) { return detail::convert<T>(v); }
 
 void sum_shapes(ShapeContext& c) {
   check_inputs(c, 1, 1);

@@ -233,7 +233,7 @@ void take(const View& in, const SliceAttrs& a, View& out) {
   out = in;
   if (r.count > 0) move_data(out, r.start * in.strides[dim]);
   out.sizes[dim] = r.count;
-  out.strides[dim] *= a.step;
+  if (r.count > 1) out.strides[dim] *= a.step;  // a long step over one element may not fit
 }
 bool slice_alias(const View& in, const Attrs& attrs, View& out) {
   take(in, attrs.as<SliceAttrs>(), out);
@@ -344,36 +344,42 @@ const OpDef kReshape = {.name = "reshape",
                         .shapes = target_shapes<reshape_target>,
                         .alias = target_alias<reshape_target>,
                         .run = reshape_run,
+                        .runs_on_cuda = true,
                         .backward = reshape_backward};
 const OpDef kFlatten = {.name = "flatten",
                         .attributes = attributes<FlattenAttrs>(),
                         .shapes = target_shapes<flatten_target>,
                         .alias = target_alias<flatten_target>,
                         .run = reshape_run,
+                        .runs_on_cuda = true,
                         .backward = reshape_backward};
 const OpDef kSqueeze = {.name = "squeeze",
                         .attributes = attributes<DimsAttrs>(),
                         .shapes = target_shapes<squeeze_target>,
                         .alias = target_alias<squeeze_target>,
                         .run = reshape_run,
+                        .runs_on_cuda = true,
                         .backward = reshape_backward};
 const OpDef kUnsqueeze = {.name = "unsqueeze",
                           .attributes = attributes<DimAttrs>(),
                           .shapes = target_shapes<unsqueeze_target>,
                           .alias = target_alias<unsqueeze_target>,
                           .run = reshape_run,
+                          .runs_on_cuda = true,
                           .backward = reshape_backward};
 const OpDef kPermute = {.name = "permute",
                         .attributes = attributes<DimsAttrs>(),
                         .shapes = permute_shapes,
                         .alias = permute_alias,
                         .run = copy_run<permute_alias>,
+                        .runs_on_cuda = true,
                         .backward = permute_backward};
 const OpDef kSlice = {.name = "slice",
                       .attributes = attributes<SliceAttrs>(),
                       .shapes = slice_shapes,
                       .alias = slice_alias,
                       .run = copy_run<slice_alias>,
+                      .runs_on_cuda = true,
                       .backward = slice_backward};
 const OpDef kSliceGrad = {.name = "slice_grad",
                           .attributes = attributes<SliceGradAttrs>(),
@@ -385,12 +391,14 @@ const OpDef kSelect = {.name = "select",
                        .shapes = select_shapes,
                        .alias = select_alias,
                        .run = copy_run<select_alias>,
+                       .runs_on_cuda = true,
                        .backward = select_backward};
 const OpDef kExpand = {.name = "expand",
                        .attributes = attributes<ShapeAttrs>(),
                        .shapes = target_shapes<expand_target>,
                        .alias = expand_alias,
                        .run = copy_run<expand_alias>,
+                       .runs_on_cuda = true,
                        .backward = expand_backward};
 const OpDef kFlip = {.name = "flip",
                      .attributes = attributes<DimsAttrs>(),

@@ -94,6 +94,7 @@ struct UnaryOp {
             .attributes = attributes(),
             .shapes = shapes,
             .run = run<0>,
+            .runs_on_cuda = true,
             .saves = saves(),
             .backward = backward};
   }
@@ -102,6 +103,7 @@ struct UnaryOp {
             .attributes = attributes(),
             .shapes = grad_shapes<1>,
             .run = run<1>,
+            .runs_on_cuda = true,
             .saves = {.inputs = kAllInputs},
             .backward = grad_backward};
   }
@@ -110,6 +112,7 @@ struct UnaryOp {
             .attributes = attributes(),
             .shapes = grad_shapes<2>,
             .run = run<2>,
+            .runs_on_cuda = true,
             .not_differentiable = "third derivatives of elementwise functions are not provided"};
   }
 };

@@ -175,7 +175,8 @@ void Optimizer::add_item(size_t i) {
   const Tensor& s = e.state[0];
   HONE_CHECK(!s.defined() || s.dtype() == compute_dtype(raw.dtype()), GradError, name(), ".step: parameter ", i,
              " is now ", raw.dtype(), ", its state ", s.dtype());
-  items_.push_back({e, raw, contiguous(raw.detach()), contiguous(g.detach())});
+  HONE_ASSERT(raw.is_contiguous());  // parameters own their storage: it is updated where it lies
+  items_.push_back({e, raw, raw.detach(), contiguous(g.detach())});
 }
 
 // Items and segments of everything that has a gradient; nothing changes.
@@ -244,12 +245,7 @@ void Optimizer::step() {
     coefficients(*s.entry, s.c);
   }
   update(items_);
-  for (Item& item : items_) {
-    if (item.value.shares_storage_with(item.raw))
-      item.raw.bump_version();
-    else
-      Tensor(item.raw).copy_(item.value);
-  }
+  for (const Item& item : items_) item.raw.bump_version();
 }
 
 double Optimizer::step(const Closure& closure) {

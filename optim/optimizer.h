@@ -127,7 +127,7 @@ class Optimizer {
   struct Item {
     Entry& entry;
     Tensor raw;    ///< the parameter
-    Tensor value;  ///< contiguous, to be updated: raw itself, or a copy that is written back
+    Tensor value;  ///< raw's array, outside the graph: to be updated
     Tensor grad;   ///< contiguous
   };
   /// The same as plain data.

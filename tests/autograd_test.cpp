@@ -48,16 +48,19 @@ const OpDef kLog = {.name = "ln",
                     .run = [](RunContext& c) { map(c, [](double a, double) { return std::log(a); }); },
                     .not_differentiable = "this test says so"};
 // x³ as one kernel; its backward differentiates a composite.
-const OpDef kCube = {
-    .name = "cube",
-    .shapes = same_shape,
-    .run = [](RunContext& c) { map(c, [](double a, double) { return a * a * a; }); },
-    .saves = {.inputs = 1},
-    .backward =
-        [](BackwardContext& c) {
-          composite_backward(
-              c, +[](std::span<const Tensor> x, const Attrs&) -> Tensor { return times(x[0], times(x[0], x[0])); });
-        }};
+const OpDef kCube = {.name = "cube",
+                     .shapes = same_shape,
+                     .run = [](RunContext& c) { map(c, [](double a, double) { return a * a * a; }); },
+                     .saves = {.inputs = 1},
+                     .backward =
+                         [](BackwardContext& c) {
+                           composite_backward(
+                               c, +[](std::span<const Tensor> x, const Attrs&) -> Outputs {
+                                 Outputs out;
+                                 out.push_back(times(x[0], times(x[0], x[0])));
+                                 return out;
+                               });
+                         }};
 
 Tensor leaf(std::initializer_list<double> v) { return tensor(v).requires_grad_(); }
 std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }

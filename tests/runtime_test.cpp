@@ -108,9 +108,9 @@ TEST(Allocator, AlignsAndRecycles) {
 }
 
 TEST(Allocator, RefusesTheImpossible) {
-  EXPECT_THROW(detail::allocate_data(~size_t{0}), std::bad_alloc);
-  EXPECT_THROW(detail::allocate_data(size_t{1} << 47), std::bad_alloc);
-  EXPECT_THROW(detail::allocate_data(size_t{1} << 63), std::bad_alloc);
+  EXPECT_THROW(detail::allocate_data(~size_t{0}), MemoryError);
+  EXPECT_THROW(detail::allocate_data(size_t{1} << 47), MemoryError);
+  EXPECT_THROW(detail::allocate_data(size_t{1} << 63), MemoryError);
 }
 
 TEST(Allocator, PeakIsTheHighest) {

@@ -137,7 +137,7 @@ template <class Convert> void convert_parameter(const ParameterRef& p, Convert c
   const Tensor raw = p.raw(), grad = p.grad();
   Tensor next = convert(raw.detach());
   if (next.is_same(raw) || next.shares_storage_with(raw)) return;
-  p.replace(next);
+  p.replace(std::move(next));
   if (grad.defined()) p.raw().set_grad(convert(grad.detach()));
 }
 
