@@ -8,19 +8,13 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::train {
 namespace {
 
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
+
 Tensor labels(std::vector<int64_t> v) { return tensor(v); }
 
 TEST(Accuracy, LogitsAndClasses) {

@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
+
+using test::expect_error;
 
 using optim::Adam;
 using optim::AdamW;
@@ -67,15 +70,6 @@ void expect_close(const std::vector<double>& got, const std::vector<double>& wan
   ASSERT_EQ(got.size(), want.size()) << what;
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], want[i], tolerance * std::max(1.0, std::abs(want[i]))) << what << ", element " << i;
-}
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
 }
 
 // ---- PyTorch's traces

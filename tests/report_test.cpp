@@ -10,19 +10,13 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::train {
 namespace {
 
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
+
 bool has(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
 int count(const std::string& s, const std::string& part) {
   int n = 0;
