@@ -135,7 +135,7 @@ TEST(Pointwise, UnaryValuesOnEveryTarget) {
 }
 
 TEST(Pointwise, TargetsHaveKernelsOfTheirOwn) {
-  std::vector<detail::ElementwiseKernel> seen;
+  std::vector<ElementwiseKernel> seen;
   on_every_target([&] {
     const auto kernel = detail::simd_unary_kernel(detail::Unary::exp, 0, false);
     EXPECT_EQ(std::count(seen.begin(), seen.end(), kernel), 0);
