@@ -19,6 +19,7 @@
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
+#include "hone/core/input_file.h"
 
 namespace hone {
 namespace {
@@ -345,28 +346,10 @@ void save_safetensors(const std::string& path, const TensorFile& file) {
 }
 
 TensorFile load_safetensors(const std::string& path) {
-  struct File {
-    int fd;
-    ~File() {
-      if (fd >= 0) ::close(fd);
-    }
-  } file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  struct stat info {};
-  if (file.fd < 0 || ::fstat(file.fd, &info) != 0) throw IoError(str("cannot read '", path, "': ", reason(errno)));
-  if (!S_ISREG(info.st_mode)) throw IoError(str("cannot read '", path, "': it is not a regular file"));
-  const auto read_at = [&](uint64_t offset, void* to, uint64_t bytes) {
-    char* p = static_cast<char*>(to);
-    while (bytes > 0) {
-      const ssize_t n = ::pread(file.fd, p, std::min<uint64_t>(bytes, 1 << 30), static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) throw IoError(str("cannot read '", path, "': ", reason(errno)));
-      if (n == 0) throw FormatError(str("'", path, "' became shorter while it was read"));
-      p += n;
-      offset += static_cast<uint64_t>(n);
-      bytes -= static_cast<uint64_t>(n);
-    }
-  };
-  return read(static_cast<uint64_t>(info.st_size), read_at, "'" + path + "'");
+  const detail::InputFile file(path);
+  return read(
+      file.size(), [&file](uint64_t offset, void* to, uint64_t bytes) { file.read(offset, to, bytes); },
+      "'" + path + "'");
 }
 
 TensorFile parse_safetensors(const void* data, size_t bytes, const std::string& what) {

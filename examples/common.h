@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 struct CommonOptions {
@@ -29,8 +30,9 @@ struct CommonOptions {
 /// Refuses what is not a finite number above 0.
 inline CLI::Validator positive() {
   return {[](std::string& text) {
-            double v = 0;
-            const bool good = CLI::detail::lexical_cast(text, v) && std::isfinite(v) && v > 0;
+            char* end = nullptr;
+            const double v = std::strtod(text.c_str(), &end);
+            const bool good = !text.empty() && *end == '\0' && std::isfinite(v) && v > 0;
             return good ? std::string() : "must be a finite number above 0, got " + text;
           },
           "> 0"};

@@ -27,8 +27,8 @@ template <class T> void swish_kernel(const void* const* in, void* out, int64_t n
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] / (1 + std::exp(-beta[i] * x[i]));
 }
 void swish_run(RunContext& c) {
-  const DType compute = detail::compute_dtype(c.out[0].dtype);
-  detail::elementwise(c.in, c.out[0], compute, compute, compute == f64 ? swish_kernel<double> : swish_kernel<float>);
+  const DType compute = compute_dtype(c.out[0].dtype);
+  elementwise(c.in, c.out[0], compute, compute, compute == f64 ? swish_kernel<double> : swish_kernel<float>);
 }
 
 // Written with ops, so it can be differentiated again: y' = σ + βx σ(1−σ) for x, x² σ(1−σ) for β.

@@ -1,10 +1,9 @@
 #pragma once
-// Two columns of numbers for the small examples: read from a CSV file, or made.
+// A table of numbers for the small examples: features and a target, read from a CSV file, or made.
 
 #include <hone/hone.h>
 
 #include <fstream>
-#include <functional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -13,7 +12,8 @@ struct Table {
   hone::Tensor x, y;  // [N, features] and [N, 1], f32
 };
 
-/// A CSV file of numbers: features, the target last; a first line of names is skipped. FormatError names a bad line.
+/// A CSV file of numbers: features, the target last. The first line may be names, none of them a number. FormatError
+/// names a bad line.
 inline Table read_csv(const std::string& path) {
   std::ifstream file(path);
   HONE_CHECK(file, hone::IoError, path, ": cannot be read");
@@ -24,17 +24,18 @@ inline Table read_csv(const std::string& path) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     std::vector<float> values;
     std::istringstream cells(line);
-    bool numbers = true;
+    size_t numbers = 0;
     for (std::string cell; std::getline(cells, cell, ',');) {
       std::istringstream text(cell);
       float v = 0;
-      numbers = numbers && text >> v && (text >> std::ws).eof();
+      numbers += text >> v && (text >> std::ws).eof();
       values.push_back(v);
     }
-    if (!numbers && y.empty()) continue;  // names
+    if (number == 1 && numbers == 0) continue;  // names
     if (columns == 0) columns = static_cast<int64_t>(values.size());
-    HONE_CHECK(numbers && columns >= 2 && static_cast<int64_t>(values.size()) == columns, hone::FormatError, path,
-               ": line ", number, " does not hold ", columns < 2 ? "two or more" : std::to_string(columns), " numbers");
+    HONE_CHECK(numbers == values.size() && columns >= 2 && static_cast<int64_t>(values.size()) == columns,
+               hone::FormatError, path, ": line ", number, " does not hold ",
+               columns < 2 ? "two or more" : std::to_string(columns), " numbers");
     y.push_back(values.back());
     x.insert(x.end(), values.begin(), values.end() - 1);
   }

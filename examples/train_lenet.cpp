@@ -1,10 +1,11 @@
 // LeNet on Fashion-MNIST: what scripts/demo runs. Settings were chosen on images held out of the training set; the test
-// images are read once, at the end, by the network as reloaded from its file.
+// images are read once, at the end. With --save that is done by the network as reloaded from its file.
 
 #include <cmath>
 #include <memory>
 
 #include "common.h"
+#include "lenet_report.h"
 
 using namespace hone;
 
@@ -56,28 +57,21 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
   return std::make_unique<optim::Adam>(parameters, optim::AdamOptions{.lr = o.lr});
 }
 
-std::string percent(double share) { return train::detail::format_number(100 * share, 2) + " %"; }
-
-std::string count(int64_t n) { return train::detail::format_count(n); }
-
 void run(const Options& o) {
   const auto fashion = data::FashionMNIST::open(o.common.data);
+  HONE_CHECK(o.validation < fashion.train.size(), ValueError, "--validation ", o.validation, " of ",
+             fashion.train.size(), " images leaves none to train on");
   const double held_out = static_cast<double>(o.validation) / static_cast<double>(fashion.train.size());
-  HONE_CHECK(held_out > 0 && held_out < 1, ValueError, "--validation ", o.validation, " of ", fashion.train.size(),
-             " images");
   const auto [training, validation] = data::random_split(fashion.train, {1 - held_out, held_out}, o.common.seed);
   data::Loader batches(training,
                        {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = transforms(o.augment)});
   data::Loader checks(validation, {.batch = 500, .transform = transforms("none")});
-  HONE_CHECK(batches.size() > 0, ValueError, "--batch ", o.batch, " is more than the ", training.size(),
-             " training images");
 
   nn::LeNet net({.width = o.width});
   const auto optimizer = make_optimizer(o, net.parameters());
   optim::OneCycle schedule(*optimizer, {.max_lr = o.lr, .steps = o.epochs * batches.size()});
   train::Results results{.job = "train_lenet", .figures = {}, .settings = {}, .rows = {}};
-  train::Curve train_loss{"training", {}}, train_accuracy = train_loss, held_loss{"held out", {}},
-                                           held_accuracy = held_loss;
+  LeNetCurves curves;
 
   const Stopwatch total;
   double training_seconds = 0;
@@ -88,24 +82,24 @@ void run(const Options& o) {
     for (auto& [images, labels] : train::progress(batches, "epoch", epoch)) {
       Tensor logits = net(images);
       Tensor loss = cross_entropy(logits, labels, {.label_smoothing = o.label_smoothing});
+      const double value = loss.item();
+      HONE_CHECK(std::isfinite(value), NumericError, "the loss is ", std::isnan(value) ? "NaN" : "infinite",
+                 " at epoch ", epoch, ", step ", step + 1, "; try a lower --lr");
       optimizer->zero_grad();
       loss.backward();
       optimizer->step();
       schedule.step();
       ++step;
-      const double value = loss.item();
-      HONE_CHECK(std::isfinite(value), NumericError, "the loss is ", std::isnan(value) ? "NaN" : "infinite",
-                 " at epoch ", epoch, ", step ", step, "; try a lower --lr");
       loss_sum += value;
       right += train::accuracy(logits, labels);
     }
     const double seconds = watch.seconds(), n = static_cast<double>(step);
     training_seconds += seconds;
     const Evaluation held = evaluate(net, checks);
-    train_loss.y.push_back(loss_sum / n);
-    train_accuracy.y.push_back(100 * right / n);
-    held_loss.y.push_back(held.loss);
-    held_accuracy.y.push_back(100 * held.accuracy);
+    curves.train_loss.y.push_back(loss_sum / n);
+    curves.train_accuracy.y.push_back(100 * right / n);
+    curves.held_loss.y.push_back(held.loss);
+    curves.held_accuracy.y.push_back(100 * held.accuracy);
     results.rows.emplace_back()
         .set("name", str("epoch ", epoch))
         .set("train_loss", loss_sum / n)
@@ -141,41 +135,30 @@ void run(const Options& o) {
       .set("width", o.width)
       .set("training_images", training.size())
       .set("validation_images", validation.size())
-      .set("seed", o.common.seed);
+      .set("seed", o.common.seed)
+      .set("threads", o.common.threads);
   results.figures.set("test_accuracy", test.accuracy)
       .set("test_loss", test.loss)
-      .set("validation_accuracy", held_accuracy.y.back() / 100)
+      .set("validation_accuracy", curves.held_accuracy.y.back() / 100)
       .set("train_samples_per_second", rate)
       .set("epochs", o.epochs)
       .set("seconds", seconds)
+      .set("training_seconds", training_seconds)
       .set("parameters", net.parameter_count())
       .set("threads", o.common.threads)
       .set("peak_rss_bytes", train::peak_rss_bytes());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
   if (o.report.empty()) return;
-
-  train::ConfusionMatrix confusion(static_cast<int64_t>(fashion.class_names.size()));
-  confusion.update(test.logits, test.labels);
-  train::Report page;
-  page.title = "LeNet on Fashion-MNIST";
-  page.summary = str("Trained from random weights on ", count(training.size()), " images for ", o.epochs,
-                     o.epochs == 1 ? " epoch, with " : " epochs, with ", count(validation.size()),
-                     " held out; tested once on ", count(fashion.test.size()), " images it never saw.");
-  page.figures = {{"Test accuracy", percent(test.accuracy)},
-                  {"Training time", train::format_seconds(seconds)},
-                  {"Training images per second", count(std::llround(rate))},
-                  {"Parameters", count(net.parameter_count())}};
-  for (const auto& [name, value] : results.settings.items())
-    page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
-  page.settings.emplace_back("threads", str(o.common.threads));
-  if (o.label_smoothing > 0) train_loss.name = "training (smoothed labels)";
-  page.machine = train::machine();
-  page.charts = {{"Accuracy", "epoch", "accuracy (%)", {train_accuracy, held_accuracy}},
-                 {"Loss", "epoch", "cross-entropy (nats)", {train_loss, held_loss}}};
-  page.classes = fashion.class_names;
-  page.confusion = confusion;
-  page.mistakes = train::most_confident_mistakes(fashion.test.all_inputs(), test.logits, test.labels, 24);
-  train::save_report(o.report, page);
+  save_lenet_report(o.report,
+                    {.test = fashion.test,
+                     .logits = test.logits,
+                     .labels = test.labels,
+                     .training_images = training.size(),
+                     .validation_images = validation.size(),
+                     .parameters = net.parameter_count(),
+                     .training_seconds = training_seconds,
+                     .images_per_second = rate},
+                    curves, results, fashion.class_names);
 }
 
 }  // namespace

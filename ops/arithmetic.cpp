@@ -26,9 +26,9 @@ template <Binary kOp> struct BinaryOp {
   static void run(RunContext& c) {
     if constexpr (kHasCuda)
       if (c.out[0].device == DeviceType::cuda) return cuda::binary(static_cast<int>(kOp), c.in.data(), c.out[0]);
-    const DType compute = detail::compute_dtype(c.in[0].dtype);
-    detail::elementwise(c.in, c.out[0], compute, detail::is_comparison(kOp) ? boolean : compute,
-                        detail::binary_kernel(kOp, compute));
+    const DType compute = compute_dtype(c.in[0].dtype);
+    elementwise(c.in, c.out[0], compute, detail::is_comparison(kOp) ? boolean : compute,
+                detail::binary_kernel(kOp, compute));
   }
   static constexpr OpDef define(const char* name, Saves saves, void (*backward)(BackwardContext&)) {
     return {.name = name, .shapes = shapes, .run = run, .runs_on_cuda = true, .saves = saves, .backward = backward};
@@ -94,8 +94,8 @@ void neg_run(RunContext& c) {
   if constexpr (kHasCuda)
     if (c.out[0].device == DeviceType::cuda)
       return cuda::unary(static_cast<int>(op), 0, c.in.data(), c.out[0], nullptr);
-  const DType compute = detail::compute_dtype(c.out[0].dtype);
-  detail::elementwise(c.in, c.out[0], compute, compute, detail::unary_kernel(op, 0, compute));
+  const DType compute = compute_dtype(c.out[0].dtype);
+  elementwise(c.in, c.out[0], compute, compute, detail::unary_kernel(op, 0, compute));
 }
 void neg_backward(BackwardContext& c) { c.set(0, neg(c.grad())); }
 
@@ -119,11 +119,11 @@ void where_run(RunContext& c) {
     if (c.out[0].device == DeviceType::cuda) return cuda::where(c.in[0], c.in[1], c.in[2], c.out[0]);
   const DType d = c.out[0].dtype;  // bits are moved, not computed with
   const int64_t size = size_of(d);
-  detail::elementwise(c.in, c.out[0], d, d,
-                      size == 4   ? detail::simd_select32_kernel()
-                      : size == 8 ? where_kernel<uint64_t>
-                      : size == 2 ? where_kernel<uint16_t>
-                                  : where_kernel<uint8_t>);
+  elementwise(c.in, c.out[0], d, d,
+              size == 4   ? detail::simd_select32_kernel()
+              : size == 8 ? where_kernel<uint64_t>
+              : size == 2 ? where_kernel<uint16_t>
+                          : where_kernel<uint8_t>);
 }
 void where_backward(BackwardContext& c) {
   const Tensor condition = c.input(0), g = c.grad(), zero = detail::scalar_like(c.op(), 0, g);
@@ -147,7 +147,7 @@ template <Logical kOp> void logical_kernel(const void* const* in, void* out, int
 template <Logical kOp> void logical_run(RunContext& c) {
   if constexpr (kHasCuda)
     if (c.out[0].device == DeviceType::cuda) return cuda::logical(static_cast<int>(kOp), c.in.data(), c.out[0]);
-  detail::elementwise(c.in, c.out[0], boolean, boolean, logical_kernel<kOp>);
+  elementwise(c.in, c.out[0], boolean, boolean, logical_kernel<kOp>);
 }
 
 }  // namespace

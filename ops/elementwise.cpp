@@ -6,7 +6,7 @@
 #include "hone/core/error.h"
 #include "hone/core/parallel.h"
 
-namespace hone::detail {
+namespace hone {
 namespace {
 
 constexpr int64_t kChunk = 2048;     // elements per kernel call where a buffer is between: 16 KiB at most, stays in L1
@@ -189,4 +189,4 @@ void elementwise(std::span<const View> in, const View& out, DType compute, DType
   });
 }
 
-}  // namespace hone::detail
+}  // namespace hone

@@ -1,12 +1,13 @@
 #pragma once
-// The loop under every elementwise op: broadcasting, any strides, any dtype. Kernels see contiguous runs only.
+// The loop under every elementwise op, for your own too: broadcasting, any strides, any dtype. Kernels see contiguous
+// runs only.
 
 #include <cstdint>
 #include <span>
 
 #include "hone/core/op.h"
 
-namespace hone::detail {
+namespace hone {
 
 /// out[i] = f(in0[i], in1[i], …) for i < n; contiguous arrays of the kernel's compute type. `scalars`: op attributes.
 using ElementwiseKernel = void (*)(const void* const* in, void* out, int64_t n, const double* scalars);
@@ -22,7 +23,9 @@ void elementwise(std::span<const View> in, const View& out, DType compute, DType
 /// The type that elementwise kernels compute a dtype in: bf16 → f32, all others themselves.
 constexpr DType compute_dtype(DType d) { return d == DType::bf16 ? DType::f32 : d; }
 
+namespace detail {
 /// Sum of `g` down to `shape`, which broadcasts to g's shape: the backward of broadcasting. Differentiable.
 Tensor sum_to(const Tensor& g, const Shape& shape);
+}  // namespace detail
 
-}  // namespace hone::detail
+}  // namespace hone

@@ -84,7 +84,7 @@ void matmul_run(RunContext& c) {
   const int64_t n = out.size(-2), m = out.size(-1), k = c.in[0].size(-1);
   const int64_t batches = n * m == 0 ? 0 : out.numel() / (n * m);
   if (batches == 0) return;
-  const DType compute = detail::compute_dtype(out.dtype);
+  const DType compute = compute_dtype(out.dtype);
   Matrix ma{}, mb{};
   const View a = prepared(c.in[0], compute, c.workspace, ma), b = prepared(c.in[1], compute, c.workspace, mb);
   View result = out;
@@ -197,7 +197,7 @@ void linear_run(RunContext& c) {
   const View& out = c.out[0];
   const int64_t k = c.in[1].sizes[1], m = c.in[1].sizes[0], rows = m == 0 ? 0 : out.numel() / m;
   if (rows == 0) return;
-  const DType compute = detail::compute_dtype(out.dtype);
+  const DType compute = compute_dtype(out.dtype);
   View x = c.in[0];
   Matrix mx{}, mw{};
   if (x.ndim != 2) {  // more dims fold into rows only where they follow each other

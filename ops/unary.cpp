@@ -64,8 +64,8 @@ struct UnaryOp {
     if constexpr (kHasCuda)
       if (c.out[0].device == DeviceType::cuda)
         return cuda::unary(static_cast<int>(kOp), kOrder, c.in.data(), c.out[0], scalars(c.attrs));
-    const DType compute = detail::compute_dtype(c.out[0].dtype);
-    detail::elementwise(c.in, c.out[0], compute, compute, detail::unary_kernel(kOp, kOrder, compute), scalars(c.attrs));
+    const DType compute = compute_dtype(c.out[0].dtype);
+    elementwise(c.in, c.out[0], compute, compute, detail::unary_kernel(kOp, kOrder, compute), scalars(c.attrs));
   }
 
   static void backward(BackwardContext& c) {

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""The include rule, file by file: a lower room never includes a higher one (docs/design.md, "Rooms").
+"""The include rule, file by file: a lower room never includes a higher one (docs/design.md, "Rooms"). And examples, and
+the code in README.md and docs/, name nothing of a detail namespace: what users need has a public name.
 
 Usage: check_includes.py [ROOT]        exit 1 and one line per breach
        check_includes.py --self-test   plants breaches in a temporary tree and expects each to be found
 """
 import os
 import re
-import sys
 import tempfile
+
+import checking
 
 # Longest prefix first: a file's room, and the rooms it may include beside its own.
 ROOMS = {
@@ -34,6 +36,7 @@ PRIVATE_LIBRARIES = [
 ]
 SOURCES = (".h", ".cpp", ".cu", ".cuh")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
+FENCE = re.compile(r"^```(?:cpp|c\+\+|cc|cxx)\s*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
@@ -45,8 +48,7 @@ def room_of(path):
 
 
 def includes_of(root, path):
-    with open(os.path.join(root, path), encoding="utf-8") as f:
-        text = COMMENT.sub("", f.read())
+    text = COMMENT.sub("", checking.read(os.path.join(root, path)))
     return [(quote == '"', name) for quote, name in INCLUDE.findall(text)]
 
 
@@ -113,9 +115,25 @@ def files_of(root):
         yield "hone.h"
 
 
+def detail_breaches(root):
+    pages = [os.path.join("docs", name) for name in sorted(os.listdir(os.path.join(root, "docs")))
+             if name.endswith(".md")] if os.path.isdir(os.path.join(root, "docs")) else []
+    pages += ["README.md"] if os.path.exists(os.path.join(root, "README.md")) else []
+    code = [(f, 1, checking.read(os.path.join(root, f))) for f in files_of(root) if f.startswith("examples/")]
+    for page in pages:
+        text = checking.read(os.path.join(root, page))
+        code += [(page, text.count("\n", 0, m.start(1)) + 1, m.group(1)) for m in FENCE.finditer(text)]
+    for path, first, text in code:
+        # Blank comments, line by line, so that numbers stay true.
+        text = checking.C_COMMENT.sub(lambda m: "\n" * m.group().count("\n"), text)
+        for number, line in enumerate(text.splitlines(), first):
+            if re.search(r"\bdetail\s*::", line):
+                yield f"{path}:{number}: names something of a detail namespace; users need a public name"
+
+
 def breaches(root):
     public = umbrella_closure(root)
-    found = []
+    found = list(detail_breaches(root))
     for path in files_of(root):
         for quoted, name in includes_of(root, path):
             own = name.startswith("hone/")
@@ -187,6 +205,10 @@ PLANTED = [
     ("examples/x.cpp", '#include <hone/hone.h>', None),
     ("examples/x2.cpp", '#include "hone/ops/blas.h"', "hone/hone.h alone"),
     ("examples/x3.cpp", '#include <CLI/CLI.hpp>', None),
+    ("examples/x4.cpp", 'int a = hone::detail::f();', "a detail namespace"),
+    ("examples/x5.cpp", '// hone::detail::f\nint detailed = a::b;', None),
+    ("docs/p.md", 'See `detail::Pooled`.\n```cpp\nint a;\n```', None),
+    ("docs/p2.md", 'See\n```cpp\nint a = detail::b();\n```', "p2.md:4: names"),
 ]
 EMPTY_HEADERS = ["core/view.h", "core/dtype.h", "core/tensor.h", "core/data/d.h", "ops/blas.h", "ops/functors.h",
                  "ops/nn/module.h", "optim/sgd.h", "optim/train/t.h", "compress/graph/g.h"]
@@ -223,16 +245,5 @@ def self_test():
     return 1 if failures else 0
 
 
-def main():
-    if sys.argv[1:] == ["--self-test"]:
-        return self_test()
-    root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-    found = breaches(root)
-    for b in found:
-        print(b)
-    print(f"include rule: {len(list(files_of(root)))} files, {len(found)} breaches")
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    checking.main("include rule", breaches, self_test, lambda root: len(list(files_of(root))))

@@ -9,16 +9,16 @@ Usage: check_ops.py [ROOT]        exit 1 and one line per breach
 import glob
 import os
 import re
-import sys
 import tempfile
 
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+import checking
+
 EXTERN = re.compile(r"extern const OpDef\s+([^;]+);")
 FUNCTION = re.compile(r"^(?:inline\s+)?(?:Tensor|Outputs|ValuesAndIndices|std::vector<Tensor>)\s+([a-z]\w*)\(", re.MULTILINE)
 
+
 def read(path):
-    with open(path, encoding="utf-8") as f:
-        return COMMENT.sub("", f.read())
+    return checking.C_COMMENT.sub("", checking.read(path))
 
 
 def public_part(text):
@@ -71,16 +71,5 @@ def self_test():
     return 0
 
 
-def main():
-    if sys.argv[1:] == ["--self-test"]:
-        return self_test()
-    root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-    found = breaches(root)
-    for line in found:
-        print(line)
-    print(f"ops: {len(found)} breaches")
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    checking.main("ops", breaches, self_test)

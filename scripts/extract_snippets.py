@@ -3,7 +3,7 @@
 
 Usage: extract_snippets.py PAGE.md OUT_DIR        writes OUT_DIR/PAGE_snippets.cpp and OUT_DIR/PAGE_programs.cpp
 
-A block with an `int main` is a program of its own: compiled, not run. Any other block is the body of a GoogleTest case
+A block with an `int main` is a program of its own: compiled with its own includes alone, not run. Any other block is the body of a GoogleTest case
 named after its line. Includes move to the top of the source. A comment line before the fence changes that:
   <!-- snippet: shared -->      at namespace scope, seen by all later blocks of the page
   <!-- snippet: continue -->    goes on in the same body as the block before
@@ -14,8 +14,8 @@ import os
 import re
 import sys
 
-HEAD = """// Written by scripts/extract_snippets.py from {page}.
-#include <hone/hone.h>
+WRITTEN = "// Written by scripts/extract_snippets.py from {page}.\n"
+HEAD = WRITTEN + """#include <hone/hone.h>
 
 #include <gtest/gtest.h>
 
@@ -24,6 +24,9 @@ HEAD = """// Written by scripts/extract_snippets.py from {page}.
 #include <string>
 #include <vector>
 
+"""
+# A program brings its own includes and no others: what the page shows is whole, or does not compile.
+PROGRAM_HEAD = WRITTEN + """
 #pragma GCC diagnostic ignored "-Wreturn-type"  // a program under another name must not end without a return
 
 """
@@ -96,7 +99,7 @@ def sources_of(text, page, name):
     close()
     head = HEAD.format(page=page)
     test = head + "".join(hoisted) + "namespace {\nusing namespace hone;\n" + "".join(cases) + "}  // namespace\n"
-    return test, head + "".join(programs)
+    return test, PROGRAM_HEAD.format(page=page) + "".join(programs)
 
 
 def self_test():
@@ -108,6 +111,7 @@ def self_test():
     assert test.index("int a = 1;") < test.index("a = 2;") < test.index("}\n#line 14") < test.index("struct S"), test
     assert "ls" not in test.replace("false", ""), test
     assert "main_17() {}" in program and "main" not in test, program
+    assert program.count("#include") == 1 and "<gtest" in test and "<gtest" not in program, program
     for bad in ("```cpp\nint a;", "<!-- snippet: nonsense -->\n```cpp\n```", "<!-- snippet: continue -->\n```cpp\n```"):
         try:
             sources_of(bad, "p.md", "p")

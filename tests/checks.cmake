@@ -28,8 +28,25 @@ endif()
 add_test(NAME check_snippets_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/extract_snippets.py --self-test)
 add_test(NAME check_includes_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check_includes.py --self-test)
 add_test(NAME check_includes COMMAND ${Python3_EXECUTABLE} ${scripts}/check_includes.py)
+find_package(Git QUIET)
+if(Git_FOUND)
+  add_test(NAME check_tree_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check_tree.py --self-test)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/.git)
+    add_test(NAME check_tree COMMAND ${Python3_EXECUTABLE} ${scripts}/check_tree.py)
+  endif()
+endif()
 add_test(NAME check_ops_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check_ops.py --self-test)
 add_test(NAME check_ops COMMAND ${Python3_EXECUTABLE} ${scripts}/check_ops.py)
+
+# The examples, as a user runs them. Under a sanitizer: on few images.
+if(HONE_EXAMPLES)
+  foreach(case train_lenet linear_regression custom_op errors)
+    add_test(NAME example.${case} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/examples/run.py
+             ${case} ${PROJECT_BINARY_DIR}/examples ${CMAKE_CURRENT_BINARY_DIR}/examples/${case}
+             $<$<BOOL:${HONE_SANITIZE}>:--small>)
+    set_tests_properties(example.${case} PROPERTIES LABELS examples TIMEOUT 300)
+  endforeach()
+endif()
 
 # Under a sanitizer these would time the sanitizer, or need the consumer built with it too.
 if(NOT HONE_SANITIZE)

@@ -12,9 +12,12 @@
 #include "hone/hone.h"
 #include "hone/ops/simd/conv_direct.h"
 #include "hone/ops/simd/conv_kernels.h"
+#include "support.h"
 
 namespace hone {
 namespace {
+
+using test::expect_error;
 
 struct Case {
   int64_t n, c, h, w, o, kh, kw, sh = 1, sw = 1, ph = 0, pw = 0, dh = 1, dw = 1, groups = 1;
@@ -306,13 +309,6 @@ TEST_F(Conv, Gradients) {
         },
         {x, g});
   }
-}
-
-template <class E, class F> void expect_error(F&& f, const char* text) {
-  try {
-    f();
-    ADD_FAILURE() << "no error: " << text;
-  } catch (const E& e) { EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what(); }
 }
 
 TEST_F(Conv, Errors) {

@@ -6,9 +6,12 @@
 #include <map>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
+
+using test::expect_close;
 
 const TensorFile& golden(const std::string& name) {
   static std::map<std::string, TensorFile> files;
@@ -21,16 +24,6 @@ const Tensor* find(const TensorFile& f, const std::string& name) {
     if (n == name) return &t;
   }
   return nullptr;
-}
-
-void expect_close(const Tensor& got, const Tensor& want, double rtol, double atol, const std::string& what) {
-  ASSERT_EQ(to_string(got.shape()), to_string(want.shape())) << what;
-  const auto a = got.to_vector<double>(), b = want.to_vector<double>();
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
-    ASSERT_LE(std::abs(a[i] - b[i]), atol + rtol * std::abs(b[i]))
-        << what << ", element " << i << ": " << a[i] << ", PyTorch " << b[i];
-  }
 }
 
 using Inputs = std::vector<Tensor>;
@@ -129,8 +122,8 @@ std::vector<Case> cases() {
         {"batch_norm/" + n + "_training", [=](const Inputs& x) {
            const Tensor mean = before("mean"), var = before("var");
            const Tensor y = batch_norm(x[0], mean, var, x[1], x[2], {.training = true, .momentum = 0.3, .eps = 1e-4});
-           expect_close(mean, golden("ops.safetensors").at(state + "mean_after"), 1e-12, 1e-12, "running mean");
-           expect_close(var, golden("ops.safetensors").at(state + "var_after"), 1e-12, 1e-12, "running variance");
+           expect_close(mean, golden("ops.safetensors").at(state + "mean_after"), {1e-12, 1e-12}, "running mean");
+           expect_close(var, golden("ops.safetensors").at(state + "var_after"), {1e-12, 1e-12}, "running variance");
            return y;
          }});
   }
@@ -153,9 +146,9 @@ TEST_P(Golden, MatchesPyTorch) {
   }
   ASSERT_FALSE(wanted.empty()) << name << ": nothing in the golden file";
   const Tensor y = call(inputs);
-  expect_close(y, file.at(name + "/out"), 1e-11, 1e-12, "forward");
+  expect_close(y, file.at(name + "/out"), {1e-11, 1e-12}, "forward");
   const Inputs got = grad({y}, wanted, {}, {file.at(name + "/seed")});
-  for (size_t i = 0; i < got.size(); ++i) expect_close(got[i], gradients[i], 1e-10, 1e-11, str("gradient ", i));
+  for (size_t i = 0; i < got.size(); ++i) expect_close(got[i], gradients[i], {1e-10, 1e-11}, str("gradient ", i));
 }
 INSTANTIATE_TEST_SUITE_P(Op, Golden, testing::ValuesIn(cases()), [](const testing::TestParamInfo<Case>& c) {
   std::string n = c.param.name;
@@ -203,15 +196,15 @@ TEST(GoldenStep, LeNetLossAndEveryGradient) {
   h = relu(linear(h, p[4], p[5]));
   h = relu(linear(h, p[6], p[7]));
   const Tensor logits = linear(h, p[8], p[9]), loss = cross_entropy(logits, labels);
-  expect_close(logits, file.at("logits"), 1e-5, 1e-5, "logits");
-  expect_close(loss, file.at("loss"), 1e-6, 1e-6, "loss");
+  expect_close(logits, file.at("logits"), {1e-5, 1e-5}, "logits");
+  expect_close(loss, file.at("loss"), {1e-6, 1e-6}, "loss");
   loss.backward();
   for (size_t k = 0; k < shapes.size(); ++k) {
     const Tensor& want = file.at("grad." + shapes[k].first);
     double scale = 0;
     for (double v : want.to_vector<double>()) scale = std::max(scale, std::abs(v));
     ASSERT_GT(scale, 0);
-    expect_close(p[k].grad(), want, 1e-4, 1e-5 * scale, shapes[k].first);
+    expect_close(p[k].grad(), want, {1e-4, 1e-5 * scale}, shapes[k].first);
   }
 }
 

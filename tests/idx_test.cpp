@@ -11,9 +11,12 @@
 #include <random>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::data {
 namespace {
+
+using test::TempDir;
 
 namespace fs = std::filesystem;
 
@@ -39,17 +42,8 @@ std::string gzip(const std::string& plain) {
 }
 
 struct Files : testing::Test {
-  fs::path folder;
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "hone-data-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-  }
-  void TearDown() override { fs::remove_all(folder); }
-  std::string write(const char* name, const std::string& bytes) {
-    std::ofstream(folder / name, std::ios::binary) << bytes;
-    return (folder / name).string();
-  }
+  TempDir folder;
+  std::string write(const char* name, const std::string& bytes) { return folder.write(name, bytes); }
   std::string refusal(const std::string& bytes) {
     try {
       read_idx(write("f", bytes));
@@ -112,8 +106,8 @@ TEST_F(Files, IdxRefuses) {
   std::string damaged = packed;
   damaged[damaged.size() - 6] ^= 0x40;  // in the checksum
   EXPECT_NE(refusal(damaged).find("damaged"), std::string::npos) << refusal(damaged);
-  EXPECT_THROW(read_idx((folder / "absent").string()), IoError);
-  EXPECT_THROW(read_idx(folder.string()), IoError);
+  EXPECT_THROW(read_idx(folder / "absent"), IoError);
+  EXPECT_THROW(read_idx(folder.path().string()), IoError);
 }
 
 TEST_F(Files, IdxMutated) {
@@ -153,19 +147,19 @@ TEST_F(Files, FashionFromAFolder) {
   };
   const auto refusal = [&] {
     try {
-      FashionMNIST::open(folder.string());
+      FashionMNIST::open(folder.path().string());
       return std::string();
     } catch (const FormatError& e) { return std::string(e.what()); }
   };
   lay(3, std::string("\0\7\x09", 3));
-  const FashionMNIST f = FashionMNIST::open(folder.string());
+  const FashionMNIST f = FashionMNIST::open(folder.path().string());
   EXPECT_EQ(f.train.size(), 3);
   EXPECT_EQ(f.test.size(), 1);
   EXPECT_EQ(f.train.input_shape(), (Shape{1, 28, 28}));
   EXPECT_TRUE(equal(f.train.all_targets(), tensor<int64_t>({0, 7, 9})));
   EXPECT_EQ(f.class_names.size(), 10u);
   {
-    Environment data("HONE_DATA", folder.c_str());
+    Environment data("HONE_DATA", folder.path().c_str());
     EXPECT_EQ(FashionMNIST::open().train.size(), 3);
     EXPECT_EQ(MNIST::open().class_names[9], "9");
     fs::create_directory(folder / "fashion-mnist");
@@ -185,7 +179,7 @@ TEST_F(Files, FashionFromAFolder) {
   EXPECT_NE(refusal().find("not a list of u8 labels"), std::string::npos) << refusal();
   fs::remove(folder / "t10k-labels-idx1-ubyte");
   try {
-    FashionMNIST::open(folder.string());
+    FashionMNIST::open(folder.path().string());
     FAIL();
   } catch (const IoError& e) {
     const std::string said = e.what();

@@ -9,7 +9,7 @@
 
 #include "hone/hone.h"
 
-namespace hone::testing {
+namespace hone::test {
 
 /// `x` as it is, as the transpose of a transposed copy, and as every second element of a larger array.
 inline std::vector<std::pair<std::string, Tensor>> layouts(const Tensor& x) {
@@ -63,4 +63,4 @@ inline int64_t ravel(const std::vector<int64_t>& index, const Shape& shape) {
   return flat;
 }
 
-}  // namespace hone::testing
+}  // namespace hone::test

@@ -1,26 +1,27 @@
 // Metrics against numbers worked out by hand or by another route.
 
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <termios.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::train {
 namespace {
 
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
+
 Tensor labels(std::vector<int64_t> v) { return tensor(v); }
 
 TEST(Accuracy, LogitsAndClasses) {
@@ -37,6 +38,31 @@ TEST(Accuracy, LogitsAndClasses) {
   EXPECT_DOUBLE_EQ(top_k_accuracy(logits, labels({2, 1, 1, 1}), 1), 0.0);
   EXPECT_DOUBLE_EQ(top_k_accuracy(logits, labels({2, 1, 1, 1}), 2), 0.5);
   EXPECT_DOUBLE_EQ(top_k_accuracy(logits, labels({2, 1, 1, 1}), 3), 1.0);
+}
+
+TEST(Accuracy, ReadsEveryDTypeAndLayout) {
+  manual_seed(9);
+  for (int64_t classes : {1, 2, 7}) {
+    const Tensor base = cast(randint(-3, 4, {classes, 50}), f32), y = randint(0, classes, {50});  // many ties
+    const std::vector<double> v = base.to_vector<double>();
+    const std::vector<int64_t> label = y.to_vector<int64_t>();
+    int64_t right = 0;
+    for (size_t r = 0; r < 50; ++r) {
+      size_t best = 0;
+      for (size_t c = 1; c < static_cast<size_t>(classes); ++c)
+        if (v[c * 50 + r] > v[best * 50 + r]) best = c;
+      right += static_cast<int64_t>(best) == label[r];
+    }
+    const double want = static_cast<double>(right) / 50;
+    for (DType d : {f64, f32, bf16}) {
+      const Tensor logits = transpose(cast(base, d), 0, 1);  // strided
+      for (DType t : {i64, i32, i8, u8}) EXPECT_EQ(accuracy(logits, cast(y, t)), want) << name(d) << name(t);
+      EXPECT_EQ(accuracy(transpose(cast(base, d).requires_grad_(), 0, 1), y), want);
+    }
+    const Tensor sparse = slice(reshape(stack({y, y}, 1), {100}), 0, 0, kEnd, 2);
+    EXPECT_EQ(accuracy(transpose(base, 0, 1), sparse), want);
+    EXPECT_EQ(accuracy(sparse, y), 1);
+  }
 }
 
 TEST(Accuracy, Errors) {
@@ -117,6 +143,18 @@ TEST(ConfusionEntropy, ThreeClassesAndItsBorders) {
   EXPECT_NEAR(ConfusionMatrix::from_counts({0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0, 6, 6, 6, 6, 0}).confusion_entropy(), 1,
               1e-12);
   EXPECT_EQ(ConfusionMatrix::from_counts({4}).confusion_entropy(), 0);
+  EXPECT_NEAR(ConfusionMatrix::from_counts({0, 5, 5, 0}).confusion_entropy(), 1, 1e-12);
+  // Above 1 with two classes: both off-diagonal terms are 2/6, base 2.
+  EXPECT_NEAR(ConfusionMatrix::from_counts({1, 2, 2, 1}).confusion_entropy(), 2.0 / 3 * std::log2(3), 1e-12);
+  EXPECT_NEAR(2.0 / 3 * std::log2(3), 1.057, 5e-4);
+  // With more, none lies above 1.
+  manual_seed(11);
+  for (int round = 0; round < 300; ++round) {
+    const int64_t classes = 3 + round % 3;
+    const Tensor counts = randint(0, round % 2 ? 3 : 40, {classes * classes});
+    const double cen = ConfusionMatrix::from_counts(counts.to_vector<int64_t>()).confusion_entropy();
+    EXPECT_TRUE(std::isnan(cen) || (cen >= 0 && cen <= 1 + 1e-12)) << cen << "\n" << to_string(counts);
+  }
 }
 
 TEST(Entropy, ByHand) {
@@ -153,7 +191,77 @@ TEST(Progress, YieldsEveryElementAndOneLine) {
     sum += x;
     break;
   }
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "none: 0 in 0.0 s, –/s\n");
+  try {
+    for (int x : progress(v, "thrown")) throw x;
+  } catch (int) {}
+  try {
+    throw 1;
+  } catch (int) {
+    ProgressBar bar("by hand", 2);  // an exception that is handled does not unwind
+    bar.advance();
+    bar.advance();
+  }
+  const std::string rest = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(rest.find("none: 0 in 0.0 s, –/s\nleft early: 0/3 in 0.0 s, –/s\nby hand: 2 in "), 0u) << rest;
+  EXPECT_EQ(std::count(rest.begin(), rest.end(), '\n'), 3) << rest;
+}
+
+/// What `f` writes to a terminal of that many columns.
+template <class F> std::string on_terminal(int columns, F&& f) {
+  int master = -1, slave = -1;
+  winsize size{.ws_row = 24, .ws_col = static_cast<unsigned short>(columns), .ws_xpixel = 0, .ws_ypixel = 0};
+  termios plain{};
+  cfmakeraw(&plain);  // newlines stay newlines
+  if (openpty(&master, &slave, nullptr, &plain, &size) != 0) return "no terminal";
+  std::FILE* out = fdopen(slave, "w");
+  std::string text;
+  std::thread reader([&] {
+    char part[512];
+    for (ssize_t n; (n = read(master, part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+  });
+  f(out);
+  std::fclose(out);  // the reader's end
+  reader.join();
+  close(master);
+  return text;
+}
+
+TEST(Progress, RedrawsOneLineOnATerminal) {
+  setenv("TERM", "xterm", 1);
+  const auto loop = [](std::FILE* out, int steps) {
+    ProgressBar bar("epoch 1", 4, out);
+    for (int i = 0; i < steps; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(110));  // more than the pause between two drawings
+      bar.advance();
+    }
+    bar.note("loss 0.5");
+  };
+  const std::string whole = on_terminal(70, [&](std::FILE* out) { loop(out, 4); });
+  // Every drawing begins at the first column, is shorter than the line and clears what it leaves; one newline, last.
+  EXPECT_EQ(std::count(whole.begin(), whole.end(), '\r'), 5) << whole;
+  EXPECT_EQ(whole.find('\n'), whole.size() - 1) << whole;
+  EXPECT_EQ(whole.substr(whole.size() - 4), "\x1b[K\n");
+  EXPECT_EQ(whole.find("\repoch 1 "), 0u) << whole;
+  EXPECT_NE(whole.find(" 2/4 · "), std::string::npos) << whole;
+  EXPECT_NE(whole.find(" left\x1b[K\r"), std::string::npos) << whole;
+  EXPECT_NE(whole.find(" 4/4 · ", whole.rfind('\r')), std::string::npos) << whole;
+  EXPECT_NE(whole.find("loss 0.5", whole.rfind('\r')), std::string::npos) << whole;
+  const std::string narrow = on_terminal(12, [&](std::FILE* out) { loop(out, 1); });
+  for (size_t at = narrow.find('\r'); at != std::string::npos; at = narrow.find('\r', at + 1)) {
+    const std::string line = narrow.substr(at + 1, narrow.find('\x1b', at) - at - 1);
+    EXPECT_LT(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; }), 12) << narrow;
+  }
+  const std::string thrown = on_terminal(70, [&](std::FILE* out) {
+    try {
+      ProgressBar bar("epoch 1", 4, out);
+      throw 1;
+    } catch (int) {}
+  });
+  EXPECT_EQ(thrown, "\n");
+  setenv("TERM", "dumb", 1);
+  const std::string dumb = on_terminal(70, [&](std::FILE* out) { loop(out, 1); });
+  EXPECT_EQ(dumb.find("epoch 1: 1/4 in 0.1 s"), 0u) << dumb;
+  EXPECT_EQ(dumb.find('\r'), std::string::npos);
 }
 
 TEST(Progress, Lines) {

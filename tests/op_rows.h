@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::test {
 
@@ -49,10 +50,6 @@ struct Sample {
   Tensors inputs;
   bool grad = true;     ///< false: not differentiable here, or central differences cannot tell (kinks, NaN, infinity)
   bool layouts = true;  ///< false: the same values in other strides only
-};
-
-struct Tolerance {
-  double rtol, atol;
 };
 
 struct OpRow {

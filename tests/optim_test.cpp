@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
+
+using test::expect_error;
 
 using optim::Adam;
 using optim::AdamW;
@@ -67,15 +70,6 @@ void expect_close(const std::vector<double>& got, const std::vector<double>& wan
   ASSERT_EQ(got.size(), want.size()) << what;
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], want[i], tolerance * std::max(1.0, std::abs(want[i]))) << what << ", element " << i;
-}
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
 }
 
 // ---- PyTorch's traces
@@ -245,19 +239,25 @@ TEST(Optim, NonContiguousGradientAndVersion) {
   std::vector<Parameter> parameters = make_parameters(f64, {{6}});
   SGD sgd(refs(parameters), {.lr = 1});
   // A broadcast gradient: one element seen six times.
-  Tensor one = tensor(std::vector<double>{2.0}, {1});
-  View v = one.view();
-  v.sizes[0] = 6;
-  v.strides[0] = 0;
-  Tensor g = zeros({6}, f64);
-  detail::copy_strided(v, g.view());
-  parameters[0].raw().set_grad(g);
+  parameters[0].raw().set_grad(expand(tensor(std::vector<double>{2.0}, {1}), {6}));
+  ASSERT_FALSE(parameters[0].grad().is_contiguous());
   const uint64_t version = parameters[0].raw().version();
   sgd.step();
   EXPECT_GT(parameters[0].raw().version(), version);
   std::vector<double> want = initial(6);
   for (double& x : want) x -= 2;
   expect_close(values(parameters), want, 1e-15, "broadcast gradient");
+
+  // A transposed one: read in memory order it would land elsewhere.
+  std::vector<Parameter> matrix = make_parameters(f64, {{2, 3}});
+  SGD plain(refs(matrix), {.lr = 1});
+  matrix[0].raw().set_grad(transpose(tensor(std::vector<double>{1, 2, 3, 4, 5, 6}, {3, 2}), 0, 1));
+  ASSERT_FALSE(matrix[0].grad().is_contiguous());
+  std::vector<double> moved = values(matrix);
+  plain.step();
+  const double rows[] = {1, 3, 5, 2, 4, 6};
+  for (size_t i = 0; i < 6; ++i) moved[i] -= rows[i];
+  expect_close(values(matrix), moved, 1e-15, "transposed gradient");
 }
 
 // ---- errors
@@ -316,18 +316,14 @@ TEST(OptimErrors, StepChecksAllBeforeItChangesAny) {
   EXPECT_EQ(sgd.steps(p[0].ref()), 0);
 }
 
-TEST(OptimErrors, GradientOfAnotherShape) {
+TEST(OptimErrors, GradientOfAnotherShapeIsRefusedAtTheDoor) {
   std::vector<Parameter> p = make_parameters(f64, {{4}, {5}});
   Adam adam(refs(p));
   set_gradients(p, 0);
-  bool set = true;
-  try {
-    p[1].raw().set_grad(zeros({4}, f64));
-  } catch (const Error&) {
-    set = false;  // refused at the door: equally good
-  }
-  if (set) expect_error<GradError>([&] { adam.step(); }, "gradient of parameter 1 has shape [4]");
-  EXPECT_EQ(adam.steps(p[0].ref()), 0);
+  expect_error<ShapeError>([&] { p[1].raw().set_grad(zeros({4}, f64)); }, "[4] for a tensor of shape [5]");
+  expect_error<DTypeError>([&] { p[1].raw().set_grad(zeros({5}, f32)); }, "dtype f32 for a tensor of dtype f64");
+  adam.step();  // with the gradients it had
+  EXPECT_EQ(adam.steps(p[1].ref()), 1);
 }
 
 }  // namespace

@@ -9,9 +9,12 @@
 #include <random>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
+
+using test::expect_error;
 
 struct Case {
   int64_t n, c, h, w, kh, kw, sh, sw, ph = 0, pw = 0, dh = 1, dw = 1;
@@ -248,13 +251,6 @@ TEST_F(Pool, SameBitsAtAnyThreadCount) {
     EXPECT_TRUE(equal(first, x.grad()));
   }
   set_num_threads(before);
-}
-
-template <class E, class F> void expect_error(F&& f, const char* text) {
-  try {
-    f();
-    ADD_FAILURE() << "no error: " << text;
-  } catch (const E& e) { EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what(); }
 }
 
 TEST_F(Pool, Errors) {

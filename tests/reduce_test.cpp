@@ -10,10 +10,10 @@
 
 namespace hone {
 namespace {
-using testing::layouts;
-using testing::ravel;
-using testing::same_at_any_thread_count;
-using testing::unravel;
+using test::layouts;
+using test::ravel;
+using test::same_at_any_thread_count;
+using test::unravel;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 

@@ -1,6 +1,7 @@
 // The report page and the results object.
 
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <array>
 #include <cmath>
@@ -10,19 +11,13 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::train {
 namespace {
 
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
+
 bool has(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
 int count(const std::string& s, const std::string& part) {
   int n = 0;
@@ -123,11 +118,11 @@ TEST(Chart, SurvivesOddCurves) {
 }
 
 TEST(Report, Counts) {
-  EXPECT_EQ(detail::format_count(7), "7");
-  EXPECT_EQ(detail::format_count(999), "999");
-  EXPECT_EQ(detail::format_count(1000), "1,000");
-  EXPECT_EQ(detail::format_count(-123), "-123");
-  EXPECT_EQ(detail::format_count(-1234567), "-1,234,567");
+  EXPECT_EQ(format_count(7), "7");
+  EXPECT_EQ(format_count(999), "999");
+  EXPECT_EQ(format_count(1000), "1,000");
+  EXPECT_EQ(format_count(-123), "-123");
+  EXPECT_EQ(format_count(-1234567), "-1,234,567");
 }
 
 TEST(Chart, RoundTicksWithinTheRange) {
@@ -135,6 +130,91 @@ TEST(Chart, RoundTicksWithinTheRange) {
   EXPECT_EQ(detail::axis_ticks(1, 12, 8), (std::vector<double>{2, 4, 6, 8, 10, 12}));
   EXPECT_EQ(detail::axis_ticks(3, 3, 8), (std::vector<double>{3}));
   for (double v : detail::axis_ticks(-0.37, 0.91, 5)) EXPECT_TRUE(v >= -0.37 && v <= 0.91);
+}
+
+/// A PNG of 8 bits, grey or colour, without interlacing: [H, W, C] as integers. Checks every chunk's sum.
+struct Picture {
+  int64_t width = 0, height = 0, channels = 0;
+  std::vector<int> v;
+};
+Picture decode(const std::string& png) {
+  const auto number = [](const std::string& s, size_t at) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < 4; ++i) n = n << 8 | static_cast<unsigned char>(s.at(at + i));
+    return n;
+  };
+  Picture p;
+  std::string packed;
+  EXPECT_EQ(png.substr(0, 8), "\x89PNG\r\n\x1a\n");
+  size_t at = 8;
+  while (at + 12 <= png.size()) {
+    const size_t size = number(png, at);
+    const std::string kind = png.substr(at + 4, 4), data = png.substr(at + 8, size);
+    const std::string summed = kind + data;
+    EXPECT_EQ(crc32(0, reinterpret_cast<const Bytef*>(summed.data()), static_cast<uInt>(summed.size())),
+              number(png, at + 8 + size));
+    at += 12 + size;
+    if (kind == "IHDR") {
+      p = {.width = number(data, 0), .height = number(data, 4), .channels = data[9] == 2 ? 3 : 1, .v = {}};
+      EXPECT_EQ(data.substr(8), std::string("\x8", 1) + (p.channels == 3 ? '\2' : '\0') + std::string(3, '\0'));
+    }
+    if (kind == "IDAT") packed += data;
+    if (kind == "IEND") break;
+  }
+  EXPECT_EQ(at, png.size());
+  const size_t stride = static_cast<size_t>(p.width * p.channels), n = static_cast<size_t>(p.channels);
+  std::vector<unsigned char> raw((stride + 1) * static_cast<size_t>(p.height)), above(stride);
+  uLongf length = raw.size();
+  EXPECT_EQ(uncompress(raw.data(), &length, reinterpret_cast<const Bytef*>(packed.data()), packed.size()), Z_OK);
+  EXPECT_EQ(length, raw.size());
+  for (size_t y = 0; y < static_cast<size_t>(p.height); ++y) {
+    unsigned char* row = raw.data() + y * (stride + 1);
+    const int filter = *row++;
+    for (size_t x = 0; x < stride; ++x) {
+      const int a = x >= n ? row[x - n] : 0, b = above[x], c = x >= n ? above[x - n] : 0;
+      const int da = std::abs(b - c), db = std::abs(a - c), dc = std::abs(a + b - 2 * c);
+      const int paeth = da <= db && da <= dc ? a : db <= dc ? b : c;
+      const int add[] = {0, a, b, (a + b) / 2, paeth};
+      row[x] = static_cast<unsigned char>(row[x] + add[filter]);
+    }
+    above.assign(row, row + stride);
+    p.v.insert(p.v.end(), row, row + stride);
+  }
+  return p;
+}
+
+TEST(Png, PixelsComeBack) {
+  manual_seed(4);
+  for (const Shape& shape : {Shape{1, 1}, Shape{5, 3}, Shape{28, 28}, Shape{1, 9, 4}, Shape{3, 6, 7}, Shape{3, 1, 1}}) {
+    const Tensor image = randint(0, 256, shape, u8);
+    const Picture p = decode(encode_png(image));
+    const std::vector<int64_t> v = image.to_vector<int64_t>();
+    const int64_t h = shape[shape.ndim() - 2], w = shape[shape.ndim() - 1], channels = shape.ndim() == 3 ? shape[0] : 1;
+    ASSERT_EQ((std::vector<int64_t>{p.height, p.width, p.channels}), (std::vector<int64_t>{h, w, channels}));
+    for (int64_t i = 0; i < h * w; ++i)
+      for (int64_t c = 0; c < channels; ++c)
+        ASSERT_EQ(p.v[static_cast<size_t>(i * channels + c)], v[static_cast<size_t>(c * h * w + i)]) << i << " " << c;
+  }
+  // A floating image spans its own range: −2 → 0, 8 → 255, 3 → 127.5 and away from zero.
+  const Tensor grey = tensor(std::vector<float>{-2, 8, 3, -1.9f}, {2, 2});
+  EXPECT_EQ(decode(encode_png(grey)).v, (std::vector<int>{0, 255, 128, 3}));
+  EXPECT_EQ(decode(encode_png(transpose(cast(grey, f64), 0, 1))).v, (std::vector<int>{0, 128, 255, 3}));
+  EXPECT_EQ(decode(encode_png(full({2, 2}, 7.5))).v, (std::vector<int>{0, 0, 0, 0}));  // no range
+  const Tensor colour = tensor(std::vector<float>{0, 1, 2, 3, 4, 5}, {3, 1, 2});
+  EXPECT_EQ(decode(encode_png(colour)).v, (std::vector<int>{0, 102, 204, 51, 153, 255}));
+}
+
+TEST(Base64, RFC4648) {
+  const std::pair<std::string, std::string> vectors[] = {{"", ""},
+                                                         {"f", "Zg=="},
+                                                         {"fo", "Zm8="},
+                                                         {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="},
+                                                         {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"},
+                                                         {"\xfb\xff\xbe", "+/++"}};
+  for (const auto& [plain, coded] : vectors) EXPECT_EQ(detail::base64(plain), coded);
+  EXPECT_EQ(detail::base64(std::string(1, '\0')), "AA==");
 }
 
 // PNG: the fixed parts, decoded by hand.
@@ -168,6 +248,17 @@ TEST(Mistakes, SortedByConfidence) {
   EXPECT_NEAR(m[0].confidence, 1 / (1 + std::exp(-5.0)), 1e-6);
   EXPECT_NEAR(m[1].confidence, 1 / (1 + std::exp(-2.0)), 1e-6);
   EXPECT_EQ(most_confident_mistakes(images, logits, labels, 9).size(), 3u);
+  // Infinities: one takes all, two share, all of −∞ share; sorted all the same, ties in their order.
+  const float inf = std::numeric_limits<float>::infinity();
+  const Tensor odd = tensor(std::vector<float>{inf, inf, -inf, 0, inf, 5, -inf, -inf, -inf, 1, inf, -inf}, {4, 3});
+  const std::vector<Mistake> all = most_confident_mistakes(images, odd, tensor(std::vector<int64_t>{2, 2, 2, 0}), 9);
+  std::vector<double> sure;
+  for (const Mistake& mistake : all) sure.push_back(mistake.confidence);
+  EXPECT_EQ(sure, (std::vector<double>{1, 1, 0.5, 1.0 / 3}));
+  EXPECT_EQ(all[0].label, 2);
+  EXPECT_EQ(all[1].label, 0);
+  const double nan = std::nan("");
+  expect_error<NumericError>([&] { most_confident_mistakes(images, full({4, 3}, nan), labels, 2); }, "NaN logit");
   expect_error<ShapeError>([&] { most_confident_mistakes(zeros({3, 1, 2}), logits, labels, 2); }, "[3, 1, 2]");
 }
 

@@ -1,6 +1,7 @@
 // safetensors files: exact bytes, round trips, hostile headers, failing disks.
 
 #include "hone/hone.h"
+#include "support.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -16,26 +17,15 @@
 namespace hone {
 namespace {
 
+using test::read_file;
+using test::TempDir;
+
 namespace fs = std::filesystem;
 
 struct Serialize : testing::Test {
-  fs::path folder;
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "hone-serialize-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-  }
-  void TearDown() override { fs::remove_all(folder); }
-  std::string path(const char* name) const { return (folder / name).string(); }
-  size_t files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-  }
+  TempDir folder;
+  std::string path(const char* name) const { return folder / name; }
 };
-
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 std::string file_of(const std::string& header, const std::string& data = "") {
   const uint64_t n = header.size();
@@ -64,8 +54,8 @@ TEST_F(Serialize, ExactBytes) {
   std::string header = R"({"__metadata__":{"note":"x\"y"},"b":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},)"
                        R"("a":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}})";
   while (header.size() % 8) header += ' ';
-  EXPECT_EQ(slurp(path("f")), file_of(header, std::string("\1\0\0\0\xfe\xff\xff\xff\0\0\xc0\x3f", 12)));
-  EXPECT_EQ(files(), 1u);
+  EXPECT_EQ(read_file(path("f")), file_of(header, std::string("\1\0\0\0\xfe\xff\xff\xff\0\0\xc0\x3f", 12)));
+  EXPECT_EQ(folder.files(), 1u);
 }
 
 TEST_F(Serialize, EveryDTypeAndLayout) {
@@ -93,7 +83,7 @@ TEST_F(Serialize, EveryDTypeAndLayout) {
   EXPECT_FALSE(back.at("grad").requires_grad());
   EXPECT_THROW(back.at("absent"), FormatError);
   save_safetensors(path("g"), back);
-  EXPECT_EQ(slurp(path("f")), slurp(path("g")));
+  EXPECT_EQ(read_file(path("f")), read_file(path("g")));
   TensorFile none;
   save_safetensors(path("none"), none);
   EXPECT_TRUE(load_safetensors(path("none")).tensors.empty());
@@ -109,7 +99,7 @@ TEST_F(Serialize, RefusesToWriteNonsense) {
   EXPECT_THROW(save_safetensors(path("f"), file), FormatError);
   file.tensors = {{"a", Tensor()}};
   EXPECT_THROW(save_safetensors(path("f"), file), FormatError);
-  EXPECT_EQ(files(), 0u);
+  EXPECT_EQ(folder.files(), 0u);
 }
 
 TEST_F(Serialize, ReadsWhatOthersWrite) {
@@ -225,7 +215,7 @@ TEST_F(Serialize, MutatedFiles) {
   file.tensors.emplace_back("mask", full({5}, 1, boolean));
   file.metadata["format"] = "hone";
   save_safetensors(path("f"), file);
-  const std::string good = slurp(path("f"));
+  const std::string good = read_file(path("f"));
   std::mt19937 random(99);
   const std::string bits[] = {"{",
                               "}",
@@ -281,16 +271,16 @@ TEST_F(Serialize, MutatedFiles) {
 
 TEST_F(Serialize, FilesThatCannotBeRead) {
   EXPECT_THROW(load_safetensors(path("absent")), IoError);
-  EXPECT_THROW(load_safetensors(folder.string()), IoError);
+  EXPECT_THROW(load_safetensors(folder.path().string()), IoError);
   EXPECT_THROW(load_safetensors("/dev/null"), IoError);
 }
 
 TEST_F(Serialize, FilesThatCannotBeWritten) {
-  EXPECT_THROW(write_file_atomically((folder / "no" / "folder").string(), "x", 1), IoError);
-  EXPECT_THROW(write_file_atomically(folder.string(), "x", 1), IoError);
+  EXPECT_THROW(write_file_atomically(folder / "no/folder", "x", 1), IoError);
+  EXPECT_THROW(write_file_atomically(folder.path().string(), "x", 1), IoError);
   EXPECT_THROW(write_file_atomically("/dev/null", "x", 1), IoError);
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
-  EXPECT_EQ(files(), 0u);
+  EXPECT_EQ(folder.files(), 0u);
 }
 
 TEST_F(Serialize, FullDiskLeavesTheOldFile) {
@@ -312,10 +302,10 @@ TEST_F(Serialize, FullDiskLeavesTheOldFile) {
   setrlimit(RLIMIT_FSIZE, &former);
   signal(SIGXFSZ, handler);
   EXPECT_NE(said.find("cannot write"), std::string::npos) << said;
-  EXPECT_EQ(slurp(path("f")), "old");
-  EXPECT_EQ(files(), 1u) << "a temporary was left behind";
+  EXPECT_EQ(read_file(path("f")), "old");
+  EXPECT_EQ(folder.files(), 1u) << "a temporary was left behind";
   write_file_atomically(path("f"), "new", 3);
-  EXPECT_EQ(slurp(path("f")), "new");
+  EXPECT_EQ(read_file(path("f")), "new");
 }
 
 TEST_F(Serialize, KeepsModeAndLinks) {
@@ -324,9 +314,9 @@ TEST_F(Serialize, KeepsModeAndLinks) {
   fs::create_symlink(path("f"), path("link"));
   write_file_atomically(path("link"), "22", 2);
   EXPECT_TRUE(fs::is_symlink(path("link")));
-  EXPECT_EQ(slurp(path("f")), "22");
+  EXPECT_EQ(read_file(path("f")), "22");
   EXPECT_EQ(static_cast<unsigned>(fs::status(path("f")).permissions()), 0640u);
-  EXPECT_EQ(files(), 2u);
+  EXPECT_EQ(folder.files(), 2u);
 }
 
 }  // namespace

@@ -6,9 +6,9 @@
 
 namespace hone {
 namespace {
-using testing::layouts;
-using testing::ravel;
-using testing::unravel;
+using test::layouts;
+using test::ravel;
+using test::unravel;
 using Index = std::vector<int64_t>;
 
 // Every element of `got` is the element of `x` that `source` names.

@@ -7,20 +7,12 @@
 #include <thread>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
 
-template <class E, class F> std::string message_of(F f) {
-  try {
-    f();
-  } catch (const E& e) { return e.what(); }
-  ADD_FAILURE() << "nothing of the expected type was thrown";
-  return "";
-}
-#define EXPECT_MESSAGE(type, part, ...)                                           \
-  EXPECT_NE(message_of<type>([&] { __VA_ARGS__; }).find(part), std::string::npos) \
-      << message_of<type>([&] { __VA_ARGS__; })
+using test::expect_error;
 
 TEST(Factories, Values) {
   EXPECT_EQ(zeros({2, 2}).to_vector<float>(), std::vector<float>(4, 0.f));
@@ -44,19 +36,21 @@ TEST(Factories, Values) {
 }
 
 TEST(Factories, Errors) {
-  EXPECT_MESSAGE(ShapeError, "[2, -1]", zeros({2, -1}));
-  EXPECT_MESSAGE(ShapeError, "", zeros({INT64_MAX, 4}));
-  EXPECT_MESSAGE(ShapeError, "does not hold 3", tensor({1.f, 2.f, 3.f}, {2, 2}));
-  EXPECT_MESSAGE(ValueError, "step", arange(0, 1, 0));
-  EXPECT_MESSAGE(ValueError, "leads away", arange(0, 5, -1));
-  EXPECT_MESSAGE(ValueError, "low 3", randint(3, 3, {1}));
-  EXPECT_MESSAGE(DTypeError, "i64", rand({2}, i64));
-  EXPECT_MESSAGE(Error, "out of memory", zeros({int64_t{1} << 48}));
-  if (!kHasCuda) { EXPECT_MESSAGE(DeviceError, "CPU build", zeros({2}, cuda_device(0))); }
-  EXPECT_MESSAGE(ValueError, "undefined", Tensor().shape());
-  EXPECT_MESSAGE(ShapeError, "exactly one", zeros({2}).item());
-  EXPECT_MESSAGE(DTypeError, "f32", zeros({2}).data<double>());
-  EXPECT_MESSAGE(ShapeError, "out of range", zeros({2}).size(1));
+  expect_error<ShapeError>([&] { zeros({2, -1}); }, "[2, -1]");
+  expect_error<ShapeError>([&] { zeros({INT64_MAX, 4}); }, "");
+  expect_error<ShapeError>([&] { tensor({1.f, 2.f, 3.f}, {2, 2}); }, "does not hold 3");
+  expect_error<ValueError>([&] { arange(0, 1, 0); }, "step");
+  expect_error<ValueError>([&] { arange(0, 5, -1); }, "leads away");
+  expect_error<ValueError>([&] { randint(3, 3, {1}); }, "low 3");
+  expect_error<DTypeError>([&] { rand({2}, i64); }, "i64");
+  expect_error<Error>([&] { zeros({int64_t{1} << 48}); }, "out of memory");
+  if (!kHasCuda) {
+    expect_error<DeviceError>([&] { zeros({2}, cuda_device(0)); }, "CPU build");
+  }
+  expect_error<ValueError>([&] { Tensor().shape(); }, "undefined");
+  expect_error<ShapeError>([&] { zeros({2}).item(); }, "exactly one");
+  expect_error<DTypeError>([&] { zeros({2}).data<double>(); }, "f32");
+  expect_error<ShapeError>([&] { zeros({2}).size(1); }, "out of range");
 }
 
 TEST(Factories, RandomNumbersAreFunctionsOfTheSeed) {
@@ -126,9 +120,9 @@ TEST(InPlace, CopiesFillsAndVersions) {
   d.fill_(9);
   EXPECT_EQ(x.version(), v + 2);
   EXPECT_EQ(x.to_vector<int64_t>(), std::vector<int64_t>(6, 9));
-  EXPECT_MESSAGE(ShapeError, "[3]", x.copy_(zeros({3})));
+  expect_error<ShapeError>([&] { x.copy_(zeros({3})); }, "[3]");
   Tensor leaf = zeros({2}).requires_grad_();
-  EXPECT_MESSAGE(GradError, "fill_", leaf.fill_(1));
+  expect_error<GradError>([&] { leaf.fill_(1); }, "fill_");
   NoGrad guard;
   leaf.fill_(1);
   EXPECT_EQ(leaf.to_vector<int64_t>(), (std::vector<int64_t>{1, 1}));
@@ -174,13 +168,13 @@ TEST(Memory, StatisticsAndReuse) {
 TEST(Shapes, BroadcastAndWrap) {
   EXPECT_EQ(broadcast_shapes("op", {2, 1, 3}, {4, 1}), (Shape{2, 4, 3}));
   EXPECT_EQ(broadcast_shapes("op", {}, {0}), (Shape{0}));
-  EXPECT_MESSAGE(ShapeError, "op", broadcast_shapes("op", {2}, {3}));
+  expect_error<ShapeError>([&] { broadcast_shapes("op", {2}, {3}); }, "op");
   EXPECT_EQ(wrap_dim("op", -1, 3), 2);
   EXPECT_EQ(wrap_dim("op", -1, 0), 0);
-  EXPECT_MESSAGE(ShapeError, "dimension 3", wrap_dim("op", 3, 3));
-  EXPECT_MESSAGE(ShapeError, "", dim_mask("op", {0, -2}, 2));
+  expect_error<ShapeError>([&] { wrap_dim("op", 3, 3); }, "dimension 3");
+  expect_error<ShapeError>([&] { dim_mask("op", {0, -2}, 2); }, "");
   EXPECT_EQ(dim_mask("op", {}, 3), 7u);
-  EXPECT_MESSAGE(ShapeError, "", (Shape{1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  expect_error<ShapeError>([&] { (Shape{1, 2, 3, 4, 5, 6, 7, 8, 9}); }, "");
 }
 
 }  // namespace

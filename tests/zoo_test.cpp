@@ -60,15 +60,93 @@ TEST(LeNet, ScalesItsWidths) {
   EXPECT_THROW((nn::LeNet{{.classes = 0}}), ValueError);
 }
 
+/// Ops on the state of a network, f64, with every parameter and running statistic random, so that none hides.
+struct Written {
+  nn::Module& net;
+  explicit Written(nn::Module& m) : net(m) {
+    m.to(f64);
+    NoGrad no_grad;
+    for (const auto& [name, p] : m.named_parameters())
+      if (p.raw().ndim() == 1) Tensor(p.raw()).copy_(randn(p.raw().shape(), f64) * 0.3 + 0.5);
+    for (const auto& b : m.named_buffers())
+      if (is_floating(b.buffer->tensor().dtype()))
+        Tensor(b.buffer->tensor()).copy_(rand(b.buffer->tensor().shape(), f64) + 0.5);
+    state = m.state_dict();
+  }
+  TensorFile state;
+  const Tensor& at(const std::string& name) const {
+    for (const auto& [key, value] : state.tensors)
+      if (key == name) return value;
+    throw ValueError("no " + name);
+  }
+  Tensor conv(const Tensor& x, const std::string& name) const {
+    return conv2d(x, at(name + ".weight"), at(name + ".bias"));
+  }
+  Tensor full(const Tensor& x, const std::string& name) const {
+    return linear(x, at(name + ".weight"), at(name + ".bias"));
+  }
+  /// Convolution without bias, then batch norm written out: of the batch, or with the running statistics.
+  Tensor normed(const Tensor& x, const std::string& conv, const std::string& bn, int64_t stride, bool training) const {
+    const Tensor w = at(conv + ".weight"), h = conv2d(x, w, {}, {.stride = {stride}, .padding = {w.size(2) / 2}});
+    const Shape each{1, h.size(1), 1, 1};
+    const Tensor m = training ? mean(h, {0, 2, 3}, true) : reshape(at(bn + ".running_mean"), each);
+    const Tensor v = training ? mean(square(h - m), {0, 2, 3}, true) : reshape(at(bn + ".running_var"), each);
+    return (h - m) / sqrt(v + 1e-5) * reshape(at(bn + ".weight"), each) + reshape(at(bn + ".bias"), each);
+  }
+};
+
 TEST(LeNet, ComputesWhatItsLayersSay) {
   manual_seed(1);
   nn::LeNet net;
-  net.to(f64);
+  const Written w(net);
   const Tensor x = randn({2, 3, 32, 32}, f64);
-  Tensor h = max_pool2d(relu(conv2d(x, net.conv1.weight.value(), net.conv1.bias.value())), 2);
-  h = reshape(max_pool2d(relu(conv2d(h, net.conv2.weight.value(), net.conv2.bias.value())), 2), {2, 400});
-  for (nn::Linear* fc : {&net.fc1, &net.fc2}) h = relu(linear(h, fc->weight.value(), fc->bias.value()));
-  EXPECT_TRUE(allclose(net(x), linear(h, net.fc3.weight.value(), net.fc3.bias.value()), 1e-12, 1e-12));
+  Tensor h = max_pool2d(relu(w.conv(x, "conv1")), 2);
+  h = reshape(max_pool2d(relu(w.conv(h, "conv2")), 2), {2, 400});
+  h = relu(w.full(relu(w.full(h, "fc1")), "fc2"));
+  EXPECT_TRUE(allclose(net(x), w.full(h, "fc3"), 1e-12, 1e-12));
+}
+
+TEST(Zoo, CaffeLeNetComputesWhatItsLayersSay) {
+  manual_seed(6);
+  nn::LeNet5Caffe net;
+  const Written w(net);
+  const Tensor x = randn({2, 1, 28, 28}, f64);
+  const Tensor h = max_pool2d(w.conv(max_pool2d(w.conv(x, "conv1"), 2), "conv2"), 2);
+  EXPECT_TRUE(allclose(net(x), w.full(relu(w.full(reshape(h, {2, 800}), "fc1")), "fc2"), 1e-12, 1e-12));
+}
+
+TEST(Zoo, LeNet300_100ComputesWhatItsLayersSay) {
+  manual_seed(7);
+  nn::LeNet300_100 net;
+  const Written w(net);
+  const Tensor x = randn({3, 1, 28, 28}, f64);
+  const Tensor h = relu(w.full(relu(w.full(reshape(x, {3, 784}), "fc1")), "fc2"));
+  EXPECT_TRUE(allclose(net(x), w.full(h, "fc3"), 1e-12, 1e-12));
+}
+
+TEST(Zoo, ResNetComputesWhatItsLayersSay) {
+  manual_seed(8);
+  for (int64_t depth : {8, 14}) {
+    nn::ResNet net{{.depth = depth, .width = 4}};
+    const Written w(net);
+    const Tensor x = randn({2, 3, 32, 32}, f64);
+    for (const bool training : {false, true}) {
+      Tensor h = relu(w.normed(x, "conv1", "bn1", 1, training));
+      for (int64_t stage = 1; stage <= 3; ++stage) {
+        for (int64_t i = 0; i < (depth - 2) / 6; ++i) {
+          const std::string block = str("stage", stage, ".", i, ".");
+          const int64_t stride = stage > 1 && i == 0 ? 2 : 1;
+          const Tensor first = relu(w.normed(h, block + "conv1", block + "bn1", stride, training));
+          const Tensor second = w.normed(first, block + "conv2", block + "bn2", 1, training);
+          const bool same = stage == 1 || i > 0;
+          h = relu(second + (same ? h : w.normed(h, block + "shortcut", block + "shortcut_bn", 2, training)));
+        }
+      }
+      const Tensor want = w.full(mean(h, {2, 3}), "fc");
+      net.train(training);
+      EXPECT_TRUE(allclose(net(x), want, 1e-9, 1e-9)) << depth << (training ? " training" : " evaluating");
+    }
+  }
 }
 
 /// A few steps of plain gradient descent on one batch lower the loss, and every parameter gets a gradient.

@@ -1,16 +1,13 @@
 #include "hone/core/data/idx.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <vector>
 
 #include "hone/core/error.h"
+#include "hone/core/input_file.h"
 
 namespace hone::data {
 namespace {
@@ -18,24 +15,9 @@ namespace {
 using Bytes = std::vector<uint8_t>;
 
 Bytes read_file(const std::string& path) {
-  struct File {
-    int fd;
-    ~File() {
-      if (fd >= 0) ::close(fd);
-    }
-  } file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  struct stat info {};
-  if (file.fd < 0 || ::fstat(file.fd, &info) != 0)
-    throw IoError(str("cannot read '", path, "': ", std::strerror(errno)));
-  if (!S_ISREG(info.st_mode)) throw IoError(str("cannot read '", path, "': it is not a regular file"));
-  Bytes bytes(static_cast<size_t>(info.st_size));
-  for (size_t at = 0; at < bytes.size();) {
-    const ssize_t n = ::read(file.fd, bytes.data() + at, std::min<size_t>(bytes.size() - at, 1 << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw IoError(str("cannot read '", path, "': ", std::strerror(errno)));
-    if (n == 0) throw IoError(str("cannot read '", path, "': it became shorter meanwhile"));
-    at += static_cast<size_t>(n);
-  }
+  const hone::detail::InputFile file(path);
+  Bytes bytes(static_cast<size_t>(file.size()));
+  file.read(0, bytes.data(), file.size());
   return bytes;
 }
 

@@ -78,8 +78,9 @@ struct Loader::Impl {
     check_usable(options.device);
     order.resize(static_cast<size_t>(samples));
     ring.resize(static_cast<size_t>(options.prefetch));
-    // Those in the ring, one in the making, one with the consumer, one that its last graph still holds.
-    const auto count = static_cast<size_t>(options.prefetch) + 3;
+    // Those in the ring, one in the making, one with the consumer, one that its last graph still holds; a pass of few
+    // batches never holds more than those and the one left over from the pass before.
+    const auto count = static_cast<size_t>(std::min(options.prefetch + 3, batches + 1));
     const int64_t rows = std::min(options.batch, samples);
     inputs.reserve(count, assembler.input_shape(rows), assembler.input_dtype());
     targets.reserve(count, assembler.target_shape(rows), assembler.target_dtype());

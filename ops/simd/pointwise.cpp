@@ -21,7 +21,6 @@ namespace {
 #include "hone/ops/functors.h"
 
 using detail::Binary;
-using detail::ElementwiseKernel;
 using detail::Unary;
 
 #if HWY_TARGET == HWY_SCALAR

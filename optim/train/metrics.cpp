@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 
 namespace hone::train {
@@ -11,10 +12,13 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::vector<int64_t> read_integers(const char* op, const char* what, const Tensor& t) {
+void check_integers(const char* op, const char* what, const Tensor& t) {
   HONE_CHECK(t.defined() && t.ndim() == 1, ShapeError, op, ": ", what, " must have shape [N], got ",
              t.defined() ? to_string(t.shape()) : "an undefined tensor");
   HONE_CHECK(is_integer(t.dtype()), DTypeError, op, ": ", what, " must be integer, got ", t.dtype());
+}
+std::vector<int64_t> read_integers(const char* op, const char* what, const Tensor& t) {
+  check_integers(op, what, t);
   return t.to_vector<int64_t>();
 }
 
@@ -33,24 +37,53 @@ std::vector<double> read_logits(const char* op, const Tensor& t) {
   return v;
 }
 
-void check_labels(const char* op, const std::vector<int64_t>& labels, int64_t rows, int64_t classes) {
-  HONE_CHECK(static_cast<int64_t>(labels.size()) == rows, ShapeError, op, ": ", rows, " predictions, ", labels.size(),
-             " labels");
-  for (size_t i = 0; i < labels.size(); ++i)
-    HONE_CHECK(labels[i] >= 0 && labels[i] < classes, ValueError, op, ": label ", labels[i], " at ", i,
-               " is outside [0, ", classes, ")");
+/// `labels`: Integers, or a vector.
+template <class Labels> void check_labels(const char* op, const Labels& labels, int64_t rows, int64_t classes) {
+  const auto n = static_cast<int64_t>(labels.size());
+  HONE_CHECK(n == rows, ShapeError, op, ": ", rows, " predictions, ", n, " labels");
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t label = labels[static_cast<decltype(labels.size())>(i)];
+    HONE_CHECK(label >= 0 && label < classes, ValueError, op, ": label ", label, " at ", i, " is outside [0, ", classes,
+               ")");
+  }
+}
+
+// Readers of elements where they lie: an array of them at every step would be asked of the system.
+Tensor readable(const Tensor& t) { return contiguous(to(t.detach(), cpu)); }
+
+class Integers {
+ public:
+  Integers(const char* op, const char* what, const Tensor& t) : t_((check_integers(op, what, t), readable(t))) {}
+  int64_t size() const { return t_.numel(); }
+  int64_t operator[](int64_t i) const {
+    return visit_dtype(t_.dtype(), [&]<class T>() { return static_cast<int64_t>(t_.data<T>()[i]); });
+  }
+
+ private:
+  Tensor t_;
+};
+
+/// f(row, class) for each row's largest logit, the first among equals.
+template <class F> void for_each_argmax(const char* op, const Tensor& logits, F&& f) {
+  check_logits(op, logits);
+  const Tensor plain = readable(logits);
+  const int64_t rows = logits.size(0), classes = logits.size(1);
+  visit_floating(plain.dtype(), [&]<class T>() {
+    const T* row = plain.data<T>();
+    for (int64_t r = 0; r < rows; ++r, row += classes) {
+      int64_t best = 0;
+      for (int64_t c = 0; c < classes; ++c) {
+        HONE_CHECK(!std::isnan(static_cast<double>(row[c])), NumericError, op, ": NaN logit in row ", r);
+        if (row[c] > row[best]) best = c;
+      }
+      f(r, best);
+    }
+  });
 }
 
 std::vector<int64_t> argmax_rows(const char* op, const Tensor& logits) {
-  const std::vector<double> v = read_logits(op, logits);
-  const size_t classes = static_cast<size_t>(logits.size(1)), rows = static_cast<size_t>(logits.size(0));
-  std::vector<int64_t> out(rows);
-  for (size_t r = 0; r < rows; ++r) {
-    size_t best = 0;
-    for (size_t c = 1; c < classes; ++c)
-      if (v[r * classes + c] > v[r * classes + best]) best = c;
-    out[r] = static_cast<int64_t>(best);
-  }
+  std::vector<int64_t> out;
+  for_each_argmax(op, logits, [&](int64_t, int64_t best) { out.push_back(best); });
   return out;
 }
 
@@ -78,13 +111,21 @@ double checked_entropy(std::span<const double> p, double tolerance, EntropyUnit 
 std::vector<int64_t> predicted_classes(const Tensor& logits) { return argmax_rows("predicted_classes", logits); }
 
 double accuracy(const Tensor& predictions, const Tensor& labels) {
-  const std::vector<int64_t> p = read_predictions("accuracy", predictions),
-                             y = read_integers("accuracy", "labels", labels);
-  const int64_t classes = predictions.ndim() == 2 ? predictions.size(1) : std::numeric_limits<int64_t>::max();
-  check_labels("accuracy", y, static_cast<int64_t>(p.size()), classes);
+  const char* op = "accuracy";
+  const bool given = predictions.defined() && predictions.ndim() == 1;
+  if (!given) check_logits(op, predictions);
+  const Integers y(op, "labels", labels);
+  const int64_t rows = predictions.size(0), classes = given ? std::numeric_limits<int64_t>::max() : predictions.size(1);
   int64_t right = 0;
-  for (size_t i = 0; i < p.size(); ++i) right += p[i] == y[i];
-  return p.empty() ? kNaN : static_cast<double>(right) / static_cast<double>(p.size());
+  if (given) {
+    const Integers p(op, "predicted classes", predictions);
+    check_labels(op, y, rows, classes);
+    for (int64_t r = 0; r < rows; ++r) right += p[r] == y[r];
+  } else {
+    check_labels(op, y, rows, classes);
+    for_each_argmax(op, predictions, [&](int64_t r, int64_t best) { right += best == y[r]; });
+  }
+  return rows == 0 ? kNaN : static_cast<double>(right) / static_cast<double>(rows);
 }
 
 double top_k_accuracy(const Tensor& logits, const Tensor& labels, int64_t k) {

@@ -50,7 +50,9 @@ class ConfusionMatrix {
   double balanced_accuracy() const;  ///< mean recall over the classes that have samples; NaN while empty
 
   /// Confusion entropy (Wei, Yuan, Hu, Wang, "A novel measure for evaluating classifiers based on confusion matrix",
-  /// 2010): CEN = Σ_j P_j CEN_j. 0: no error; 1: errors spread evenly over all wrong cells. NaN while empty.
+  /// 2010): CEN = Σ_j P_j CEN_j, P_j = Σ_k (C_jk + C_kj) / 2 Σ C. 0: no error; 1: every prediction wrong, spread evenly
+  /// over the wrong cells. With two classes some matrices lie above 1 ([[1, 2], [2, 1]]: 1.057), with more none does.
+  /// NaN while empty.
   double confusion_entropy() const;
   /// CEN_j = −Σ_{k≠j} (P^j_jk log P^j_jk + P^j_kj log P^j_kj), P^j_ik = C_ik / Σ_m (C_jm + C_mj), logarithm to base
   /// 2(classes − 1), 0·log 0 = 0.

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 namespace hone::train {
 namespace {
@@ -111,13 +112,20 @@ ProgressBar::ProgressBar(std::string label, int64_t total, std::FILE* out)
       total_(total),
       out_(out),
       terminal_(is_terminal(out)),
+      exceptions_(std::uncaught_exceptions()),
       start_(now_seconds()),
       next_draw_(start_ + kRedraw) {
   if (terminal_) columns_ = terminal_columns(out);
 }
 
 ProgressBar::~ProgressBar() {
-  if (!finished_ && terminal_ && out_) std::fputs("\n", out_);
+  if (finished_) return;
+  try {
+    if (std::uncaught_exceptions() == exceptions_)
+      finish();
+    else if (terminal_)
+      std::fputs("\n", out_);
+  } catch (...) {}  // no memory for a line: nothing to tell
 }
 
 void ProgressBar::refresh() {

@@ -17,7 +17,7 @@ namespace hone::train {
 class ProgressBar {
  public:
   ProgressBar(std::string label, int64_t total, std::FILE* out = stderr);
-  ~ProgressBar();  ///< finishes, unless the loop was left early by an exception or break: then the bar is just ended
+  ~ProgressBar();  ///< finishes; while an exception unwinds, only ends the line of a bar on a terminal
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
@@ -37,8 +37,8 @@ class ProgressBar {
   int64_t total_, done_ = 0;
   std::FILE* out_;
   bool terminal_, finished_ = false;
-  int columns_ = 80;
-  double start_, next_draw_;  // seconds of the steady clock: <chrono> is slow to compile
+  int columns_ = 80, exceptions_;  // in flight when it was made
+  double start_, next_draw_;       // seconds of the steady clock: <chrono> is slow to compile
 };
 
 /// Seconds as people read them: "0.8 s", "12 s", "3:05", "1:02:07".

@@ -12,24 +12,11 @@
 namespace hone::train {
 namespace {
 
+using detail::base64;
 using detail::escape_html;
-using detail::format_number;
 
 std::string percent(double share, int decimals = 1) {
   return std::isfinite(share) ? format_number(100 * share, decimals) + "\u00a0%" : "–";
-}
-
-std::string base64(const std::string& bytes) {
-  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const size_t n = std::min<size_t>(3, bytes.size() - i);
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k) group = group << 8 | (k < n ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k) out += k <= n ? kDigits[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
 }
 
 std::string class_name(const Report& r, int64_t c) {
@@ -79,14 +66,14 @@ std::string score_cells(const ClassScores& c) {
   std::string s;
   for (double v : {c.precision, c.recall, c.f1})
     s += str("<td class=\"bar\" style=\"--v:", format_number(100 * v, 1), "%\">", percent(v), "</td>");
-  return str(s, "<td>", detail::format_count(c.support), "</td>");
+  return str(s, "<td>", format_count(c.support), "</td>");
 }
 
 std::string class_table(const Report& r) {
   const ConfusionMatrix& m = *r.confusion;
   std::string s = str("<section><h2>By class</h2>\n<p class=\"hint\">Balanced accuracy ",
                       percent(m.balanced_accuracy()), ", confusion entropy ", format_number(m.confusion_entropy(), 4),
-                      " (0: no error, 1: errors spread over everything).</p>\n<div class=\"scroll\" ",
+                      " (0: no error; 1: every answer wrong, evenly).</p>\n<div class=\"scroll\" ",
                       "tabindex=\"0\" role=\"group\" aria-label=\"Scores by class\"><table "
                       "class=\"plain\"><thead><tr><th scope=\"col\">Class</th>",
                       "<th scope=\"col\">Precision</th><th scope=\"col\">Recall</th><th scope=\"col\">F1</th><th "
@@ -133,6 +120,21 @@ std::string escape_html(const std::string& text) {
   return s;
 }
 
+std::string base64(const std::string& bytes) {
+  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  out.reserve((bytes.size() + 2) / 3 * 4);
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    const size_t n = std::min<size_t>(3, bytes.size() - i);
+    uint32_t group = 0;
+    for (size_t k = 0; k < 3; ++k) group = group << 8 | (k < n ? static_cast<unsigned char>(bytes[i + k]) : 0u);
+    for (size_t k = 0; k < 4; ++k) out += k <= n ? kDigits[group >> (18 - 6 * k) & 63] : '=';
+  }
+  return out;
+}
+
+}  // namespace detail
+
 std::string format_number(double v, int decimals) {
   if (!std::isfinite(v)) return "–";
   char text[400];
@@ -146,8 +148,6 @@ std::string format_count(int64_t n) {
     s.insert(static_cast<size_t>(at), ",");
   return s;
 }
-
-}  // namespace detail
 
 std::string to_html(const Report& r) {
   if (r.confusion)
@@ -203,7 +203,8 @@ std::vector<Mistake> most_confident_mistakes(const Tensor& images, const Tensor&
     if (p[r] == y[r]) continue;
     const double* row = x.data() + r * classes;
     double sum = 0;
-    for (size_t c = 0; c < classes; ++c) sum += std::exp(row[c] - row[p[r]]);
+    const double top = row[p[r]];
+    for (size_t c = 0; c < classes; ++c) sum += row[c] == top ? 1 : std::exp(row[c] - top);  // ∞ − ∞ is no number
     wrong.emplace_back(1 / sum, r);
   }
   std::sort(wrong.begin(), wrong.end(),

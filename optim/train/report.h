@@ -47,19 +47,24 @@ std::string to_html(const Report& report);
 /// Written to a temporary, then renamed. IoError.
 void save_report(const std::string& path, const Report& report);
 
-/// The wrong predictions with the highest probability, most confident first, at most `count`. images [N, …], logits
-/// [N, C], labels [N].
+/// The wrong predictions with the highest probability, most confident first, at most `count`; equally confident ones in
+/// their order. Infinite largest logits share the probability. images [N, …], logits [N, C], labels [N]. Errors as for
+/// accuracy().
 std::vector<Mistake> most_confident_mistakes(const Tensor& images, const Tensor& logits, const Tensor& labels,
                                              int64_t count);
 
 /// A PNG file's bytes; `image` as in Mistake.
 std::string encode_png(const Tensor& image);
 
+/// "0.50" for (0.5, 2); "–" where not finite.
+std::string format_number(double v, int decimals);
+/// "10,000".
+std::string format_count(int64_t n);
+
 namespace detail {
 std::string escape_html(const std::string& text);
+std::string base64(const std::string& bytes);                        // RFC 4648, with padding
 std::string draw_chart(const Chart& chart, int index);               // an svg element
-std::string format_number(double v, int decimals);                   // "0.50", "–" where not finite
-std::string format_count(int64_t n);                                 // "10,000"
 std::vector<double> axis_ticks(double low, double high, int about);  // round numbers within [low, high]
 extern const char* const kReportStyle;
 }  // namespace detail
