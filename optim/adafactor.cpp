@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // elements of a piece of work
 constexpr int64_t kMaxBlocks = 32;   // of rows in a matrix: as many partial sums of each column
+void* const kNoState[detail::kMaxSlots] = {};
 
 template <class T, class Kernels> auto pick(const Kernels& k) {
   if constexpr (std::is_same_v<T, double>)
@@ -84,8 +85,8 @@ template <class T> void update_matrix(const Step& step, const Units& units, T* p
     double weights = 0;
     for (int64_t r = first; r < first + count; ++r) {
       double sums[2] = {};
-      pick<T>(rules.squares)(p + r * columns, g + r * columns, nullptr, columns, add, sums);
-      pick<T>(rules.add_squares)(columns_of, g + r * columns, nullptr, columns, add);
+      pick<T>(rules.squares)(p + r * columns, g + r * columns, kNoState, columns, add, sums);
+      pick<T>(rules.add_squares)(columns_of, g + r * columns, kNoState, columns, add);
       weights += sums[0];
       const double old = static_cast<double>(row_var[r]);
       row_var[r] = static_cast<T>(old + step.moment * (sums[1] / column_count - old));
@@ -140,8 +141,8 @@ template <class T> void update_vector(const Step& step, int64_t n, T* p, const T
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
     void* const state[detail::kMaxSlots] = {variance + begin};
     double weights[2] = {}, updates[2] = {};
-    pick<T>(rules.add_squares)(variance + begin, g + begin, nullptr, end - begin, blend);
-    pick<T>(rules.squares)(p + begin, g + begin, nullptr, end - begin, c, weights);
+    pick<T>(rules.add_squares)(variance + begin, g + begin, kNoState, end - begin, blend);
+    pick<T>(rules.squares)(p + begin, g + begin, kNoState, end - begin, c, weights);
     pick<T>(rules.adafactor_norm)(p + begin, g + begin, state, end - begin, c, updates);
     weight_squares.data<double>()[begin / kGrain] = weights[0];
     update_squares.data<double>()[begin / kGrain] = updates[0];
