@@ -29,12 +29,20 @@ template <class T> struct Coefficients {
   }
 };
 
+/// The leading slots of a rule that are written: all, unless it says kStored.
+template <class Rule> constexpr int stored_slots() {
+  if constexpr (requires { Rule::kStored; })
+    return Rule::kStored;
+  else
+    return Rule::kSlots;
+}
+
 /// Applies Rule::apply(d, k, p, g, s) to every vector of elements: p and the kSlots state vectors s are read and
-/// written, g is read. The last elements go through a padded copy, so that each sees the same arithmetic wherever it
-/// stands.
+/// written (of the latter the first kStored, where the rule says so), g is read. The last elements go through a padded
+/// copy, so that each sees the same arithmetic wherever it stands.
 template <class T, class Rule>
 HWY_ATTR void fused_update(T* p, const T* g, T* const* state, int64_t n, const double* c) {
-  constexpr int kSlots = Rule::kSlots;
+  constexpr int kSlots = Rule::kSlots, kStored = stored_slots<Rule>();
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const Coefficients<T> k(c);
@@ -48,7 +56,7 @@ HWY_ATTR void fused_update(T* p, const T* g, T* const* state, int64_t n, const d
     for (int j = 0; j < kSlots; ++j) v[j] = hn::LoadU(d, ss[j]);
     Rule::apply(d, k, vp, vg, v);
     hn::StoreU(vp, d, pp);
-    for (int j = 0; j < kSlots; ++j) hn::StoreU(v[j], d, ss[j]);
+    for (int j = 0; j < kStored; ++j) hn::StoreU(v[j], d, ss[j]);
   };
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -65,7 +73,7 @@ HWY_ATTR void fused_update(T* p, const T* g, T* const* state, int64_t n, const d
   for (int j = 0; j < kSlots; ++j) std::copy(s[j] + i, s[j] + n, at[j] = buffer[2 + j]);
   step(buffer[0], buffer[1], at);
   std::copy(buffer[0], buffer[0] + rest, p + i);
-  for (int j = 0; j < kSlots; ++j) std::copy(at[j], at[j] + rest, s[j] + i);
+  for (int j = 0; j < kStored; ++j) std::copy(at[j], at[j] + rest, s[j] + i);
 }
 
 /// sums[0], sums[1] += over the elements, what Sum::apply(d, k, p, g, s, a, b) adds to a and b (in f64).

@@ -10,8 +10,16 @@ namespace hone::optim::detail {
 struct UpdateRules {
   UpdateKernels sgd, sgd_momentum;
   UpdateKernels adam, amsgrad;
-  UpdateKernels adagrad;
-  SumKernels non_finite;  ///< sums[0]: how many of g are NaN or infinite; sums[1]: 0
+  UpdateKernels adagrad, adadelta;
+  UpdateKernels rmsprop[2][2];  ///< [centred][with momentum]
+  UpdateKernels adamax, nadam, radam;
+  UpdateKernels rprop, asgd, lion, lamb, lars, schedule_free, muon_momentum;
+  UpdateKernels adafactor;    ///< for one row: the state is the columns' factors, which are only read
+  UpdateKernels add_squares;  ///< p ← c[2] p + c[3] g²
+  SumKernels non_finite;      ///< sums[0]: how many of g are NaN or infinite; sums[1]: 0
+  SumKernels squares;         ///< Σ p², Σ g²
+  SumKernels lamb_norms;      ///< Σ p², Σ u² of LAMB's next direction u
+  SumKernels adafactor_norm;  ///< Σ u² of Adafactor's next direction in one row
 };
 const UpdateRules& update_rules();
 
