@@ -81,6 +81,31 @@ void add(std::vector<OpRow>& rows, const std::string& variant, int64_t dim,
                   .reference = [dim](const Arrays& x) { return Arrays{along(x[0], dim, log_softmax_of)}; }});
 }
 
+// −Σ p log p of each slice; what is left of the dim goes.
+OpRow entropy_row(const std::string& variant, int64_t dim, std::function<std::vector<Sample>()> samples) {
+  const auto reference = [dim](const Arrays& in) {
+    const Array log_p = along(in[0], dim, log_softmax_of);
+    const int64_t ndim = log_p.shape.ndim(), d = dim < 0 ? dim + ndim : dim;
+    Shape shape = log_p.shape;
+    if (ndim > 0) shape.erase(static_cast<int>(d));
+    Array h(shape);
+    for (int64_t i = 0; i < log_p.numel(); ++i) {
+      Shape index = index_of(log_p.shape, i);
+      if (ndim > 0) index.erase(static_cast<int>(d));
+      const double l = log_p[i], p = std::exp(l);
+      if (p != 0) h.at(index) -= p * l;
+    }
+    return Arrays{h};
+  };
+  return {.op = "entropy",
+          .variant = variant,
+          .call = [dim](const Tensors& x) { return Tensors{entropy(x[0], dim)}; },
+          .samples = std::move(samples),
+          .reference = reference,
+          .bf16 = {5e-2, 5e-2},  // a composite: every step rounds
+          .composite = true};
+}
+
 }  // namespace
 
 std::vector<OpRow> softmax_rows() {
@@ -94,6 +119,11 @@ std::vector<OpRow> softmax_rows() {
   add(rows, "scalar", 0, [] {
     return std::vector<Sample>{{"0-d: the only probability is 1", {scalar(2.5, DType::f64)}}};
   });
+  rows.push_back(entropy_row("last", -1, [] { return samples_for(1); }));
+  rows.push_back(entropy_row("first", 0, [] { return samples_for(0); }));
+  rows.push_back(entropy_row("middle", 1, [] {
+    return std::vector<Sample>{{"three dims, the middle one", {uniform({2, 5, 3}, -3, 3, 4)}}};
+  }));
   return rows;
 }
 

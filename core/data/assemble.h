@@ -10,7 +10,7 @@ namespace hone::data::detail {
 
 /// What the upper half of Philox's stream number says a draw is for; the lower half is the epoch. The process's
 /// generator counts its streams from 0 and does not come here.
-enum Purpose : uint64_t { kShuffle = 0xD1, kSplit = 0xD2, kAugment = 0xD3 };
+enum Purpose : uint64_t { kShuffle = 0xD1, kSplit = 0xD2, kAugment = 0xD3, kMixup = 0xD4, kCutmix = 0xD5 };
 inline uint64_t stream_of(Purpose purpose, int64_t epoch) {
   return static_cast<uint64_t>(purpose) << 56 | (static_cast<uint64_t>(epoch) & ((uint64_t{1} << 56) - 1));
 }

@@ -1,0 +1,62 @@
+#pragma once
+// What the tests of regularizers share.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "hone/hone.h"
+
+namespace hone::regularizer_test {
+
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double kInf = std::numeric_limits<double>::infinity();
+
+template <class E, class F> void expect_error(F&& f, const std::string& part) {
+  try {
+    f();
+  } catch (const E& e) {
+    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    return;
+  } catch (const std::exception& e) {
+    FAIL() << "an error of another type: " << e.what();
+    return;
+  }
+  FAIL() << "no error; expected one with: " << part;
+}
+
+/// Sines with another phase for each seed, in f64.
+inline Tensor wave(const Shape& shape, double phase) {
+  std::vector<double> v;
+  for (int64_t i = 0; i < shape.numel(); ++i) v.push_back(std::sin(1.7 * static_cast<double>(i) + phase));
+  return tensor(v, shape);
+}
+inline std::vector<ParameterRef> refs(const std::vector<Parameter>& parameters) {
+  return {parameters.begin(), parameters.end()};
+}
+/// A convolution's weight, a bias, and a linear weight.
+inline std::vector<Parameter> some_parameters(DType dtype = f64) {
+  std::vector<Parameter> p;
+  p.emplace_back(cast(wave({3, 2, 2, 2}, 0.1), dtype));
+  p.emplace_back(cast(wave({3}, 0.5), dtype));
+  p.emplace_back(cast(wave({4, 6}, 1.3), dtype));
+  return p;
+}
+inline std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
+
+/// The errors that every function over a list of parameters has.
+template <class F> void expect_list_errors(const std::string& name, const F& f) {
+  const std::vector<Parameter> p = some_parameters();
+  expect_error<ValueError>([&] { f({}); }, name + ": the list of parameters is empty");
+  expect_error<ValueError>([&] { f({p[0], ParameterRef()}); }, name + ": parameter 1 is undefined");
+  expect_error<ValueError>(
+      [&] {
+        f({p[0], p[1], p[0]});
+      },
+      name + ": parameter 2 of shape [3, 2, 2, 2] is listed twice");
+}
+
+}  // namespace hone::regularizer_test
