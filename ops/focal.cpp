@@ -68,7 +68,8 @@ Tensor focal_loss(const Tensor& logits, const Tensor& labels, const FocalOptions
   HONE_CHECK(logits.ndim() == 2, ShapeError, "focal_loss: logits must have 2 dims, not shape ", logits.shape());
   HONE_CHECK(logits.size(1) > 0, ShapeError, "focal_loss: logits of shape ", logits.shape(), " have no classes");
   HONE_CHECK(o.reduction != Reduction::mean || logits.size(0) > 0, ShapeError,
-             "focal_loss: an empty batch (logits of shape ", logits.shape(), ") has no mean; skip it, or reduce by sum");
+             "focal_loss: an empty batch (logits of shape ", logits.shape(),
+             ") has no mean; skip it, or reduce by sum");
   check_gamma("focal_loss", o.gamma);
   if (o.weight.defined()) check_weight(o.weight, logits);
   const auto [index, ignored] = check_labels(logits, labels, o.ignore_index);

@@ -19,19 +19,19 @@ struct FocalOptions {
 /// l_n = −w_t (1 − p_nt)^γ log p_nt with p = softmax(logits, 1) and t the label; 0 where t is ignore_index.
 ///   mean = Σ l_n / Σ w_t over the labels that are not ignored, as cross_entropy has it: NaN where none is left.
 /// logits: [N, C], floating; labels: [N], any integer dtype, in [0, C) or ignore_index. Differentiable any number of
-/// times: 1 − p_t is the sum of the other classes' probabilities, taken in logarithms, so that nothing cancels, overflows
-/// or is divided by 0, at any γ. With γ = 0 it is cross_entropy, as a composite.
-/// ShapeError, DTypeError as cross_entropy; ValueError: γ, a weight or a label outside its range.
+/// times: 1 − p_t is the sum of the other classes' probabilities, taken in logarithms, so that nothing cancels,
+/// overflows or is divided by 0, at any γ. With γ = 0 it is cross_entropy, as a composite. ShapeError, DTypeError as
+/// cross_entropy; ValueError: γ, a weight or a label outside its range.
 Tensor focal_loss(const Tensor& logits, const Tensor& labels, const FocalOptions& options = {});
 
 struct SigmoidFocalOptions {
-  double gamma = 2;                           ///< γ >= 0, finite
+  double gamma = 2;                            ///< γ >= 0, finite
   std::optional<double> alpha = std::nullopt;  ///< α in [0, 1] weighs targets of 1, and 1 − α those of 0; none: both 1
   Reduction reduction = Reduction::mean;       ///< mean: over all elements
 };
 
-/// l = −α y (1 − p)^γ log p − (1 − α)(1 − y) p^γ log(1 − p) with p = sigmoid(logits), element by element: the focal loss
-/// of independent yes/no questions. targets: of the logits' shape and dtype, in [0, 1] (ShapeError, DTypeError,
+/// l = −α y (1 − p)^γ log p − (1 − α)(1 − y) p^γ log(1 − p) with p = sigmoid(logits), element by element: the focal
+/// loss of independent yes/no questions. targets: of the logits' shape and dtype, in [0, 1] (ShapeError, DTypeError,
 /// ValueError). As stable and as differentiable as focal_loss.
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& targets, const SigmoidFocalOptions& options = {});
 

@@ -13,8 +13,8 @@ struct LogitAdjustedOptions {
 };
 
 /// The loss form: cross_entropy(logits + τ log π, target). The network trained so is used as it is.
-/// log_priors: [C], of the logits' dtype, finite, such as data::log_priors(counts); it has no gradient. Adding a constant
-/// to all of it changes nothing. ShapeError, DTypeError, ValueError; else as cross_entropy.
+/// log_priors: [C], of the logits' dtype, finite, such as data::log_priors(counts); it has no gradient. Adding a
+/// constant to all of it changes nothing. ShapeError, DTypeError, ValueError; else as cross_entropy.
 Tensor logit_adjusted_cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& log_priors,
                                     const LogitAdjustedOptions& options = {});
 /// The post-hoc form: logits − τ log π, for the predictions of a network that was trained with plain cross-entropy.

@@ -105,7 +105,8 @@ TensorFile WeightAverage::state_dict() const {
 
 void WeightAverage::load_state_dict(const TensorFile& file) {
   const auto kind = file.metadata.find("average");
-  HONE_CHECK(kind != file.metadata.end() && kind->second == name_, FormatError, name_, ".load_state_dict: the state is of '",
+  HONE_CHECK(kind != file.metadata.end() && kind->second == name_, FormatError, name_,
+             ".load_state_dict: the state is of '",
              kind == file.metadata.end() ? std::string("something else") : kind->second, "'");
   const Tensor& count = file.at("updates");
   HONE_CHECK(count.dtype() == i64 && count.ndim() == 0 && count.item<int64_t>() >= 0, FormatError, name_,

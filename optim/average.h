@@ -69,8 +69,8 @@ struct EMAOptions {
   bool warmup = true;    ///< β_n = min(β, n/(n + 9)): early weights are forgotten sooner (update n, from 1)
 };
 
-/// Exponential moving average (Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in the
-/// form of Tarvainen and Valpola, "Mean teachers", 2017): a ← β_n a + (1−β_n) w.
+/// Exponential moving average (Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, in
+/// the form of Tarvainen and Valpola, "Mean teachers", 2017): a ← β_n a + (1−β_n) w.
 class EMA : public WeightAverage {
  public:
   explicit EMA(const std::vector<ParameterRef>& parameters, EMAOptions options = {});

@@ -133,7 +133,8 @@ LBFGS::Point LBFGS::evaluate(const Closure& closure) {
   {
     const EnableGrad enable;
     const Tensor loss = closure();
-    HONE_CHECK(loss.defined() && loss.numel() == 1, ValueError, "LBFGS.step: the closure must return its loss, one number");
+    HONE_CHECK(loss.defined() && loss.numel() == 1, ValueError,
+               "LBFGS.step: the closure must return its loss, one number");
     p.loss = loss.item();
   }
   ++evaluations_;
@@ -273,8 +274,8 @@ double LBFGS::minimize(const Closure& closure) {
   const int64_t first = evaluations_, most = o.max_evaluations > 0 ? o.max_evaluations : o.max_iterations * 5 / 4;
   Point p = evaluate(closure);
   const double loss = p.loss;
-  HONE_CHECK(std::isfinite(loss) && std::isfinite(sum_abs(p.gradient)), NumericError,
-             "LBFGS.step: the loss (", loss, ") or its gradient is not finite; nothing was changed");
+  HONE_CHECK(std::isfinite(loss) && std::isfinite(sum_abs(p.gradient)), NumericError, "LBFGS.step: the loss (", loss,
+             ") or its gradient is not finite; nothing was changed");
   const double sign = o.maximize ? -1 : 1;
   if (largest(p.gradient) <= o.tolerance_gradient) return sign * loss;
   for (int64_t i = 1; i <= o.max_iterations; ++i) {
@@ -325,8 +326,8 @@ TensorFile LBFGS::state_dict() const {
 void LBFGS::load_state_dict(const TensorFile& file) {
   const auto vector_at = [&](const std::string& name, int64_t size) {
     const Tensor& t = file.at(name);
-    HONE_CHECK(t.dtype() == f64 && t.ndim() == 1 && t.numel() == size, FormatError, "LBFGS.load_state_dict: entry '", name,
-               "' is ", t.dtype(), " ", t.shape(), ", expected f64 ", Shape{size});
+    HONE_CHECK(t.dtype() == f64 && t.ndim() == 1 && t.numel() == size, FormatError, "LBFGS.load_state_dict: entry '",
+               name, "' is ", t.dtype(), " ", t.shape(), ", expected f64 ", Shape{size});
     return t.to_vector<double>();
   };
   int64_t size = 0;

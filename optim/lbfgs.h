@@ -1,29 +1,29 @@
 #pragma once
-// L-BFGS (Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989), with the line search
-// of Nocedal and Wright, "Numerical optimization", 2006, algorithms 3.5 and 3.6.
+// L-BFGS (Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989), with the line
+// search of Nocedal and Wright, "Numerical optimization", 2006, algorithms 3.5 and 3.6.
 
 #include "hone/optim/optimizer.h"
 
 namespace hone::optim {
 
 struct LBFGSOptions {
-  double lr = 1;                    ///< η ≥ 0: first step length tried after the first iteration
-  int64_t max_iterations = 20;      ///< ≥ 1: of one step()
-  int64_t max_evaluations = 0;      ///< of one step(); 0: 5/4 of max_iterations
+  double lr = 1;                     ///< η ≥ 0: first step length tried after the first iteration
+  int64_t max_iterations = 20;       ///< ≥ 1: of one step()
+  int64_t max_evaluations = 0;       ///< of one step(); 0: 5/4 of max_iterations
   double tolerance_gradient = 1e-7;  ///< ≥ 0: ends when max |g| is not above it
   double tolerance_change = 1e-9;    ///< ≥ 0: ends when the loss or the step changes by less
-  int64_t history = 100;            ///< ≥ 1: pairs (s, y) kept, two vectors each
-  bool strong_wolfe = true;         ///< false: steps of length η along the direction, no search
-  double weight_decay = 0;          ///< λ ≥ 0: adds λ/2 ‖w‖² to the loss
-  bool maximize = false;            ///< climb: of −loss
+  int64_t history = 100;             ///< ≥ 1: pairs (s, y) kept, two vectors each
+  bool strong_wolfe = true;          ///< false: steps of length η along the direction, no search
+  double weight_decay = 0;           ///< λ ≥ 0: adds λ/2 ‖w‖² to the loss
+  bool maximize = false;             ///< climb: of −loss
   void fields(FieldVisitor& v);
 };
 
-/// Minimizes a deterministic loss: step(closure) runs up to max_iterations of d = −H g, where H is the inverse Hessian's
-/// estimate from the last `history` changes of w and g; w ← w + t d, with t from a search for the strong Wolfe conditions.
-/// Computed in f64 whatever the parameters' dtype; a parameter without a gradient counts as one with gradient 0. A loss
-/// that is NaN or infinite inside the search is a longer step than is allowed; at the start of a step it is a
-/// NumericError. One group of parameters; step() without a closure is a ValueError.
+/// Minimizes a deterministic loss: step(closure) runs up to max_iterations of d = −H g, where H is the inverse
+/// Hessian's estimate from the last `history` changes of w and g; w ← w + t d, with t from a search for the strong
+/// Wolfe conditions. Computed in f64 whatever the parameters' dtype; a parameter without a gradient counts as one with
+/// gradient 0. A loss that is NaN or infinite inside the search is a longer step than is allowed; at the start of a
+/// step it is a NumericError. One group of parameters; step() without a closure is a ValueError.
 class LBFGS : public GroupedOptimizer<LBFGS, LBFGSOptions> {
  public:
   static constexpr const char* kName = "LBFGS";

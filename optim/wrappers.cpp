@@ -15,7 +15,8 @@ namespace {
 double evaluate(const Closure& closure, const char* name) {
   const EnableGrad enable;
   const Tensor loss = closure();
-  HONE_CHECK(loss.defined() && loss.numel() == 1, ValueError, name, ".step: the closure must return its loss, one number");
+  HONE_CHECK(loss.defined() && loss.numel() == 1, ValueError, name,
+             ".step: the closure must return its loss, one number");
   return loss.item();
 }
 
@@ -45,7 +46,8 @@ bool GradientAccumulation::flush() {
 
 Lookahead::Lookahead(Optimizer& optimizer, LookaheadOptions options) : optimizer_(optimizer), options_(options) {
   HONE_CHECK(options.steps >= 1, ValueError, "Lookahead: steps must be at least 1, got ", options.steps);
-  HONE_CHECK(options.alpha > 0 && options.alpha <= 1, ValueError, "Lookahead: alpha must be in (0, 1], got ", options.alpha);
+  HONE_CHECK(options.alpha > 0 && options.alpha <= 1, ValueError, "Lookahead: alpha must be in (0, 1], got ",
+             options.alpha);
   const NoGrad no_grad;
   for (int64_t i = 0; i < optimizer.size(); ++i) slow_.push_back(clone(optimizer.parameter(i).raw().detach()));
 }

@@ -9,8 +9,8 @@ struct AccumulationOptions {
   int64_t steps = 1;  ///< ≥ 1: micro-batches for one update
 };
 
-/// Large batches in small memory: gradients of `steps` micro-batches are summed by backward, divided by their number, and
-/// applied at once. With micro-batches of equal size and a mean loss this is the step on the whole batch.
+/// Large batches in small memory: gradients of `steps` micro-batches are summed by backward, divided by their number,
+/// and applied at once. With micro-batches of equal size and a mean loss this is the step on the whole batch.
 ///
 ///   optim::GradientAccumulation accumulation(adam, {.steps = 4});
 ///   for (auto& [x, y] : batches) {
@@ -36,8 +36,8 @@ struct LookaheadOptions {
   double alpha = 0.5;  ///< α in (0, 1]
 };
 
-/// Lookahead (Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019): after every k steps of the inner
-/// optimizer the slow weights move, φ ← φ + α (w − φ), and w ← φ. The inner optimizer's state goes on.
+/// Lookahead (Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019): after every k steps of the
+/// inner optimizer the slow weights move, φ ← φ + α (w − φ), and w ← φ. The inner optimizer's state goes on.
 class Lookahead {
  public:
   /// The optimizer must outlive it; its parameters' present values are the first slow weights.
@@ -59,8 +59,9 @@ struct SAMOptions {
   bool adaptive = false;  ///< ASAM (Kwon et al., 2021): the neighbourhood is scaled by |w|
 };
 
-/// Sharpness-aware minimization (Foret et al., 2021): the gradient is taken at w + ρ g/‖g‖ (adaptive: w + ρ w²⊙g/‖|w|⊙g‖),
-/// with the norm over all parameters, and applied at w by the inner optimizer. Two evaluations of the closure a step.
+/// Sharpness-aware minimization (Foret et al., 2021): the gradient is taken at w + ρ g/‖g‖ (adaptive: w + ρ
+/// w²⊙g/‖|w|⊙g‖), with the norm over all parameters, and applied at w by the inner optimizer. Two evaluations of the
+/// closure a step.
 class SAM {
  public:
   SAM(Optimizer& optimizer, SAMOptions options = {});  ///< the optimizer must outlive it

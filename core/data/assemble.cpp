@@ -168,8 +168,7 @@ void Assembler::sample(int64_t position, int64_t epoch, int64_t words, float* ou
   }
 }
 
-void Assembler::fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y,
-                     int64_t first_place) {
+void Assembler::fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y, int64_t first_place) {
   const Tensor& from_x = dataset_.all_inputs();
   const Tensor& from_y = dataset_.all_targets();
   const auto x_row = static_cast<size_t>(out_shape_.numel() * size_of(out_dtype_));

@@ -85,8 +85,8 @@ Tensor log_priors(std::span<const int64_t> counts) {
 }
 
 Dataset long_tailed(const Dataset& dataset, const LongTailedOptions& o) {
-  HONE_CHECK(std::isfinite(o.ratio) && o.ratio >= 1, ValueError, "long_tailed: ratio must be finite and at least 1, got ",
-             o.ratio);
+  HONE_CHECK(std::isfinite(o.ratio) && o.ratio >= 1, ValueError,
+             "long_tailed: ratio must be finite and at least 1, got ", o.ratio);
   HONE_CHECK(o.largest >= 0, ValueError, "long_tailed: largest must be at least 0, got ", o.largest);
   const std::vector<int64_t> counts = class_counts(dataset, o.classes), labels = class_labels(dataset);
   const auto classes = static_cast<int64_t>(counts.size());
@@ -104,7 +104,8 @@ Dataset long_tailed(const Dataset& dataset, const LongTailedOptions& o) {
       first = std::min(first, std::floor(static_cast<double>(counts[static_cast<size_t>(c)]) / share(c)));
   }
   std::vector<std::vector<int64_t>> of_class(counts.size());
-  for (size_t i = 0; i < labels.size(); ++i) of_class[static_cast<size_t>(labels[i])].push_back(static_cast<int64_t>(i));
+  for (size_t i = 0; i < labels.size(); ++i)
+    of_class[static_cast<size_t>(labels[i])].push_back(static_cast<int64_t>(i));
   std::vector<int64_t> kept, order;
   for (int64_t c = 0; c < classes; ++c) {
     const std::vector<int64_t>& own = of_class[static_cast<size_t>(c)];

@@ -71,9 +71,8 @@ struct Loader::Impl {
     samples = assembler.dataset().size();
     if (options.sampler) {
       HONE_CHECK(!options.shuffle, ValueError, "data::Loader: shuffle and a sampler; the sampler decides the order");
-      samples = options.sampler.length;
+      samples = options.sampler.length();
     }
-    HONE_CHECK(samples >= 0, ValueError, "data::Loader: the sampler's length, ", samples, ", is negative");
     HONE_CHECK(options.batch >= 1, ValueError, "data::Loader: batch ", options.batch, " is not positive");
     HONE_CHECK(options.prefetch >= 0 && options.prefetch <= 1024, ValueError, "data::Loader: prefetch ",
                options.prefetch, " is outside [0, 1024]");

@@ -95,7 +95,8 @@ int64_t checked_length(const char* op, int64_t length, int64_t samples) {
 /// next_class() says whose turn it is; each class's samples come in shuffled rounds.
 template <class NextClass>
 void fill_by_class(const Classes& g, std::span<int64_t> order, Draws& draws, NextClass&& next_class) {
-  std::vector<int64_t> members = g.members, at(g.first.begin() + 1, g.first.end());  // all used up: shuffled at first use
+  std::vector<int64_t> members = g.members,
+                       at(g.first.begin() + 1, g.first.end());  // all used up: shuffled at first use
   for (int64_t& place : order) {
     const auto c = static_cast<size_t>(next_class());
     if (at[c] == g.first[c + 1]) {
@@ -106,9 +107,7 @@ void fill_by_class(const Classes& g, std::span<int64_t> order, Draws& draws, Nex
   }
 }
 
-Draws draws_of(uint64_t seed, int64_t epoch) {
-  return {Philox{seed, detail::stream_of(detail::kSample, epoch)}};
-}
+Draws draws_of(uint64_t seed, int64_t epoch) { return {Philox{seed, detail::stream_of(detail::kSample, epoch)}}; }
 
 /// Classes at random with the probabilities that `weights_of(epoch)` gives.
 template <class Weights>
@@ -121,6 +120,12 @@ Sampler random_class_sampler(std::shared_ptr<const Classes> g, int64_t length, W
 }
 
 }  // namespace
+
+Sampler::Sampler(int64_t length, SampleOrder order) : length_(length) {
+  HONE_CHECK(length >= 0, ValueError, "data::Sampler: length must be at least 0, got ", length);
+  HONE_CHECK(order != nullptr, ValueError, "data::Sampler: no function is given");
+  order_ = std::make_shared<const SampleOrder>(std::move(order));
+}
 
 Sampler weighted_sampler(std::span<const double> weights, int64_t length) {
   double sum = 0;
@@ -169,7 +174,8 @@ Sampler class_power_sampler(const Dataset& dataset, double power, int64_t length
       most = power >= 0 ? std::max(most, n) : std::min(most, n);
     }
     std::vector<double> w;
-    for (int64_t c = 0; c < classes.size(); ++c) w.push_back(std::pow(static_cast<double>(classes.count(c)) / most, power));
+    for (int64_t c = 0; c < classes.size(); ++c)
+      w.push_back(std::pow(static_cast<double>(classes.count(c)) / most, power));
     return w;
   });
 }

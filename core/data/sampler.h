@@ -1,9 +1,10 @@
 #pragma once
-// Which samples a pass of a Loader shows, and in what order: a function of (seed, epoch) alone. What is rare in the data
-// can so be shown as often as the rest.
+// Which samples a pass of a Loader shows, and in what order: a function of (seed, epoch) alone. What is rare in the
+// data can so be shown as often as the rest.
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,12 +12,22 @@
 
 namespace hone::data {
 
-/// Goes into LoaderOptions::sampler. One of your own: a length and a function that fills that many places with
-/// positions in the dataset, which may repeat.
-struct Sampler {
-  int64_t length = 0;  ///< places in a pass
-  std::function<void(std::span<int64_t> order, uint64_t seed, int64_t epoch)> fill = {};
-  explicit operator bool() const { return fill != nullptr; }
+/// Fills the places of a pass with positions in the dataset, which may repeat.
+using SampleOrder = std::function<void(std::span<int64_t> order, uint64_t seed, int64_t epoch)>;
+
+/// Goes into LoaderOptions::sampler. Made by the functions below, or of a function of your own.
+class Sampler {
+ public:
+  Sampler() = default;  ///< none
+  /// `length`: places in a pass. ValueError if it is negative or there is no function.
+  Sampler(int64_t length, SampleOrder order);
+  int64_t length() const { return length_; }
+  void fill(std::span<int64_t> order, uint64_t seed, int64_t epoch) const { (*order_)(order, seed, epoch); }
+  explicit operator bool() const { return order_ != nullptr; }
+
+ private:
+  int64_t length_ = 0;
+  std::shared_ptr<const SampleOrder> order_;
 };
 
 /// Each place is sample i with probability w_i / Σ w, independently (with replacement). One weight a sample, finite and
@@ -37,8 +48,8 @@ Sampler class_power_sampler(const Dataset& dataset, double power, int64_t length
 inline Sampler square_root_sampler(const Dataset& dataset, int64_t length = 0) {
   return class_power_sampler(dataset, 0.5, length);
 }
-/// Class c in epoch t with probability (1 − t/T) n_c/N + (t/T)/C, T = epochs >= 1 (ValueError); t >= T counts as T. Kang
-/// et al., "Decoupling representation and classifier for long-tailed recognition", 2020.
+/// Class c in epoch t with probability (1 − t/T) n_c/N + (t/T)/C, T = epochs >= 1 (ValueError); t >= T counts as T.
+/// Kang et al., "Decoupling representation and classifier for long-tailed recognition", 2020.
 Sampler progressively_balanced_sampler(const Dataset& dataset, int64_t epochs, int64_t length = 0);
 
 }  // namespace hone::data
