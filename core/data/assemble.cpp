@@ -112,7 +112,7 @@ template <class T> void Assembler::convert(const T* from, float* to) const {
   }
 }
 
-void Assembler::sample(int64_t position, int64_t epoch, float* out) {
+void Assembler::sample(int64_t position, int64_t epoch, int64_t words, float* out) {
   const Tensor& x = dataset_.all_inputs();
   const int64_t at = dataset_.row(position) * dataset_.input_shape().numel();
   int flip = 0;
@@ -126,7 +126,7 @@ void Assembler::sample(int64_t position, int64_t epoch, float* out) {
     const Transform& t = steps_[i];
     const Shape& s = shapes_[i];
     const auto random = [&] {  // a stream for (seed, epoch, sample, step)
-      const auto w = Philox{seed_, stream_of(kAugment, epoch)}(static_cast<uint64_t>(position) << 8 | i);
+      const auto w = Philox{seed_, stream_of(kAugment, epoch)}(static_cast<uint64_t>(words) << 8 | i);
       return Philox{seed_, uint64_t{w[1]} << 32 | w[0]};
     };
     float* next = now;
@@ -168,7 +168,7 @@ void Assembler::sample(int64_t position, int64_t epoch, float* out) {
   }
 }
 
-void Assembler::fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y) {
+void Assembler::fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y, int64_t first_place) {
   const Tensor& from_x = dataset_.all_inputs();
   const Tensor& from_y = dataset_.all_targets();
   const auto x_row = static_cast<size_t>(out_shape_.numel() * size_of(out_dtype_));
@@ -177,7 +177,8 @@ void Assembler::fill(std::span<const int64_t> positions, int64_t epoch, void* x,
     const auto row = static_cast<size_t>(dataset_.row(positions[i]));
     char* to = static_cast<char*>(x) + i * x_row;
     if (x_row > 0 && raw_) std::memcpy(to, static_cast<const char*>(from_x.raw_data()) + row * x_row, x_row);
-    if (x_row > 0 && !raw_) sample(positions[i], epoch, reinterpret_cast<float*>(to));
+    const int64_t words = first_place < 0 ? positions[i] : first_place + static_cast<int64_t>(i);
+    if (x_row > 0 && !raw_) sample(positions[i], epoch, words, reinterpret_cast<float*>(to));
     if (y_row > 0)
       std::memcpy(static_cast<char*>(y) + i * y_row, static_cast<const char*>(from_y.raw_data()) + row * y_row, y_row);
   }

@@ -10,7 +10,15 @@ namespace hone::data::detail {
 
 /// What the upper half of Philox's stream number says a draw is for; the lower half is the epoch. The process's
 /// generator counts its streams from 0 and does not come here.
-enum Purpose : uint64_t { kShuffle = 0xD1, kSplit = 0xD2, kAugment = 0xD3, kMixup = 0xD4, kCutmix = 0xD5 };
+enum Purpose : uint64_t {
+  kShuffle = 0xD1,
+  kSplit = 0xD2,
+  kAugment = 0xD3,
+  kMixup = 0xD4,
+  kCutmix = 0xD5,
+  kSample = 0xD6,
+  kLongTail = 0xD7
+};
 inline uint64_t stream_of(Purpose purpose, int64_t epoch) {
   return static_cast<uint64_t>(purpose) << 56 | (static_cast<uint64_t>(epoch) & ((uint64_t{1} << 56) - 1));
 }
@@ -30,13 +38,14 @@ class Assembler {
   DType input_dtype() const { return out_dtype_; }
   DType target_dtype() const { return dataset_.all_targets().dtype(); }
   const Dataset& dataset() const { return dataset_; }
-  /// Writes samples `positions` of the dataset to contiguous x and y.
-  void fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y);
+  /// Writes samples `positions` of the dataset to contiguous x and y. Random words belong to the position, or, where
+  /// `first_place` is given, to first_place, first_place + 1, …: what is shown twice then looks different.
+  void fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y, int64_t first_place = -1);
 
  private:
   static Shape with_rows(int64_t n, Shape s) { return s.insert(0, n), s; }
   void plan();
-  void sample(int64_t position, int64_t epoch, float* out);
+  void sample(int64_t position, int64_t epoch, int64_t words, float* out);
   template <class T> void convert(const T* from, float* to) const;
 
   Dataset dataset_;

@@ -69,6 +69,10 @@ struct Loader::Impl {
         seed(options.seed ? *options.seed : generator_state().seed),
         assembler(std::move(dataset), options.transform, seed) {
     samples = assembler.dataset().size();
+    if (options.sampler) {
+      HONE_CHECK(!options.shuffle, ValueError, "data::Loader: shuffle and a sampler; the sampler decides the order");
+      samples = options.sampler.length();
+    }
     HONE_CHECK(options.batch >= 1, ValueError, "data::Loader: batch ", options.batch, " is not positive");
     HONE_CHECK(options.prefetch >= 0 && options.prefetch <= 1024, ValueError, "data::Loader: prefetch ",
                options.prefetch, " is outside [0, 1024]");
@@ -99,8 +103,16 @@ struct Loader::Impl {
     const int64_t begin = index * options.batch, n = std::min(options.batch, samples - begin);
     Batch b{inputs.take(assembler.input_shape(n)), targets.take(assembler.target_shape(n))};
     assembler.fill({order.data() + begin, static_cast<size_t>(n)}, pass_epoch, b.inputs.raw_data(),
-                   b.targets.raw_data());
+                   b.targets.raw_data(), options.sampler ? begin : -1);
     return b;
+  }
+
+  void sample() {
+    options.sampler.fill(order, seed, pass_epoch);
+    const int64_t size = assembler.dataset().size();
+    for (size_t i = 0; i < order.size(); ++i)
+      HONE_CHECK(order[i] >= 0 && order[i] < size, ValueError, "data::Loader: the sampler's position ", order[i],
+                 " at place ", i, " is outside [0, ", size, ")");
   }
 
   void start() {
@@ -114,7 +126,9 @@ struct Loader::Impl {
       made = taken = 0;
     }
     pass_epoch = epoch++;
-    if (options.shuffle) {
+    if (options.sampler) {
+      sample();
+    } else if (options.shuffle) {
       detail::permutation(order, seed, detail::stream_of(detail::kShuffle, pass_epoch));
     } else {
       std::iota(order.begin(), order.end(), 0);

@@ -8,12 +8,14 @@
 #include <optional>
 
 #include "hone/core/data/dataset.h"
+#include "hone/core/data/sampler.h"
 
 namespace hone::data {
 
 struct LoaderOptions {
   int64_t batch = 64;
   bool shuffle = false;
+  Sampler sampler = {};                         ///< decides length and order of a pass, instead of shuffle
   std::optional<uint64_t> seed = std::nullopt;  ///< of order and random transforms; else that of manual_seed()
   bool drop_last = false;                       ///< leave out a last batch that is not full
   int64_t prefetch = 2;                         ///< batches made ahead; 0: made when asked for, on the caller's thread
@@ -22,7 +24,8 @@ struct LoaderOptions {
 };
 
 /// A range of batches. Every pass is one epoch: its order is a function of (seed, epoch), a random transform one of
-/// (seed, epoch, position in the dataset), whatever the thread timing. u8 inputs arrive as f32 in [0, 1].
+/// (seed, epoch, position in the dataset), or with a sampler (seed, epoch, place in the pass), so that what is shown
+/// twice looks different; whatever the thread timing. u8 inputs arrive as f32 in [0, 1].
 ///
 ///   data::Loader batches(fashion.train, {.batch = 64, .shuffle = true});
 ///   for (auto& [images, labels] : batches) …
@@ -32,7 +35,8 @@ class Loader {
   struct Impl;
 
  public:
-  /// ValueError, ShapeError or DTypeError for options or transforms that do not fit the dataset.
+  /// ValueError, ShapeError or DTypeError for options or transforms that do not fit the dataset. A sampler's position
+  /// outside the dataset is a ValueError of begin().
   explicit Loader(Dataset dataset, LoaderOptions options = {});
   ~Loader();
   Loader(Loader&&) noexcept;
