@@ -14,6 +14,8 @@
 
 namespace hone {
 
+const char* name(Reduction r) { return r == Reduction::none ? "none" : r == Reduction::mean ? "mean" : "sum"; }
+
 namespace {
 
 using detail::dense;

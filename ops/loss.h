@@ -9,6 +9,7 @@
 namespace hone {
 
 enum class Reduction : uint8_t { none, mean, sum };
+const char* name(Reduction r);
 
 /// Options of cross_entropy.
 struct CrossEntropyOptions {
