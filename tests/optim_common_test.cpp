@@ -201,6 +201,21 @@ TEST(OptimCommon, ResumeGoesOnWithTheSameBits) {
     }
 }
 
+TEST(OptimCommon, StateBytesAreThoseOfTheDocumentation) {
+  const std::map<std::string, int64_t> bytes_each = {
+      {"SGD momentum", 4}, {"Adagrad", 4}, {"RMSprop", 4}, {"ASGD", 4},     {"Lion", 4},
+      {"LARS", 4},         {"Muon", 4},    {"SGD", 0},     {"AMSGrad", 12}, {"RMSprop centred momentum", 12}};
+  for (const Case& c : cases()) {
+    std::vector<Parameter> p = make_parameters(f32, {{60, 50}});
+    Optimizers o = c.make(refs(p));
+    EXPECT_EQ(o->state_bytes(), 0) << c.label;
+    set_gradients(p, 0);
+    o->step();
+    const int64_t each = bytes_each.contains(c.label) ? bytes_each.at(c.label) : 8;
+    EXPECT_EQ(o->state_bytes(), c.kind == Case::factored ? 4 * (60 + 50) : each * 60 * 50) << c.label;
+  }
+}
+
 TEST(OptimCommon, StateOfAnotherOptimizerIsRefused) {
   for (const Case& from : cases())
     for (const Case& to : cases()) {
