@@ -13,7 +13,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  int64_t images = 2000, epochs = 15, seeds = 3;
+  int64_t images = 2000, epochs = 12, seeds = 3;
   std::vector<std::string> only;
   bool held_out = false;
 };
@@ -75,7 +75,7 @@ std::vector<Method> methods() {
   all[i++] = {.name = "drop_connect", .layer = Layer::connect};
   all[i++] = {.name = "label_smoothing", .smoothing = 0.1};
   all[i++] = {.name = "confidence_penalty",
-              .penalty = [](nn::Module&, const Tensor& logits) { return optim::confidence_penalty(logits, 0.2); }};
+              .penalty = [](nn::Module&, const Tensor& logits) { return optim::confidence_penalty(logits, 0.05); }};
   all[i++] = {.name = "mixup", .mix = [](const data::Batch& b, uint64_t seed, int64_t step) {
                 return data::mixup(b, {.classes = 10, .alpha = 0.4, .seed = seed}, step);
               }};
