@@ -32,7 +32,7 @@ struct Method {
 const std::vector<Method> kMethods = {
     {"cross_entropy", "", 0, {}},
     {"inverse_frequency", "", 0, {}},
-    {"effective_number", "beta", 0.999, {0.99, 0.999, 0.9999}},
+    {"effective_number", "beta", 0.9999, {0.99, 0.999, 0.9999}},
     {"focal", "gamma", 1, {0.5, 1, 2}},
     {"logit_adjustment", "tau", 1, {0.5, 1, 1.5}},
     {"logit_adjustment_post_hoc", "tau", 1, {0.5, 1, 1.5}},
@@ -40,7 +40,7 @@ const std::vector<Method> kMethods = {
     {"class_aware_sampler", "", 0, {}},
     {"square_root_sampler", "", 0, {}},
     {"progressively_balanced_sampler", "", 0, {}},
-    {"deferred_reweighting", "start", 0.8, {0.7, 0.8, 0.9}},  // Cao et al., 2019: weights in the last epochs alone
+    {"deferred_reweighting", "start", 0.7, {0.7, 0.8, 0.9}},  // Cao et al., 2019: weights in the last epochs alone
     {"classifier_retraining", "epochs", 5, {2, 5, 10}},            // cRT (Kang et al., 2020): the last layer, anew
 };
 
