@@ -49,6 +49,7 @@
 #include "hone/optim/schedule_decay.h"
 #include "hone/optim/schedule_plateau.h"
 #include "hone/optim/sgd.h"
+#include "hone/optim/train/checkpoint.h"
 #include "hone/optim/train/machine.h"
 #include "hone/optim/train/metrics.h"
 #include "hone/optim/train/progress.h"
