@@ -75,6 +75,7 @@
 #include "hone/optim/schedule_free.h"
 #include "hone/optim/sgd.h"
 #include "hone/optim/train/early_stopping.h"
+#include "hone/optim/train/checkpoint.h"
 #include "hone/optim/train/machine.h"
 #include "hone/optim/train/metrics.h"
 #include "hone/optim/train/progress.h"

@@ -15,7 +15,9 @@ struct Options {
   CommonOptions common;
   int64_t epochs = 15, batch = 64, validation = 5000;
   double lr = 4e-3, width = 1, label_smoothing = 0.05;
-  std::string optimizer = "adam", augment = "flip", save, report;
+  std::string optimizer = "adam", augment = "flip", save, report, checkpoint;
+  int64_t every = 0;
+  bool resume = false;
 };
 
 struct Evaluation {
@@ -73,12 +75,31 @@ void run(const Options& o) {
   train::Results results{.job = "train_lenet", .figures = {}, .settings = {}, .rows = {}};
   LeNetCurves curves;
 
+  double loss_sum = 0, right = 0;  // of the epoch
+  int64_t step = 0;                // in the epoch
+  train::Checkpoint checkpoint;
+  checkpoint.add("model", net).add("optimizer", *optimizer).add("schedule", schedule).add("loader", batches);
+  checkpoint.add("loss_sum", loss_sum).add("right", right).add("step", step);
+  checkpoint.add("train_loss", curves.train_loss.y).add("train_accuracy", curves.train_accuracy.y);
+  checkpoint.add("held_loss", curves.held_loss.y).add("held_accuracy", curves.held_accuracy.y);
+  checkpoint.require("--seed", o.common.seed).require("--optimizer", o.optimizer).require("--epochs", o.epochs);
+  checkpoint.require("--lr", o.lr).require("--batch", o.batch).require("--augment", o.augment);
+  checkpoint.require("--width", o.width).require("--label-smoothing", o.label_smoothing);
+  checkpoint.require("--validation", o.validation);
+  if (o.resume && !checkpoint.resume(o.checkpoint))
+    std::printf("%s does not exist yet: starting from the beginning\n", o.checkpoint.c_str());
+  else if (o.resume)
+    std::printf("resumed from %s: epoch %lld, step %lld\n", o.checkpoint.c_str(),
+                static_cast<long long>(batches.epoch() + 1), static_cast<long long>(step));
+
+  // Times are of this process alone: an epoch that was over before has none.
   const Stopwatch total;
   double training_seconds = 0;
-  for (int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
+  int64_t steps_here = 0;
+  std::vector<double> epoch_seconds(curves.held_loss.y.size(), std::nan(""));
+  for (int64_t epoch = batches.epoch() + 1; epoch <= o.epochs; ++epoch) {
     const Stopwatch watch;
-    double loss_sum = 0, right = 0;
-    int64_t step = 0;
+    const int64_t first_step = step;
     for (auto& [images, labels] : train::progress(batches, "epoch", epoch)) {
       Tensor logits = net(images);
       Tensor loss = cross_entropy(logits, labels, {.label_smoothing = o.label_smoothing});
@@ -92,27 +113,34 @@ void run(const Options& o) {
       ++step;
       loss_sum += value;
       right += train::accuracy(logits, labels);
+      if (o.every > 0 && schedule.t() % o.every == 0) checkpoint.save(o.checkpoint);
     }
     const double seconds = watch.seconds(), n = static_cast<double>(step);
     training_seconds += seconds;
+    steps_here += step - first_step;
+    epoch_seconds.push_back(seconds);
     const Evaluation held = evaluate(net, checks);
     curves.train_loss.y.push_back(loss_sum / n);
     curves.train_accuracy.y.push_back(100 * right / n);
     curves.held_loss.y.push_back(held.loss);
     curves.held_accuracy.y.push_back(100 * held.accuracy);
-    results.rows.emplace_back()
-        .set("name", str("epoch ", epoch))
-        .set("train_loss", loss_sum / n)
-        .set("train_accuracy", right / n)
-        .set("validation_loss", held.loss)
-        .set("validation_accuracy", held.accuracy)
-        .set("seconds", seconds);
     std::printf("epoch %lld/%lld: loss %.4f, accuracy %s; held out: loss %.4f, accuracy %s; %.0f images/s\n",
                 static_cast<long long>(epoch), static_cast<long long>(o.epochs), loss_sum / n,
                 percent(right / n).c_str(), held.loss, percent(held.accuracy).c_str(),
-                n * static_cast<double>(o.batch) / seconds);
+                static_cast<double>((step - first_step) * o.batch) / seconds);
     std::fflush(stdout);
+    loss_sum = right = 0;
+    step = 0;
+    if (!o.checkpoint.empty()) checkpoint.save(o.checkpoint);
   }
+  for (size_t i = 0; i < curves.held_loss.y.size(); ++i)
+    results.rows.emplace_back()
+        .set("name", str("epoch ", i + 1))
+        .set("train_loss", curves.train_loss.y[i])
+        .set("train_accuracy", curves.train_accuracy.y[i] / 100)
+        .set("validation_loss", curves.held_loss.y[i])
+        .set("validation_accuracy", curves.held_accuracy.y[i] / 100)
+        .set("seconds", epoch_seconds[i]);
 
   if (!o.save.empty()) {
     net.save(o.save);
@@ -122,7 +150,7 @@ void run(const Options& o) {
   data::Loader test_batches(fashion.test, {.batch = 500, .transform = transforms("none")});
   const Evaluation test = evaluate(net, test_batches);
   const double seconds = total.seconds();
-  const double rate = static_cast<double>(o.epochs * batches.size() * o.batch) / training_seconds;
+  const double rate = steps_here > 0 ? static_cast<double>(steps_here * o.batch) / training_seconds : 0;
   std::printf("test accuracy %s (%lld images), %.1f s, %.0f training images/s\n", percent(test.accuracy).c_str(),
               static_cast<long long>(fashion.test.size()), seconds, rate);
 
@@ -190,6 +218,12 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 59999))
       ->capture_default_str();
   app.add_option("--save", o.save, "Write the trained network to this safetensors file");
+  auto* file = app.add_option("--checkpoint", o.checkpoint, "Keep all that the run needs to go on in this file");
+  app.add_option("--every", o.every, "Steps between checkpoints; 0: at the end of each epoch only")
+      ->check(CLI::Range(0, 1000000000))
+      ->needs(file)
+      ->capture_default_str();
+  app.add_flag("--resume", o.resume, "Go on from the checkpoint; from the beginning if there is none")->needs(file);
   app.add_option("--report", o.report, "Write an HTML report to this file");
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -38,6 +38,7 @@ class Assembler {
   DType input_dtype() const { return out_dtype_; }
   DType target_dtype() const { return dataset_.all_targets().dtype(); }
   const Dataset& dataset() const { return dataset_; }
+  void set_seed(uint64_t seed) { seed_ = seed; }  ///< not while fill() runs
   /// Writes samples `positions` of the dataset to contiguous x and y. Random words belong to the position, or, where
   /// `first_place` is given, to first_place, first_place + 1, …: what is shown twice then looks different.
   void fill(std::span<const int64_t> positions, int64_t epoch, void* x, void* y, int64_t first_place = -1);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -42,6 +44,22 @@ class Buffers {
   std::vector<StoragePtr> kept_;
 };
 
+/// Between two batches of one epoch.
+struct Place {
+  int64_t epoch = 0, consumed = 0;
+  uint64_t seed = 0;
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
+Tensor number(int64_t v) { return tensor(std::vector<int64_t>{v}, Shape{}); }
+
+/// Which rows the samples are, mixed into one number (FNV-1a over whole words): tells one random split from another.
+int64_t fingerprint(const Dataset& d) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (int64_t i = 0; i < d.size(); ++i) h = (h ^ static_cast<uint64_t>(d.row(i))) * 0x100000001b3u;
+  return static_cast<int64_t>(h);
+}
+
 }  // namespace
 
 struct Loader::Impl {
@@ -53,7 +71,9 @@ struct Loader::Impl {
   Buffers inputs, targets;
 
   Batch current;
-  bool ended = true;
+  bool ended = true, failed = false;
+  std::optional<int64_t> rows;   // fingerprint of the dataset, once it was asked for
+  std::optional<Place> pending;  // where load_state_dict() wants the next pass to begin
 
   // Shared with the thread, under the mutex. `order` and `pass_epoch` change only while it is idle.
   std::mutex mutex;
@@ -123,9 +143,16 @@ struct Loader::Impl {
       to_consumer.wait(lock, [&] { return !busy; });
       std::fill(ring.begin(), ring.end(), Batch{});
       error = nullptr;
-      made = taken = 0;
+      if (pending) epoch = pending->epoch;
+      made = taken = pending ? pending->consumed : 0;
+    }
+    if (pending) {
+      seed = pending->seed;
+      assembler.set_seed(seed);
+      pending.reset();
     }
     pass_epoch = epoch++;
+    failed = false;
     if (options.sampler) {
       sample();
     } else if (options.shuffle) {
@@ -135,7 +162,7 @@ struct Loader::Impl {
     }
     inputs.fill();
     targets.fill();
-    ended = batches == 0;
+    ended = taken == batches;
     if (ended) return;
     if (options.prefetch > 0) {
       {
@@ -148,8 +175,18 @@ struct Loader::Impl {
     next();
   }
 
+  /// What was consumed: after the last step of a pass, the beginning of the next one.
+  Place place() const {
+    if (pending) return *pending;
+    return ended && !failed ? Place{epoch, 0, seed} : Place{pass_epoch, taken, seed};
+  }
+
   void next() {
     current = {};
+    if (const auto wanted = std::exchange(pending, std::nullopt); wanted && *wanted != place()) {
+      pending = wanted;
+      ended = true;
+    }
     if (ended) return;
     if (taken == batches) {
       ended = true;
@@ -157,12 +194,13 @@ struct Loader::Impl {
     }
     Batch b;
     if (options.prefetch == 0) {
-      b = make(taken++);
+      b = make(taken);
+      ++taken;
     } else {
       std::unique_lock lock(mutex);
       to_consumer.wait(lock, [&] { return made > taken || error; });
       if (made == taken) {  // the batches before the failure were delivered
-        ended = true;
+        ended = failed = true;
         std::rethrow_exception(std::exchange(error, nullptr));
       }
       b = std::exchange(ring[static_cast<size_t>(taken++ % options.prefetch)], {});
@@ -208,11 +246,78 @@ Loader& Loader::operator=(Loader&&) noexcept = default;
 int64_t Loader::size() const { return impl_->batches; }
 const Dataset& Loader::dataset() const { return impl_->assembler.dataset(); }
 const LoaderOptions& Loader::options() const { return impl_->options; }
-int64_t Loader::epoch() const { return impl_->epoch; }
+int64_t Loader::epoch() const { return impl_->pending ? impl_->pending->epoch : impl_->epoch; }
+int64_t Loader::remaining() const { return impl_->batches - (impl_->pending ? impl_->pending->consumed : 0); }
 
 void Loader::set_epoch(int64_t epoch) {
   HONE_CHECK(epoch >= 0, ValueError, "data::Loader: epoch ", epoch, " is negative");
+  impl_->pending.reset();
+  impl_->failed = false;
   impl_->epoch = epoch;
+}
+
+std::vector<std::pair<std::string, int64_t>> Loader::identity() const {
+  Impl& m = *impl_;
+  if (!m.rows) m.rows = fingerprint(dataset());
+  std::vector<std::pair<std::string, int64_t>> list{{"samples", m.samples},
+                                                    {"rows", *m.rows},
+                                                    {"batch", m.options.batch},
+                                                    {"shuffle", m.options.shuffle},
+                                                    {"drop_last", m.options.drop_last},
+                                                    {"sampler", static_cast<bool>(m.options.sampler)}};
+  const Shape x = dataset().input_shape();
+  for (int i = 0; i < x.ndim(); ++i) list.emplace_back(str("input.", i), x[i]);
+  return list;
+}
+
+TensorFile Loader::state_dict() const {
+  const Place place = impl_->place();
+  TensorFile file;
+  file.metadata["loader"] = "1";
+  file.tensors = {{"epoch", number(place.epoch)},
+                  {"consumed", number(place.consumed)},
+                  {"seed", number(static_cast<int64_t>(place.seed))}};
+  for (const auto& [name, value] : identity()) file.tensors.emplace_back(name, number(value));
+  return file;
+}
+
+void Loader::load_state_dict(const TensorFile& file) {
+  constexpr const char* kWhat = "data::Loader.load_state_dict: ";
+  const auto version = file.metadata.find("loader");
+  HONE_CHECK(version != file.metadata.end() && version->second == "1", FormatError, kWhat,
+             "the state is not that of a loader, version 1");
+  std::map<std::string, int64_t> values;
+  for (const auto& [name, t] : file.tensors) {
+    HONE_CHECK(t.defined() && t.dtype() == i64 && t.ndim() == 0 && t.device() == cpu, FormatError, kWhat, "entry '",
+               name, "' is not one whole number");
+    HONE_CHECK(values.emplace(name, t.item<int64_t>()).second, FormatError, kWhat, "entry '", name, "' appears twice");
+  }
+  const auto take = [&](const std::string& name) {
+    const auto node = values.extract(name);
+    HONE_CHECK(!node.empty(), FormatError, kWhat, "the state has no entry '", name, "'");
+    return node.mapped();
+  };
+  Place place;
+  place.epoch = take("epoch");
+  place.consumed = take("consumed");
+  place.seed = static_cast<uint64_t>(take("seed"));
+  for (const auto& [name, ours] : identity()) {
+    const int64_t theirs = take(name);
+    HONE_CHECK(theirs == ours || name != "rows", FormatError, kWhat,
+               "the state is of other samples: as many, but other rows (another split or order?)");
+    HONE_CHECK(theirs == ours, FormatError, kWhat, "the state is of a loader with ", name, " ", theirs,
+               ", this one has ", ours);
+  }
+  HONE_CHECK(values.empty(), FormatError, kWhat, "the state has an entry that this loader does not know: '",
+             values.begin()->first, "'");
+  HONE_CHECK(place.epoch >= 0 && place.epoch < std::numeric_limits<int64_t>::max(), FormatError, kWhat, "epoch ",
+             place.epoch, " is outside the range");
+  HONE_CHECK(place.consumed >= 0 && place.consumed <= size(), FormatError, kWhat, place.consumed, " batches of ",
+             size(), " were consumed");
+  const auto& seed = impl_->options.seed;
+  HONE_CHECK(!seed || *seed == place.seed, FormatError, kWhat, "the state has seed ", place.seed,
+             ", the options of this loader give ", *seed);
+  impl_->pending = place;
 }
 
 Loader::Iterator Loader::begin() {

@@ -9,6 +9,7 @@
 
 #include "hone/core/data/dataset.h"
 #include "hone/core/data/sampler.h"
+#include "hone/core/serialize.h"
 
 namespace hone::data {
 
@@ -45,8 +46,25 @@ class Loader {
   int64_t size() const;  ///< batches in a pass
   const Dataset& dataset() const;
   const LoaderOptions& options() const;
-  int64_t epoch() const;          ///< of the next pass; begin() advances it
-  void set_epoch(int64_t epoch);  ///< for resuming; ValueError if negative
+  int64_t epoch() const;          ///< of the next pass, from 0; begin() advances it
+  void set_epoch(int64_t epoch);  ///< ValueError if negative
+  int64_t remaining() const;      ///< batches that the next pass delivers: size(), less those that were consumed before
+
+  /// The place in the data: the epoch, how many of its batches were consumed (delivered by the iterator, whatever was
+  /// made ahead), the seed; and what tells this loader from others: samples, shapes, batch, shuffle, drop_last.
+  TensorFile state_dict() const;
+  /// The next pass goes on there: it delivers what its epoch had left, in the same order with the same random
+  /// transforms; a pass that goes on ends at its next step. A state saved while the last batch was in use leaves an
+  /// empty pass; one saved after the pass leaves the next epoch. So the same loop serves a new run and a resumed one:
+  ///
+  ///   while (batches.epoch() < epochs) {
+  ///     for (auto& [x, y] : batches) { …; if (++step % 100 == 0) checkpoint.save(path); }
+  ///     …; checkpoint.save(path);
+  ///   }
+  ///
+  /// A pass left by `break` counts as going on until begin(). The seed is taken over unless the options give one.
+  /// FormatError naming what differs; on error nothing has changed. prefetch, device and transforms may differ.
+  void load_state_dict(const TensorFile& file);
 
   class Iterator {
    public:
@@ -70,6 +88,7 @@ class Loader {
   std::default_sentinel_t end() const { return {}; }
 
  private:
+  std::vector<std::pair<std::string, int64_t>> identity() const;  // what a state must share with this loader
   std::unique_ptr<Impl> impl_;
 };
 
