@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 struct CommonOptions {
   std::string json, data;
@@ -42,6 +43,21 @@ inline CLI::Validator positive() {
 struct Stopwatch {
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+};
+
+/// What several seeds gave.
+struct Figures {
+  std::vector<double> values;
+  double mean() const {
+    double sum = 0;
+    for (const double v : values) sum += v;
+    return sum / static_cast<double>(values.size());
+  }
+  double sd() const {  // of the sample
+    double sum = 0;
+    for (const double v : values) sum += (v - mean()) * (v - mean());
+    return values.size() < 2 ? 0 : std::sqrt(sum / static_cast<double>(values.size() - 1));
+  }
 };
 
 /// Parses the command line, runs the body; 0, or an error in one line and a status that is not 0.

@@ -58,21 +58,18 @@ template <class Net> Evaluation evaluate(Net& net, const hone::data::Dataset& im
   return e;
 }
 
-/// Accuracy on the test images of what a file of this network holds: saved, loaded into another one, scored.
-template <class Net> double test_accuracy_of_saved(Net& net, const hone::data::Dataset& test) {
-  const std::string path = std::filesystem::temp_directory_path() / hone::str("hone-", getpid(), ".safetensors");
-  net.save(path);
-  Net reloaded = net;
-  for (const hone::ParameterRef& p : reloaded.parameters()) p.replace(hone::zeros(p.raw().shape(), p.raw().dtype()));
-  reloaded.load(path);
+/// The network as a file of it holds it: saved, and loaded into a copy whose weights were cleared.
+template <class Net> Net reloaded(Net& net) {
+  const auto path = std::filesystem::temp_directory_path() / hone::str("hone_example_", getpid(), ".safetensors");
+  net.save(path.string());
+  Net copy = net;
+  for (const hone::ParameterRef& p : copy.parameters()) p.replace(hone::zeros(p.raw().shape(), p.raw().dtype()));
+  copy.load(path.string());
   std::filesystem::remove(path);
-  return evaluate(reloaded, test).accuracy;
+  return copy;
 }
-
-/// The loss of step `step`; NumericError where training has diverged.
-inline double checked_loss(const hone::Tensor& loss, const std::string& where) {
-  const double value = loss.item();
-  HONE_CHECK(std::isfinite(value), hone::NumericError, "the loss is ", std::isnan(value) ? "NaN" : "infinite", " at ",
-             where, "; try a lower rate");
-  return value;
+/// Accuracy on the test images of what a file of this network holds.
+template <class Net> double test_accuracy_of_saved(Net& net, const hone::data::Dataset& test) {
+  Net copy = reloaded(net);
+  return evaluate(copy, test).accuracy;
 }

@@ -3,11 +3,10 @@
 // opens no test image); the test images are read once for each network, as reloaded from its file.
 
 #include <algorithm>
-#include <filesystem>
 #include <functional>
 #include <optional>
 
-#include "common.h"
+#include "fashion.h"
 
 using namespace hone;
 
@@ -41,20 +40,10 @@ const std::vector<Method> kMethods = {
     {"square_root_sampler", "", 0, {}},
     {"progressively_balanced_sampler", "", 0, {}},
     {"deferred_reweighting", "start", 0.7, {0.7, 0.8, 0.9}},  // Cao et al., 2019: weights in the last epochs alone
-    {"classifier_retraining", "epochs", 5, {2, 5, 10}},            // cRT (Kang et al., 2020): the last layer, anew
+    {"classifier_retraining", "epochs", 5, {2, 5, 10}},       // cRT (Kang et al., 2020): the last layer, anew
 };
 
 using Loss = std::function<Tensor(const Tensor& logits, const Tensor& labels, double progress)>;
-
-data::Transforms transforms(const std::string& augment) {
-  data::Transforms steps;
-  if (augment != "none") steps.push_back(data::random_flip());
-  if (augment == "crop") steps.push_back(data::random_crop(1));
-  steps.push_back(data::pad_to(32));
-  steps.push_back(data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd));
-  steps.push_back(data::repeat_channels(3));
-  return steps;
-}
 
 /// Everything that one seed's networks share.
 struct Task {
@@ -72,7 +61,7 @@ struct Task {
                                     .sampler = sampler,
                                     .seed = seed,
                                     .drop_last = true,
-                                    .transform = transforms(o.augment)});
+                                    .transform = fashion_transforms(o.augment)});
     optim::Adam adam(parameters, {.lr = o.lr});
     optim::OneCycle schedule(adam, {.max_lr = o.lr, .steps = epochs * batches.size()});
     for (int64_t epoch = 0; epoch < epochs; ++epoch)
@@ -128,41 +117,12 @@ struct Task {
     return net;
   }
 
-  train::ConfusionMatrix evaluate(nn::LeNet& net, const Method& m, double value, const data::Dataset& images) const {
-    NoGrad no_grad;
-    net.eval();
-    data::Loader batches(images, {.batch = 500, .transform = transforms("none")});
+  train::ConfusionMatrix score(nn::LeNet& net, const Method& m, double value, const data::Dataset& images) const {
+    const Evaluation e = evaluate(net, images);
     train::ConfusionMatrix confusion(static_cast<int64_t>(counts.size()));
-    for (auto& [x, labels] : batches) {
-      const Tensor logits = net(x);
-      confusion.update(m.name == "logit_adjustment_post_hoc" ? logit_adjusted(logits, log_priors, value) : logits,
-                       labels);
-    }
+    confusion.update(m.name == "logit_adjustment_post_hoc" ? logit_adjusted(e.logits, log_priors, value) : e.logits,
+                     e.labels);
     return confusion;
-  }
-};
-
-nn::LeNet reloaded(nn::LeNet& net, const Options& o, const std::string& name) {
-  const auto path =
-      std::filesystem::temp_directory_path() / str("hone_imbalanced_", o.common.seed, "_", name, ".safetensors");
-  net.save(path.string());
-  nn::LeNet copy({.width = o.width});
-  copy.load(path.string());
-  std::filesystem::remove(path);
-  return copy;
-}
-
-struct Figures {
-  std::vector<double> values;
-  double mean() const {
-    double sum = 0;
-    for (const double v : values) sum += v;
-    return sum / static_cast<double>(values.size());
-  }
-  double sd() const {  // of the sample
-    double sum = 0;
-    for (const double v : values) sum += (v - mean()) * (v - mean());
-    return values.size() < 2 ? 0 : std::sqrt(sum / static_cast<double>(values.size() - 1));
   }
 };
 
@@ -198,10 +158,10 @@ void run(const Options& o) {
         const Stopwatch watch;
         nn::LeNet net = task.train(m, value);
         seconds.values.push_back(watch.seconds());
-        held.values.push_back(task.evaluate(net, m, value, held_out).balanced_accuracy());
+        held.values.push_back(task.score(net, m, value, held_out).balanced_accuracy());
         if (o.tune) continue;
-        nn::LeNet saved = reloaded(net, o, m.name);
-        const train::ConfusionMatrix test = task.evaluate(saved, m, value, fashion.test);
+        nn::LeNet saved = reloaded(net);
+        const train::ConfusionMatrix test = task.score(saved, m, value, fashion.test);
         balanced.values.push_back(test.balanced_accuracy());
         many.values.push_back(recall(test, task.counts, 1000, 1 << 30));
         medium.values.push_back(recall(test, task.counts, 150, 1000));

@@ -139,16 +139,18 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
     if (m.around == Around::full_batch) {
       sum = update([&] {
         net.zero_grad();
-        return scalar(optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y); }));
+        return scalar(
+            optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y); }));
       });
     } else {
       for (auto& [images, labels] : batches) {
         sum += update([&, x = images, y = labels] {
-          net.zero_grad();
-          Tensor loss = cross_entropy(net(x), y);
-          loss.backward();
-          return loss;
-        }) / static_cast<double>(batches.size());
+                 net.zero_grad();
+                 Tensor loss = cross_entropy(net(x), y);
+                 loss.backward();
+                 return loss;
+               }) /
+               static_cast<double>(batches.size());
       }
     }
     out.loss = sum;
@@ -215,7 +217,9 @@ int main(int argc, char** argv) {
   common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
   int64_t epochs = 3;
   std::string only, html;
-  app.add_option("--epochs", epochs, "Passes over the training images")->check(CLI::Range(1, 10000))->capture_default_str();
+  app.add_option("--epochs", epochs, "Passes over the training images")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   app.add_option("--only", only, "These alone: NAME,NAME,…");
   app.add_option("--html", html, "Write the loss curves to this file");
   return run_example(app, argc, argv, common, [&] { run(common, epochs, only, html); });

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "common.h"
+#include "fashion.h"
 
 using namespace hone;
 
@@ -83,27 +83,6 @@ std::vector<Method> methods() {
   return all;
 }
 
-data::Transforms transforms() {
-  return {data::pad_to(32), data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd),
-          data::repeat_channels(3)};
-}
-
-struct Score {
-  double accuracy = 0, loss = 0;
-};
-Score evaluate(Net& net, const data::Dataset& d) {
-  const NoGrad no_grad;
-  net.eval();
-  std::vector<Tensor> logits, labels;
-  for (auto& [x, y] : data::Loader(d, {.batch = 500, .transform = transforms()})) {
-    logits.push_back(net(x));
-    labels.push_back(clone(y));
-  }
-  net.train();
-  const Tensor all = concat(logits), truth = concat(labels);
-  return {train::accuracy(all, truth), cross_entropy(all, truth).item()};
-}
-
 struct Run {
   double train_accuracy, test_accuracy;
 };
@@ -112,7 +91,7 @@ Run run_one(const Method& m, const Options& o, uint64_t seed, const data::Datase
   manual_seed(seed);
   Net net(m.layer);
   optim::Adam adam(net.parameters(), {.lr = 2e-3});
-  data::Loader batches(training, {.batch = 50, .shuffle = true, .seed = seed, .transform = transforms()});
+  data::Loader batches(training, {.batch = 50, .shuffle = true, .seed = seed, .transform = fashion_transforms()});
   train::EarlyStopping early({.patience = 3});
   TensorFile best;
   int64_t step = 0;
@@ -132,18 +111,6 @@ Run run_one(const Method& m, const Options& o, uint64_t seed, const data::Datase
   }
   if (m.early) net.load_state_dict(best);
   return {evaluate(net, training).accuracy, evaluate(net, test).accuracy};
-}
-
-struct Moments {
-  double mean = 0, sd = 0;
-};
-Moments moments(const std::vector<Run>& runs, double (*value)(const Run&)) {
-  Moments m;
-  const double n = static_cast<double>(runs.size());
-  for (const Run& r : runs) m.mean += value(r) / n;
-  for (const Run& r : runs) m.sd += (value(r) - m.mean) * (value(r) - m.mean);
-  m.sd = n > 1 ? std::sqrt(m.sd / (n - 1)) : 0;
-  return m;
 }
 
 void run(const Options& o) {
@@ -168,24 +135,25 @@ void run(const Options& o) {
   const Stopwatch total;
   for (const Method& m : chosen) {
     const Stopwatch watch;
-    std::vector<Run> runs;
-    for (int64_t s = 0; s < o.seeds; ++s)
-      runs.push_back(
-          run_one(m, o, o.common.seed + static_cast<uint64_t>(s), training, watched, o.held_out ? held : fashion.test));
-    const Moments train = moments(runs, [](const Run& r) { return r.train_accuracy; });
-    const Moments test = moments(runs, [](const Run& r) { return r.test_accuracy; });
-    const Moments gap = moments(runs, [](const Run& r) { return r.train_accuracy - r.test_accuracy; });
-    std::printf("%-20s %6.2f +- %-7.2f %6.2f +- %-7.2f %6.2f +- %.2f\n", m.name.c_str(), 100 * train.mean,
-                100 * train.sd, 100 * test.mean, 100 * test.sd, 100 * gap.mean, 100 * gap.sd);
+    Figures train, test, gap;
+    for (int64_t s = 0; s < o.seeds; ++s) {
+      const Run r =
+          run_one(m, o, o.common.seed + static_cast<uint64_t>(s), training, watched, o.held_out ? held : fashion.test);
+      train.values.push_back(r.train_accuracy);
+      test.values.push_back(r.test_accuracy);
+      gap.values.push_back(r.train_accuracy - r.test_accuracy);
+    }
+    std::printf("%-20s %6.2f +- %-7.2f %6.2f +- %-7.2f %6.2f +- %.2f\n", m.name.c_str(), 100 * train.mean(),
+                100 * train.sd(), 100 * test.mean(), 100 * test.sd(), 100 * gap.mean(), 100 * gap.sd());
     std::fflush(stdout);
     results.rows.emplace_back()
         .set("name", m.name)
-        .set("train_accuracy_mean", train.mean)
-        .set("train_accuracy_sd", train.sd)
-        .set("test_accuracy_mean", test.mean)
-        .set("test_accuracy_sd", test.sd)
-        .set("gap_mean", gap.mean)
-        .set("gap_sd", gap.sd)
+        .set("train_accuracy_mean", train.mean())
+        .set("train_accuracy_sd", train.sd())
+        .set("test_accuracy_mean", test.mean())
+        .set("test_accuracy_sd", test.sd())
+        .set("gap_mean", gap.mean())
+        .set("gap_sd", gap.sd())
         .set("seconds", watch.seconds());
   }
   results.figures.set("seconds", total.seconds());

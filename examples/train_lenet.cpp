@@ -4,7 +4,7 @@
 #include <cmath>
 #include <memory>
 
-#include "common.h"
+#include "fashion.h"
 #include "lenet_report.h"
 
 using namespace hone;
@@ -20,37 +20,6 @@ struct Options {
   bool resume = false;
 };
 
-struct Evaluation {
-  Tensor logits, labels;
-  double loss = 0, accuracy = 0;
-};
-
-// 28×28 grey images become 3×32×32; random steps come before the border is added and the values are normalized.
-data::Transforms transforms(const std::string& augment) {
-  data::Transforms steps;
-  if (augment != "none") steps.push_back(data::random_flip());
-  if (augment == "crop") steps.push_back(data::random_crop(1));
-  steps.push_back(data::pad_to(32));
-  steps.push_back(data::normalize(data::FashionMNIST::kMean, data::FashionMNIST::kStd));
-  steps.push_back(data::repeat_channels(3));
-  return steps;
-}
-
-Evaluation evaluate(nn::LeNet& net, data::Loader& batches) {
-  NoGrad no_grad;
-  net.eval();
-  std::vector<Tensor> logits, labels;
-  for (auto& [images, targets] : batches) {
-    logits.push_back(net(images));
-    labels.push_back(clone(targets));
-  }
-  net.train();
-  Evaluation e{concat(logits), concat(labels)};
-  e.loss = cross_entropy(e.logits, e.labels).item();
-  e.accuracy = train::accuracy(e.logits, e.labels);
-  return e;
-}
-
 std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::vector<ParameterRef>& parameters) {
   if (o.optimizer == "sgd")
     return std::make_unique<optim::SGD>(
@@ -60,14 +29,10 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
 }
 
 void run(const Options& o) {
-  const auto fashion = data::FashionMNIST::open(o.common.data);
-  HONE_CHECK(o.validation < fashion.train.size(), ValueError, "--validation ", o.validation, " of ",
-             fashion.train.size(), " images leaves none to train on");
-  const double held_out = static_cast<double>(o.validation) / static_cast<double>(fashion.train.size());
-  const auto [training, validation] = data::random_split(fashion.train, {1 - held_out, held_out}, o.common.seed);
-  data::Loader batches(training,
-                       {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = transforms(o.augment)});
-  data::Loader checks(validation, {.batch = 500, .transform = transforms("none")});
+  const Fashion fashion = open_fashion(o.common, o.validation);
+  const data::Dataset &training = fashion.training, &validation = fashion.validation;
+  data::Loader batches(
+      training, {.batch = o.batch, .shuffle = true, .drop_last = true, .transform = fashion_transforms(o.augment)});
 
   nn::LeNet net({.width = o.width});
   const auto optimizer = make_optimizer(o, net.parameters());
@@ -119,7 +84,7 @@ void run(const Options& o) {
     training_seconds += seconds;
     steps_here += step - first_step;
     epoch_seconds.push_back(seconds);
-    const Evaluation held = evaluate(net, checks);
+    const Evaluation held = evaluate(net, validation);
     curves.train_loss.y.push_back(loss_sum / n);
     curves.train_accuracy.y.push_back(100 * right / n);
     curves.held_loss.y.push_back(held.loss);
@@ -147,8 +112,7 @@ void run(const Options& o) {
     net = nn::LeNet({.width = o.width});
     net.load(o.save);
   }
-  data::Loader test_batches(fashion.test, {.batch = 500, .transform = transforms("none")});
-  const Evaluation test = evaluate(net, test_batches);
+  const Evaluation test = evaluate(net, fashion.test);
   const double seconds = total.seconds();
   const double rate = steps_here > 0 ? static_cast<double>(steps_here * o.batch) / training_seconds : 0;
   std::printf("test accuracy %s (%lld images), %.1f s, %.0f training images/s\n", percent(test.accuracy).c_str(),
@@ -186,7 +150,7 @@ void run(const Options& o) {
                      .parameters = net.parameter_count(),
                      .training_seconds = training_seconds,
                      .images_per_second = rate},
-                    curves, results, fashion.class_names);
+                    curves, results, fashion.classes);
 }
 
 }  // namespace

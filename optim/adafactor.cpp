@@ -121,7 +121,8 @@ template <class T> void update_matrix(const Step& step, const Units& units, T* p
     }
     update_squares.data<double>()[unit] = sums[0];
   });
-  const double length = step_length(step, total(weight_squares), total(update_squares), units.batch * units.rows * columns);
+  const double length =
+      step_length(step, total(weight_squares), total(update_squares), units.batch * units.rows * columns);
   units.each([&](int64_t, int64_t matrix, int64_t first, int64_t count) {
     double c[detail::kMaxCoefficients] = {step.sign, 0, step.keep, 0, floor, length};
     void* const state[detail::kMaxSlots] = {col_var + matrix * columns};

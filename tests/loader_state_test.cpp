@@ -58,7 +58,7 @@ TEST(LoaderState, EverySplitOfAnEpochGivesTheSameBatches) {
               if (k == consumed && in_body) break;
             }
           Loader second(d, shuffled(prefetch == 0 ? 3 : prefetch, drop_last));  // another prefetch changes nothing
-          if (!in_body) static_cast<void>(second.begin());                     // a pass that goes on does not matter
+          if (!in_body) static_cast<void>(second.begin());                      // a pass that goes on does not matter
           second.load_state_dict(state);
           EXPECT_EQ(second.epoch(), 1);
           EXPECT_EQ(second.remaining(), n - consumed);
@@ -201,7 +201,8 @@ TEST(LoaderState, RefusesOthersAndChangesNothing) {
     return order;
   }()),
         o, "other rows");
-  other({zeros({33, 1, 6, 7}), arange(0, 33)}, {.batch = 5, .shuffle = true, .drop_last = true}, "input.2 6, this one has 7");
+  other({zeros({33, 1, 6, 7}), arange(0, 33)}, {.batch = 5, .shuffle = true, .drop_last = true},
+        "input.2 6, this one has 7");
   o.batch = 6;
   other(d, o, "batch 5, this one has 6");
   o = shuffled(2, false);

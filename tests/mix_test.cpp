@@ -146,8 +146,8 @@ TEST(Beta, SamplesHaveTheDistribution) {
   }
 }
 
-// Bits that every machine must make. Both algorithms, written again in Python with the C library's log, exp and pow, gave
-// the same values.
+// Bits that every machine must make. Both algorithms, written again in Python with the C library's log, exp and pow,
+// gave the same values.
 TEST(Beta, SameBitsEverywhere) {
   EXPECT_EQ(data::detail::sample_beta(0.2, {1, 2}), 0x1.ff3af6e58a631p-1);
   EXPECT_EQ(data::detail::sample_beta(2.5, {1, 2}), 0x1.9bb0b7ca88535p-1);

@@ -177,8 +177,8 @@ std::vector<TensorFile> Checkpoint::sort_out(TensorFile file) const {
   for (const Part& p : parts_)
     if (!types.contains(p.name)) missing.push_back(p.name);
   HONE_CHECK(missing.empty() && unexpected.empty(), FormatError, "its parts are not those of this run",
-             missing.empty() ? "" : "; missing: ", quoted(missing), unexpected.empty() ? "" : "; unexpected: ",
-             quoted(unexpected));
+             missing.empty() ? "" : "; missing: ", quoted(missing),
+             unexpected.empty() ? "" : "; unexpected: ", quoted(unexpected));
   for (const Part& p : parts_)
     HONE_CHECK(types[p.name] == p.type, FormatError, "part '", p.name, "' is of a ", types[p.name], ", here it is a ",
                p.type);
@@ -222,8 +222,8 @@ void Checkpoint::load(const std::string& path) {
 
   std::vector<TensorFile> former;
   for (const Part& part : parts_) former.push_back(part.save());
-  // In the order of add(), so that the first difference is the one that says most (the model's, not that of the optimizer
-  // on it); then backwards, so that the first part has the last word.
+  // In the order of add(), so that the first difference is the one that says most (the model's, not that of the
+  // optimizer on it); then backwards, so that the first part has the last word.
   const Part* at = nullptr;
   size_t touched = 0;
   try {

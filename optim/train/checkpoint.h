@@ -21,8 +21,8 @@ concept Stateful = requires(T& x, const TensorFile& file) {
   x.load_state_dict(file);
 };
 
-/// A list of live parts and numbers by name; the process's generator (manual_seed) is always among them. Parts are held by
-/// reference and must outlive it.
+/// A list of live parts and numbers by name; the process's generator (manual_seed) is always among them. Parts are held
+/// by reference and must outlive it.
 ///
 ///   train::Checkpoint checkpoint;
 ///   checkpoint.add("model", net).add("optimizer", adam).add("schedule", schedule).add("loader", batches);
@@ -61,8 +61,8 @@ class Checkpoint {
   /// runs left of their temporaries is removed. IoError, with the former file as it was.
   void save(const std::string& path) const;
   /// Sets all parts and the generator to what the file holds. FormatError naming the difference: damage, another
-  /// version, missing or unexpected parts, another model, optimizer or loader, a requirement that differs. IoError if it
-  /// cannot be read. On any error nothing has changed. Where parts write into one another (a schedule sets its
+  /// version, missing or unexpected parts, another model, optimizer or loader, a requirement that differs. IoError if
+  /// it cannot be read. On any error nothing has changed. Where parts write into one another (a schedule sets its
   /// optimizer's rates), the one that was added first has the last word.
   void load(const std::string& path);
   /// load(), if there is such a file; false: there is none.
