@@ -158,17 +158,17 @@ TEST(ConfusionEntropy, ThreeClassesAndItsBorders) {
 }
 
 TEST(Entropy, ByHand) {
-  EXPECT_EQ(entropy(std::vector<double>{1, 0, 0}), 0);
-  EXPECT_NEAR(entropy(std::vector<double>{0.5, 0.25, 0.25, 0}, EntropyUnit::bits), 1.5, 1e-15);
-  EXPECT_NEAR(entropy(std::vector<double>{0.5, 0.5}), std::log(2.0), 1e-15);
-  EXPECT_NEAR(entropy(tensor(std::vector<double>{0.5, 0.5, 1, 0}, {2, 2}), EntropyUnit::bits), 0.5, 1e-15);
-  EXPECT_NEAR(entropy(tensor(std::vector<float>{0.1f, 0.9f})), -0.1 * std::log(0.1) - 0.9 * std::log(0.9), 1e-6);
+  EXPECT_EQ(train::entropy(std::vector<double>{1, 0, 0}), 0);
+  EXPECT_NEAR(train::entropy(std::vector<double>{0.5, 0.25, 0.25, 0}, EntropyUnit::bits), 1.5, 1e-15);
+  EXPECT_NEAR(train::entropy(std::vector<double>{0.5, 0.5}), std::log(2.0), 1e-15);
+  EXPECT_NEAR(train::entropy(tensor(std::vector<double>{0.5, 0.5, 1, 0}, {2, 2}), EntropyUnit::bits), 0.5, 1e-15);
+  EXPECT_NEAR(train::entropy(tensor(std::vector<float>{0.1f, 0.9f})), -0.1 * std::log(0.1) - 0.9 * std::log(0.9), 1e-6);
   EXPECT_NEAR(label_entropy(labels({3, 3, 7, 7}), EntropyUnit::bits), 1, 1e-15);
   EXPECT_NEAR(label_entropy(labels({0, 0, 0, 1})), -0.75 * std::log(0.75) - 0.25 * std::log(0.25), 1e-15);
   EXPECT_EQ(label_entropy(labels({5, 5})), 0);
-  expect_error<ValueError>([] { entropy(std::vector<double>{0.5, 0.6}); }, "sum to 1.1");
-  expect_error<ValueError>([] { entropy(std::vector<double>{1.5, -0.5}); }, "-0.5");
-  expect_error<DTypeError>([] { entropy(labels({0, 1})); }, "floating");
+  expect_error<ValueError>([] { train::entropy(std::vector<double>{0.5, 0.6}); }, "sum to 1.1");
+  expect_error<ValueError>([] { train::entropy(std::vector<double>{1.5, -0.5}); }, "-0.5");
+  expect_error<DTypeError>([] { train::entropy(labels({0, 1})); }, "floating");
 }
 
 TEST(Progress, YieldsEveryElementAndOneLine) {
