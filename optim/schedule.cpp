@@ -61,6 +61,10 @@ class NumberReader {
 
 namespace detail {
 
+Numbers::Numbers() = default;
+Numbers::~Numbers() = default;
+void Numbers::add(const char* name, int64_t v) { items.emplace_back(prefix + name, v); }
+void Numbers::add(const char* name, double v) { items.emplace_back(prefix + name, v); }
 void Numbers::add(const char* name, const PerGroup<double>& v) {
   for (size_t i = 0; i < v.values().size(); ++i) items.emplace_back(str(prefix, name, ".", i), v.values()[i]);
 }

@@ -36,11 +36,13 @@ namespace detail {
 
 /// Named numbers: the settings of a rule, and a schedule's state.
 struct Numbers {
+  Numbers();
+  ~Numbers();
   using Value = std::variant<int64_t, double>;
   std::vector<std::pair<std::string, Value>> items;
   std::string prefix = {};
-  void add(const char* name, int64_t v) { items.emplace_back(prefix + name, v); }
-  void add(const char* name, double v) { items.emplace_back(prefix + name, v); }
+  void add(const char* name, int64_t v);
+  void add(const char* name, double v);
   void add(const char* name, const PerGroup<double>& v);
   void add(const char* name, const std::vector<int64_t>& v);
 };

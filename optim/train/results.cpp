@@ -26,14 +26,20 @@ void write(const Record& r, Json& out) {
 
 }  // namespace
 
-Record& Record::put(std::string name, Value v) {
+Record& Record::set(const std::string& name, bool v) { return put(name, v); }
+Record& Record::set(const std::string& name, double v) { return put(name, v); }
+Record& Record::set(const std::string& name, const std::string& v) { return put(name, v); }
+Record& Record::set(const std::string& name, const char* v) { return put(name, std::string(v)); }
+Record& Record::set_whole(const std::string& name, int64_t v) { return put(name, v); }
+
+Record& Record::put(const std::string& name, Value v) {
   for (auto& [key, value] : items_) {
     if (key == name) {
       value = std::move(v);
       return *this;
     }
   }
-  items_.emplace_back(std::move(name), std::move(v));
+  items_.emplace_back(name, std::move(v));
   return *this;
 }
 

@@ -14,20 +14,18 @@ namespace hone::train {
 class Record {
  public:
   using Value = std::variant<bool, int64_t, double, std::string>;
-  template <class T> Record& set(std::string name, const T& v) {
-    if constexpr (std::same_as<T, bool>)
-      return put(std::move(name), v);
-    else if constexpr (std::integral<T>)
-      return put(std::move(name), static_cast<int64_t>(v));
-    else if constexpr (std::floating_point<T>)
-      return put(std::move(name), static_cast<double>(v));
-    else
-      return put(std::move(name), std::string(v));
+  Record& set(const std::string& name, bool v);
+  Record& set(const std::string& name, double v);
+  Record& set(const std::string& name, const std::string& v);
+  Record& set(const std::string& name, const char* v);
+  template <std::integral T> Record& set(const std::string& name, T v) {
+    return set_whole(name, static_cast<int64_t>(v));
   }
   const std::vector<std::pair<std::string, Value>>& items() const { return items_; }
 
  private:
-  Record& put(std::string name, Value v);  // replaces one of the same name
+  Record& set_whole(const std::string& name, int64_t v);
+  Record& put(const std::string& name, Value v);  // replaces one of the same name
   std::vector<std::pair<std::string, Value>> items_;
 };
 

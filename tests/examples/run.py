@@ -117,7 +117,7 @@ def errors(_):
     few = [*data, "--validation", 40, "--batch", 16]
     fails("train_lenet", "--data", WORK / "absent", says=str(WORK / "absent"))
     fails("train_lenet", *few, "--lr", "1e9", says="try a lower --lr")
-    fails("train_lenet", *data, "--validation", 200, says="--validation 200 of 200 images")
+    fails("train_lenet", *data, "--validation", 200, says="200 held out of 200 images")
     fails("train_lenet", *data, "--validation", 40, "--batch", 161, says="full batch of 161")
     fails("train_lenet", *few, "--save", WORK / "no" / "folder.safetensors", says="cannot")
     fails("linear_regression", "--lr", "1e9", says="try a lower --lr")
