@@ -142,7 +142,7 @@ TEST(DropConnect, DropsWeightsAndSharesStateWithLinear) {
   std::vector<Tensor> inputs = {wave({2, 5}, 0.3).requires_grad_(), p[0].raw(), p[1].raw()};
   const auto f = [&](const std::vector<Tensor>& in) {
     manual_seed(43);  // the same mask in each evaluation
-    for (size_t i = 0; i < 2; ++i) p[i].replace(in[i + 1]);
+    for (size_t i = 0; i < 2; ++i) put(p[i], in[i + 1]);
     return std::vector<Tensor>{layer(in[0])};
   };
   gradcheck(f, inputs);

@@ -47,6 +47,9 @@ inline std::vector<Parameter> some_parameters(DType dtype = f64) {
 }
 inline std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
 
+/// Makes `leaf` the raw value itself. Not by replace(), which copies: gradcheck differentiates by these very leaves.
+inline void put(const ParameterRef& p, const Tensor& leaf) { const_cast<ParameterState*>(p.id())->raw = leaf; }
+
 /// The errors that every function over a list of parameters has.
 template <class F> void expect_list_errors(const std::string& name, const F& f) {
   const std::vector<Parameter> p = some_parameters();

@@ -18,7 +18,7 @@ void check_penalty(const std::function<Tensor(const Refs&)>& penalty, double wan
   std::vector<Tensor> inputs;
   for (const ParameterRef& r : list) inputs.push_back(r.raw());
   const auto f = [&](const std::vector<Tensor>& in) {
-    for (size_t i = 0; i < in.size(); ++i) list[i].replace(in[i]);
+    for (size_t i = 0; i < in.size(); ++i) put(list[i], in[i]);
     return std::vector<Tensor>{penalty(list)};
   };
   EXPECT_NO_THROW(gradcheck(f, inputs)) << what;
