@@ -56,6 +56,7 @@ void run(const Options& o) {
   else if (o.resume)
     std::printf("resumed from %s: epoch %lld, step %lld\n", o.checkpoint.c_str(),
                 static_cast<long long>(batches.epoch() + 1), static_cast<long long>(step));
+  std::fflush(stdout);
 
   // Times are of this process alone: an epoch that was over before has none.
   const Stopwatch total;
