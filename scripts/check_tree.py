@@ -26,6 +26,9 @@ def is_listed(path, lists):
     name, text = os.path.relpath(path, folder or "."), lists[folder]
     stem = os.path.splitext(name)[0]
     loops = " ".join(re.findall(r"foreach\(([^)]*)\)", text))
+    for variable, items in re.findall(r"\bset\((\w+)\s([^)]*)\)", text):
+        if re.search(rf"\b{variable}\b", loops):
+            loops += " " + items
     named = re.search(rf"(?<![\w./]){re.escape(name)}(?![\w./])", text)
     return bool(named or any(re.search(rf"(?<![\w./]){re.escape(s)}(?![\w./])", loops)
                              for s in (stem, stem.removesuffix("_fuzz"))))
@@ -62,7 +65,9 @@ def self_test():
         "core/a.cpp": None, "core/data/b.cpp": None, "core/c.cpp": "in no CMakeLists.txt",
         "core/d.cpp": "in no CMakeLists.txt", "core/e_test.cpp": "in no CMakeLists.txt",
         "core/b.cpp": "in no CMakeLists.txt",
-        "fuzz/CMakeLists.txt": "foreach(target one two)\n  add_executable(${target}_fuzz ${target}_fuzz.cpp)\nendforeach()\n",
+        "fuzz/CMakeLists.txt": "set(more four)\nset(others five)\nforeach(target one two ${more})\n"
+                               "  add_executable(${target}_fuzz ${target}_fuzz.cpp)\nendforeach()\n",
+        "fuzz/four_fuzz.cpp": None, "fuzz/five_fuzz.cpp": "in no CMakeLists.txt",
         "fuzz/one_fuzz.cpp": None, "fuzz/three_fuzz.cpp": "in no CMakeLists.txt",
         "core/long.h": "601 lines", "core/whole.h": None, "data.bin": "5000001 bytes",
     }

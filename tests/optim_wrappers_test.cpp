@@ -1,12 +1,14 @@
 // L-BFGS against PyTorch's traces; what stands around optimizers: averages, Lookahead, SAM, accumulation.
 
 #include <gtest/gtest.h>
-#include <hone/hone.h>
 
 #include <cmath>
 #include <fstream>
 #include <functional>
 #include <limits>
+
+#include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
@@ -14,16 +16,7 @@ namespace {
 using optim::Adam;
 using optim::LBFGS;
 using optim::SGD;
-
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
 
 Parameter start() { return Parameter(tensor<double>({-1.2, 1.0, 0.6, -0.4, 0.9})); }
 std::vector<double> values(const Parameter& p) { return p.raw().to_vector<double>(); }

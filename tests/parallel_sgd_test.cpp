@@ -1,9 +1,11 @@
 // Mini-batches in parallel, full-batch gradients, and the stop rule.
 
 #include <gtest/gtest.h>
-#include <hone/hone.h>
 
 #include <cmath>
+
+#include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
@@ -12,16 +14,7 @@ using optim::ParallelMode;
 using optim::ParallelSGD;
 using optim::ParallelSGDOptions;
 using optim::SGD;
-
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
 
 struct Net : nn::Module {
   nn::Linear fc1{{.in = 6, .out = 8}}, fc2{{.in = 8, .out = 3}};

@@ -13,21 +13,13 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::schedule_cases {
 
 using namespace optim;
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
 
 // An optimizer of two groups, with base rates 0.1 and 0.03 unless they are given.
 struct TwoGroups {
