@@ -98,8 +98,8 @@ struct Training {
                 {.batch = 8, .shuffle = true, .seed = 3, .drop_last = true, .transform = {data::random_crop(1)}}) {
     net = Net();
     if (kind == Kind::sgd)
-      optimizer =
-          std::make_unique<optim::SGD>(net.parameters(), optim::SGDOptions{.lr = 0.1, .momentum = 0.9, .nesterov = true});
+      optimizer = std::make_unique<optim::SGD>(net.parameters(),
+                                               optim::SGDOptions{.lr = 0.1, .momentum = 0.9, .nesterov = true});
     else
       optimizer = std::make_unique<optim::Adam>(net.parameters(), optim::AdamOptions{.lr = 0.01});
     schedule = std::make_unique<optim::OneCycle>(*optimizer, optim::OneCycleOptions{.max_lr = 0.02, .steps = 15});
@@ -259,9 +259,7 @@ TEST_F(CheckpointTest, RefusesAnotherVersionSettingOrDamage) {
     save_safetensors(path("bad"), file);
     expect_refused(run.checkpoint, path("bad"), parts);
   };
-  const auto set = [](const char* key, const char* value) {
-    return [=](TensorFile& f) { f.metadata[key] = value; };
-  };
+  const auto set = [](const char* key, const char* value) { return [=](TensorFile& f) { f.metadata[key] = value; }; };
   refused(set("hone.checkpoint", "2"), {"version '2'", "reads version 1"});
   refused([](TensorFile& f) { f.metadata.erase("hone.checkpoint"); }, {"no checkpoint"});
   refused(set("part/model", "LeNet"), {"part 'model' is of a LeNet, here it is a Net"});
@@ -303,7 +301,8 @@ TEST_F(CheckpointTest, FullDiskLeavesTheFormerFile) {
   run.checkpoint.save(path("f"));
   const std::string former = slurp(path("f"));
   run.go([&](const std::string&) { return run.step < 2; });
-  struct sigaction ignore {}, old {};
+  struct sigaction ignore {
+  }, old{};
   ignore.sa_handler = SIG_IGN;
   sigaction(SIGXFSZ, &ignore, &old);
   rlimit limit{};
