@@ -91,8 +91,8 @@ TEST(FocalLoss, SigmoidFormEqualsItsFormula) {
       double sum = 0;
       for (size_t i = 0; i < 10; ++i) {
         const double p = 1 / (1 + std::exp(-zs[i])), a = with_alpha ? 0.25 : 1, b = with_alpha ? 0.75 : 1;
-        sum += -a * ys[i] * std::pow(1 - p, gamma) * std::log(p) -
-               b * (1 - ys[i]) * std::pow(p, gamma) * std::log(1 - p);
+        sum +=
+            -a * ys[i] * std::pow(1 - p, gamma) * std::log(p) - b * (1 - ys[i]) * std::pow(p, gamma) * std::log(1 - p);
       }
       SigmoidFocalOptions o{.gamma = gamma};
       if (with_alpha) o.alpha = 0.25;
@@ -134,7 +134,8 @@ TEST(LogitAdjustment, EqualsItsFormula) {
   EXPECT_NEAR(logit_adjusted_cross_entropy(z, y, full({3}, std::log(1.0 / 3), f64)).item(), cross_entropy(z, y).item(),
               1e-13);
   EXPECT_NO_THROW(gradgradcheck(
-      [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{logit_adjusted_cross_entropy(x[0], y, prior)}; }, {clone(z).requires_grad_()}));
+      [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{logit_adjusted_cross_entropy(x[0], y, prior)}; },
+      {clone(z).requires_grad_()}));
   expect_error<ShapeError>([&] { logit_adjusted(z, zeros({2}, f64)); }, "expected [3]");
   expect_error<DTypeError>([&] { logit_adjusted(z, zeros({3})); }, "cast");
   expect_error<ValueError>([&] { logit_adjusted(z, log(tensor<double>({1, 0, 1}))); }, "without samples");
@@ -281,7 +282,8 @@ TEST(Samplers, InALoader) {
     }
   }
   expect_error<ValueError>([&] { data::Loader(d, {.shuffle = true, .sampler = s}); }, "the sampler decides the order");
-  const data::Sampler bad(3, [](std::span<int64_t> order, uint64_t, int64_t) { std::fill(order.begin(), order.end(), 8); });
+  const data::Sampler bad(
+      3, [](std::span<int64_t> order, uint64_t, int64_t) { std::fill(order.begin(), order.end(), 8); });
   data::Loader refused(d, {.sampler = bad});
   expect_error<ValueError>([&] { refused.begin(); }, "outside [0, 8)");
   expect_error<ValueError>([] { data::Sampler(-1, [](std::span<int64_t>, uint64_t, int64_t) {}); }, "");
