@@ -3,6 +3,8 @@
 // contiguous tensor; with keepdim the reduced dims stay, with size 1. The order of every sum is fixed by the sizes, so
 // results have the same bits at any thread count. Everything differentiable is so twice.
 
+#include <concepts>
+
 #include "hone/core/op.h"
 
 namespace hone {
@@ -27,6 +29,20 @@ Tensor var(const Tensor& x, const Shape& dims = {}, VarOptions options = {});
 /// y = log(sum(exp(x))) over `dims`, computed as m + log(sum(exp(x − m))) with m = max x, so that nothing overflows.
 /// −inf where every x is −inf (its gradient there is 0) and over nothing. Floating dtypes only (DTypeError).
 Tensor logsumexp(const Tensor& x, const Shape& dims = {}, bool keepdim = false);
+
+/// The same over one dimension: sum(x, 1).
+template <std::integral Dim> Tensor sum(const Tensor& x, Dim dim, bool keepdim = false) {
+  return sum(x, Shape{static_cast<int64_t>(dim)}, keepdim);
+}
+template <std::integral Dim> Tensor mean(const Tensor& x, Dim dim, bool keepdim = false) {
+  return mean(x, Shape{static_cast<int64_t>(dim)}, keepdim);
+}
+template <std::integral Dim> Tensor var(const Tensor& x, Dim dim, VarOptions options = {}) {
+  return var(x, Shape{static_cast<int64_t>(dim)}, options);
+}
+template <std::integral Dim> Tensor logsumexp(const Tensor& x, Dim dim, bool keepdim = false) {
+  return logsumexp(x, Shape{static_cast<int64_t>(dim)}, keepdim);
+}
 
 /// Values of x and where they were found (i64), both of one shape.
 struct ValuesAndIndices {

@@ -83,7 +83,8 @@ class EMA : public WeightAverage {
 };
 
 /// Stochastic weight averaging (Izmailov et al., "Averaging weights leads to wider optima and better generalization",
-/// 2018): the plain mean of all updates. Running statistics of batch norm do not follow: train::update_batch_norm.
+/// 2018): the plain mean of all updates. Running statistics of batch norm do not follow: show the
+/// network some batches in training mode while use() holds.
 class SWA : public WeightAverage {
  public:
   explicit SWA(const std::vector<ParameterRef>& parameters) : WeightAverage("SWA", parameters) {}

@@ -27,7 +27,8 @@ void check_momenta(const char* name, double base, double max) {
 
 // The value of a cycle at t that goes from `start` over `top` to `end`.
 double one_cycle(const OneCycleOptions& o, int64_t t, double start, double top, double end) {
-  HONE_CHECK(t <= o.steps, ValueError, "OneCycle: step ", t, " of a cycle of ", o.steps);
+  HONE_CHECK(t <= o.steps, ValueError, "OneCycle: step ", t, " of a cycle of ", o.steps,
+             "; .steps must be at least the number of calls of step()");
   // Phase borders are fractions of a step where warmup·steps is no integer, as in PyTorch.
   const double rise = o.warmup * real(o.steps) - 1, last = real(o.steps) - 1, at = real(t);
   double from = start, to = top, begin = 0, finish = rise;

@@ -187,7 +187,7 @@ TEST_F(CheckpointTest, NumbersOfEveryKind) {
   std::vector<double> short_list;
   Checkpoint other;
   other.add("a", whole).add("b", real).add("c c", wholes).add("ð", real).add("none", short_list);
-  expect_refused(other, path("f"), {"'ð' is of a numbers", "here it is a number"});
+  expect_refused(other, path("f"), {"'ð' was saved as numbers", "here it is number"});
   manual_seed(1);
 }
 
@@ -214,8 +214,8 @@ TEST_F(CheckpointTest, RefusesAnotherRunAndChangesNothing) {
   save_after(adam, 7, "adam");
   Training sgd(Kind::sgd);
   save_after(sgd, 3, "sgd");
-  expect_refused(adam.checkpoint, path("sgd"), {"part 'optimizer' is of a SGD, here it is a Adam"});
-  expect_refused(sgd.checkpoint, path("adam"), {"part 'optimizer' is of a Adam, here it is a SGD"});
+  expect_refused(adam.checkpoint, path("sgd"), {"part 'optimizer' was saved as SGD, here it is Adam"});
+  expect_refused(sgd.checkpoint, path("adam"), {"part 'optimizer' was saved as Adam, here it is SGD"});
   Training average(Kind::average);
   save_after(average, 4, "average");
   expect_refused(adam.checkpoint, path("average"), {"unexpected: 'ema', 'lookahead'"});
@@ -262,7 +262,7 @@ TEST_F(CheckpointTest, RefusesAnotherVersionSettingOrDamage) {
   const auto set = [](const char* key, const char* value) { return [=](TensorFile& f) { f.metadata[key] = value; }; };
   refused(set("hone.checkpoint", "2"), {"version '2'", "reads version 1"});
   refused([](TensorFile& f) { f.metadata.erase("hone.checkpoint"); }, {"no checkpoint"});
-  refused(set("part/model", "LeNet"), {"part 'model' is of a LeNet, here it is a Net"});
+  refused(set("part/model", "LeNet"), {"part 'model' was saved as LeNet, here it is Net"});
   refused(set("part/extra", "numbers"), {"unexpected: 'extra'"});
   refused(set("part", "numbers"), {"unexpected"});
   refused(set("extra/version", "1"), {"unknown entry 'extra/version'"});

@@ -77,6 +77,18 @@ Shape dims_of(uint32_t mask, int ndim) {
   return dims;
 }
 
+TEST(Reduce, OverOneDimensionByNumber) {
+  const Tensor x = tensor<double>({1, 2, 3, 4, 5, 9}, {2, 3});
+  EXPECT_EQ(sum(x, 1).to_vector<double>(), (std::vector<double>{6, 18}));
+  EXPECT_EQ(sum(x, -2, true).shape(), (Shape{1, 3}));
+  EXPECT_EQ(mean(x, 0).to_vector<double>(), (std::vector<double>{2.5, 3.5, 6}));
+  EXPECT_EQ(var(x, int64_t{1}, {.unbiased = false}).to_vector<double>(),
+            var(x, {1}, {.unbiased = false}).to_vector<double>());
+  EXPECT_EQ(logsumexp(x, 1).to_vector<double>(), logsumexp(x, {1}).to_vector<double>());
+  EXPECT_EQ(sum(x, {}).item(), 24);  // an empty list still means all
+  EXPECT_THROW(sum(x, 2), ShapeError);
+}
+
 TEST(Reduce, MatchesPlainLoopsForEveryDimsLayoutAndDtype) {
   manual_seed(1);
   // [0, 3] has nothing to reduce or nothing to keep; 40 and 300 go beyond the lanes and the tile of the kernel.

@@ -90,7 +90,8 @@ struct Loader::Impl {
         assembler(std::move(dataset), options.transform, seed) {
     samples = assembler.dataset().size();
     if (options.sampler) {
-      HONE_CHECK(!options.shuffle, ValueError, "data::Loader: shuffle and a sampler; the sampler decides the order");
+      HONE_CHECK(!options.shuffle, ValueError,
+                 "data::Loader: shuffle and a sampler; the sampler decides the order, leave .shuffle out");
       samples = options.sampler.length();
     }
     HONE_CHECK(options.batch >= 1, ValueError, "data::Loader: batch ", options.batch, " is not positive");

@@ -16,7 +16,7 @@ namespace hone::data {
 struct LoaderOptions {
   int64_t batch = 64;
   bool shuffle = false;
-  Sampler sampler = {};                         ///< decides length and order of a pass, instead of shuffle
+  Sampler sampler = {};                         ///< decides length and order of a pass; an error beside shuffle
   std::optional<uint64_t> seed = std::nullopt;  ///< of order and random transforms; else that of manual_seed()
   bool drop_last = false;                       ///< leave out a last batch that is not full
   int64_t prefetch = 2;                         ///< batches made ahead; 0: made when asked for, on the caller's thread

@@ -180,8 +180,8 @@ std::vector<TensorFile> Checkpoint::sort_out(TensorFile file) const {
              missing.empty() ? "" : "; missing: ", quoted(missing),
              unexpected.empty() ? "" : "; unexpected: ", quoted(unexpected));
   for (const Part& p : parts_)
-    HONE_CHECK(types[p.name] == p.type, FormatError, "part '", p.name, "' is of a ", types[p.name], ", here it is a ",
-               p.type);
+    HONE_CHECK(types[p.name] == p.type, FormatError, "part '", p.name, "' was saved as ", types[p.name],
+               ", here it is ", p.type);
 
   for (auto& [key, value] : file.metadata) {
     if (key == kFormat || owner(key) == kPart) continue;
