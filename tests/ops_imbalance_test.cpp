@@ -106,12 +106,15 @@ TEST(FocalLoss, Errors) {
   expect_error<ValueError>([&] { focal_loss(z, y, {.gamma = std::nan("")}); }, "gamma");
   expect_error<ValueError>([&] { focal_loss(z, tensor<int64_t>({0, 3})); }, "label 3 is outside [0, 3)");
   expect_error<ValueError>([&] { focal_loss(z, y, {.weight = tensor<float>({1, -1, 1})}); }, "weights");
+  expect_error<ValueError>([&] { focal_loss(z, y, {.weight = full({3}, std::nan(""))}); }, "weights must be finite");
   expect_error<ShapeError>([&] { focal_loss(z, y, {.weight = ones({2})}); }, "expected [3]");
   expect_error<ShapeError>([&] { focal_loss(z, zeros({3}, i64)); }, "expected [2]");
   expect_error<DTypeError>([&] { focal_loss(z, zeros({2})); }, "integer");
   expect_error<ShapeError>([&] { focal_loss(zeros({0, 3}), zeros({0}, i64)); }, "empty batch");
-  expect_error<ShapeError>([&] { sigmoid_focal_loss(zeros({3}), zeros({2})); }, "");
-  expect_error<ValueError>([&] { sigmoid_focal_loss(zeros({1}), full({1}, 2)); }, "");
+  expect_error<ShapeError>([&] { sigmoid_focal_loss(zeros({3}), zeros({2})); },
+                           "targets of shape [2] for logits of shape [3]");
+  expect_error<ValueError>([&] { sigmoid_focal_loss(zeros({1}), full({1}, 2)); }, "targets must be in [0, 1], got 2");
+  expect_error<ValueError>([] { sigmoid_focal_loss(zeros({1}), full({1}, std::nan(""))); }, "targets");
   expect_error<ValueError>([&] { sigmoid_focal_loss(zeros({1}), zeros({1}), {.alpha = 1.5}); }, "alpha");
 }
 
@@ -171,14 +174,27 @@ TEST(ClassWeights, EqualTheirFormulas) {
   }
   const std::vector<double> prior = data::log_priors(n).to_vector<double>();
   for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(prior[c], std::log(static_cast<double>(n[c]) / 111), 1e-6);
-  expect_error<ValueError>([] { data::inverse_frequency_weights(std::vector<int64_t>{3, 0}); }, "");
-  expect_error<ValueError>([] { data::log_priors(std::vector<int64_t>{3, -1}); }, "");
-  expect_error<ValueError>([] { data::log_priors(std::vector<int64_t>{}); }, "");
-  expect_error<ValueError>([&] { data::effective_number_weights(n, 1); }, "beta");
+  expect_error<ValueError>(
+      [] {
+        data::inverse_frequency_weights(std::vector<int64_t>{3, 0});
+      },
+      "inverse_frequency_weights: class 1 has no samples");
+  expect_error<ValueError>(
+      [] {
+        data::log_priors(std::vector<int64_t>{3, -1});
+      },
+      "count of class 1 must be above 0, got -1");
+  expect_error<ValueError>([] { data::log_priors(std::vector<int64_t>{}); }, "no classes");
+  expect_error<ValueError>([&] { data::effective_number_weights(n, 1); }, "beta must be in [0, 1), got 1");
+  expect_error<ValueError>([&] { data::effective_number_weights(n, -0.1); }, "got -0.1");
   expect_error<ValueError>([&] { data::effective_number_weights(n, std::nan("")); }, "beta");
   EXPECT_EQ(data::class_counts(labelled({3, 0, 2})), (std::vector<int64_t>{3, 0, 2}));
   EXPECT_EQ(data::class_counts(labelled({3, 1}), 4), (std::vector<int64_t>{3, 1, 0, 0}));
-  expect_error<ValueError>([] { data::class_counts(labelled({3, 1}), 1); }, "");
+  expect_error<ValueError>([] { data::class_counts(labelled({3, 1}), 1); }, "label 1 is outside [0, 1)");
+  expect_error<ValueError>([] { data::class_counts({zeros({2}), tensor<int64_t>({0, -1})}); }, "label -1 at 1");
+  expect_error<DTypeError>([] { data::class_counts({zeros({2}), zeros({2})}); }, "must be integer, got f32");
+  expect_error<ShapeError>([] { data::class_counts({zeros({2}), zeros({2, 1}, i64)}); }, "[2, 1]");
+  EXPECT_EQ(data::class_counts(labelled({3, 2}).subset({4, 4, 0})), (std::vector<int64_t>{1, 2}));
 }
 
 std::vector<int64_t> order_of(const data::Sampler& s, uint64_t seed, int64_t epoch) {
@@ -207,10 +223,14 @@ TEST(Samplers, WeightedDrawsInProportion) {
   }
   EXPECT_LT(chi, 16.3);  // 3 degrees of freedom: above it once in 1000
   EXPECT_EQ(data::weighted_sampler(w).length(), 5);
-  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1, -1}); }, "");
-  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{0, 0}); }, "");
-  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1, std::nan("")}); }, "");
-  expect_error<ValueError>([&] { data::weighted_sampler(w, -1); }, "");
+  expect_error<ValueError>(
+      [] {
+        data::weighted_sampler(std::vector<double>{1, -1});
+      },
+      "weight 1 must be finite and at least 0, got -1");
+  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{0, 0}); }, "the sum of 2 weights");
+  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1, std::nan("")}); }, "weight 1");
+  expect_error<ValueError>([&] { data::weighted_sampler(w, -1); }, "length must be at least 0, got -1");
 }
 
 TEST(Samplers, ClassAwareShowsClassesAndTheirSamplesEvenly) {
@@ -230,7 +250,7 @@ TEST(Samplers, ClassAwareShowsClassesAndTheirSamplesEvenly) {
     const auto [low, high] = std::minmax_element(seen.begin() + first, seen.begin() + first + count);
     EXPECT_LE(*high - *low, 1);
   }
-  expect_error<ValueError>([] { data::class_aware_sampler(labelled({3, 0, 2})); }, "");
+  expect_error<ValueError>([] { data::class_aware_sampler(labelled({3, 0, 2})); }, "class 1 of 3 has no samples");
 }
 
 TEST(Samplers, PowersOfFrequency) {
@@ -262,8 +282,8 @@ TEST(Samplers, PowersOfFrequency) {
     for (int64_t n : counts) shares.push_back((1 - part) * static_cast<double>(n) / 1000 + part / 3);
     expect_shares(progressive, t, shares);
   }
-  expect_error<ValueError>([&] { data::class_power_sampler(d, std::nan("")); }, "");
-  expect_error<ValueError>([&] { data::progressively_balanced_sampler(d, 0); }, "");
+  expect_error<ValueError>([&] { data::class_power_sampler(d, std::nan("")); }, "power must be finite");
+  expect_error<ValueError>([&] { data::progressively_balanced_sampler(d, 0); }, "epochs must be at least 1, got 0");
 }
 
 TEST(Samplers, InALoader) {
@@ -286,7 +306,41 @@ TEST(Samplers, InALoader) {
       3, [](std::span<int64_t> order, uint64_t, int64_t) { std::fill(order.begin(), order.end(), 8); });
   data::Loader refused(d, {.sampler = bad});
   expect_error<ValueError>([&] { refused.begin(); }, "outside [0, 8)");
-  expect_error<ValueError>([] { data::Sampler(-1, [](std::span<int64_t>, uint64_t, int64_t) {}); }, "");
+  expect_error<ValueError>([] { data::Sampler(-1, [](std::span<int64_t>, uint64_t, int64_t) {}); },
+                           "length must be at least 0, got -1");
+  expect_error<ValueError>([] { data::Sampler(1, nullptr); }, "no function");
+}
+
+// What a pass shows twice must not be twice the same picture; what it shows must be what the words of its place say.
+TEST(Samplers, RepeatsAreAugmentedAnew) {
+  const data::Transform draw =
+      data::custom([](std::span<float> v, const Shape&, const Philox& random) { v[0] = uniform_f32(random.word(0)); });
+  const data::Sampler always_first(
+      40, [](std::span<int64_t> order, uint64_t, int64_t) { std::fill(order.begin(), order.end(), 0); });
+  std::vector<std::vector<double>> passes;
+  for (int64_t batch : {7, 40}) {  // the batch a sample falls into does not matter
+    data::Loader batches(labelled({2}), {.batch = batch, .sampler = always_first, .seed = 3, .transform = {draw}});
+    std::vector<double>& shown = passes.emplace_back();
+    for (auto& [x, y] : batches)
+      for (double v : x.to_vector<double>()) shown.push_back(v);
+  }
+  EXPECT_EQ(passes[0], passes[1]);
+  EXPECT_EQ(std::set<double>(passes[0].begin(), passes[0].end()).size(), 40u);
+}
+
+// Weights over 12 orders of magnitude, and many of 0 between: rounding leaves columns over, which must not be drawn.
+TEST(Samplers, WeightsOfZeroAreNeverDrawn) {
+  std::vector<double> w;
+  for (int i = 0; i < 3000; ++i) w.push_back(i % 3 == 0 ? 0 : std::pow(10.0, -(i % 13)));
+  double total = 0, heavy = 0;
+  for (size_t i = 0; i < w.size(); ++i) total += w[i], heavy += w[i] == 1 ? 1 : 0;
+  int64_t of_heavy = 0;
+  for (int64_t i : order_of(data::weighted_sampler(w, 50000), 1, 0)) {
+    ASSERT_GT(w[static_cast<size_t>(i)], 0) << i;
+    of_heavy += w[static_cast<size_t>(i)] == 1;
+  }
+  const double p = heavy / total;
+  EXPECT_NEAR(static_cast<double>(of_heavy), 50000 * p, 4 * std::sqrt(50000 * p * (1 - p)));
 }
 
 TEST(LongTailed, FollowsItsFormula) {
@@ -305,9 +359,11 @@ TEST(LongTailed, FollowsItsFormula) {
   const std::set<int64_t> flatter = rows(data::long_tailed(d, {.ratio = 10, .seed = 4})), steep = rows(tail);
   EXPECT_TRUE(std::includes(flatter.begin(), flatter.end(), steep.begin(), steep.end()));
   EXPECT_EQ(data::long_tailed(d, {.ratio = 1}).size(), 4000);
-  expect_error<ValueError>([&] { data::long_tailed(d, {.ratio = 0.5}); }, "ratio");
+  expect_error<ValueError>([&] { data::long_tailed(d, {.ratio = 0.5}); },
+                           "ratio must be finite and at least 1, got 0.5");
   expect_error<ValueError>([&] { data::long_tailed(d, {.ratio = std::nan("")}); }, "ratio");
-  expect_error<ValueError>([&] { data::long_tailed(d, {.largest = 401}); }, "");
+  expect_error<ValueError>([&] { data::long_tailed(d, {.largest = 401}); },
+                           "class 0 should keep 401 samples but has 400");
 }
 
 TEST(BalancedAccuracy, IsTheMeanRecall) {
