@@ -39,11 +39,15 @@ add_test(NAME check_ops_self_test COMMAND ${Python3_EXECUTABLE} ${scripts}/check
 add_test(NAME check_ops COMMAND ${Python3_EXECUTABLE} ${scripts}/check_ops.py)
 
 # The examples, as a user runs them. Under a sanitizer: on few images.
+set(few_images)
+if(HONE_SANITIZE)
+  set(few_images --small)
+endif()
 if(HONE_EXAMPLES)
   foreach(case train_lenet linear_regression custom_op errors)
     add_test(NAME example.${case} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/examples/run.py
              ${case} ${PROJECT_BINARY_DIR}/examples ${CMAKE_CURRENT_BINARY_DIR}/examples/${case}
-             $<$<BOOL:${HONE_SANITIZE}>:--small>)
+             ${few_images})
     set_tests_properties(example.${case} PROPERTIES LABELS examples TIMEOUT 300)
   endforeach()
 endif()
