@@ -47,7 +47,8 @@ std::string state(const Run& run) {
   unlink(name);
   std::string bytes;
   for (const auto& [entry, t] : file.tensors)
-    bytes.append(entry).append(static_cast<const char*>(t.raw_data()), static_cast<size_t>(t.numel() * size_of(t.dtype())));
+    bytes.append(entry).append(static_cast<const char*>(t.raw_data()),
+                               static_cast<size_t>(t.numel() * size_of(t.dtype())));
   return bytes;
 }
 
