@@ -71,6 +71,33 @@ TEST(LoaderState, EverySplitOfAnEpochGivesTheSameBatches) {
   }
 }
 
+TEST(LoaderState, ASamplerGoesOnInsideAnEpoch) {
+  const Dataset d(images(20).all_inputs(), arange(0, 20));
+  const auto make = [&] {
+    return Loader(d, {.batch = 4,
+                      .sampler = weighted_sampler(std::vector<double>(20, 1.0), 17),
+                      .seed = 5,
+                      .transform = {random_crop(2)}});
+  };
+  Loader whole = make();
+  Batches want;
+  for (int epoch = 0; epoch < 2; ++epoch)
+    for (const Batch& b : whole) keep(want, b);
+  ASSERT_EQ(want.size(), 10u);
+  for (int64_t consumed = 1; consumed <= 5; ++consumed) {
+    Loader first = make(), second = make();
+    Batches got;
+    for (const Batch& b : first) {
+      keep(got, b);
+      if (static_cast<int64_t>(got.size()) == consumed) break;
+    }
+    second.load_state_dict(first.state_dict());
+    while (second.epoch() < 2)
+      for (const Batch& b : second) keep(got, b);
+    EXPECT_EQ(got, want) << consumed;
+  }
+}
+
 TEST(LoaderState, SaysWhatWasConsumed) {
   Loader loader(images(20), {.batch = 5, .seed = 1, .prefetch = 8});
   const auto expect_place = [&](int64_t epoch, int64_t consumed) {

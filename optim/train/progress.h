@@ -94,7 +94,10 @@ template <class Range, class... Label> Progress<Range> progress(Range&& range, c
   std::string text;
   ((text += (text.empty() ? "" : " ") + str(label)), ...);
   int64_t total = -1;
-  if constexpr (requires { range.size(); }) total = static_cast<int64_t>(range.size());
+  if constexpr (requires { range.remaining(); })
+    total = range.remaining();  // a loader that goes on inside an epoch
+  else if constexpr (requires { range.size(); })
+    total = static_cast<int64_t>(range.size());
   return Progress<Range>(std::forward<Range>(range), std::move(text), total, stderr);
 }
 

@@ -2,6 +2,7 @@
 """Runs one fuzz target for some seconds from seeds that reach deep into the format: run.py EXE KIND FOLDER SECONDS."""
 import gzip
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -22,7 +23,7 @@ def seeds(kind):
             yield safetensors({"a": entry, "b": b}, bytes(24 + 3 * size))
         yield safetensors({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 24]}}, bytes(24))
         yield struct.pack("<Q", 2**63) + b"{}"
-    else:
+    elif kind == "idx":
         for code, size in [(8, 1), (9, 1), (12, 4), (13, 4), (14, 8)]:
             plain = struct.pack(">BBBBII", 0, 0, code, 2, 2, 3) + bytes(6 * size)
             yield plain
@@ -35,9 +36,11 @@ def main():
     exe, kind, folder, seconds = sys.argv[1:]
     corpus = pathlib.Path(folder)
     corpus.mkdir(parents=True, exist_ok=True)
+    if kind == "checkpoint":  # of the very run that the target has
+        subprocess.run([exe], env={**os.environ, "HONE_FUZZ_SEED": str(corpus / "seed")}, check=True)
     for i, seed in enumerate(seeds(kind)):
         (corpus / f"seed{i}").write_bytes(seed)
-    return subprocess.call([exe, str(corpus), f"-max_total_time={seconds}", "-max_len=4096", "-rss_limit_mb=1024",
+    return subprocess.call([exe, str(corpus), f"-max_total_time={seconds}", "-max_len=8192", "-rss_limit_mb=1024",
                             "-malloc_limit_mb=256", "-timeout=10", f"-artifact_prefix={corpus}-", "-print_final_stats=1"])
 
 
