@@ -224,7 +224,7 @@ TEST(OptimCommon, StateOfAnotherOptimizerIsRefused) {
       if (std::string(a->name()) == b->name()) continue;
       set_gradients(p, 0);
       a->step();
-      expect_throw<FormatError>([&] { b->load_state_dict(a->state_dict()); }, std::string("'") + a->name() + "'");
+      test::expect_error<FormatError>([&] { b->load_state_dict(a->state_dict()); }, std::string("'") + a->name() + "'");
       expect_same_state(*b, *fresh, to.label);
     }
   // The same rule with other state: nothing has changed either.
@@ -234,10 +234,10 @@ TEST(OptimCommon, StateOfAnotherOptimizerIsRefused) {
   set_gradients(p, 0);
   centred.step();
   rest.step();
-  expect_throw<ValueError>([&] { plain.load_state_dict(centred.state_dict()); }, "no group was made centered");
-  expect_throw<ValueError>([&] { plain.load_state_dict(rest.state_dict()); }, "made without momentum");
+  test::expect_error<ValueError>([&] { plain.load_state_dict(centred.state_dict()); }, "no group was made centered");
+  test::expect_error<ValueError>([&] { plain.load_state_dict(rest.state_dict()); }, "made without momentum");
   plain.step();
-  expect_throw<FormatError>([&] { centred.load_state_dict(plain.state_dict()); }, "grad_avg");
+  test::expect_error<FormatError>([&] { centred.load_state_dict(plain.state_dict()); }, "grad_avg");
   EXPECT_EQ(plain.lr(), 0.5);
   EXPECT_EQ(centred.lr(), 0.1);
 }
@@ -265,7 +265,7 @@ TEST(OptimCommon, ShrinkSlicesTheState) {
       }
       const std::map<std::string, Tensor> former = states(*a, 0);
       p[0].ref().replace(keep(p[0].raw()));
-      expect_throw<GradError>([&] { step(a, p[0], keep(gradient_at(3))); }, "stale");
+      test::expect_error<GradError>([&] { step(a, p[0], keep(gradient_at(3))); }, "stale");
       a->apply(Shrink{p[0].ref(), dim, kept});
       for (const auto& [entry, now] : states(*a, 0)) {
         const Tensor& old = former.at(entry);
@@ -301,7 +301,7 @@ TEST(OptimCommon, GradientsThatAreNotFinite) {
     step(a, p, 0, false);
     step(b, q, 0, false);
     const std::vector<double> before = values(p);
-    expect_throw<NumericError>([&] { step(a, p, 1, true); }, "parameter 0");
+    test::expect_error<NumericError>([&] { step(a, p, 1, true); }, "parameter 0");
     EXPECT_EQ(values(p), before) << c.label;
     expect_same_state(*a, *b, c.label);
     a->set_non_finite(NonFinite::skip);
@@ -375,7 +375,7 @@ TEST(OptimCommon, OptionsOutsideTheirRange) {
   const std::vector<Parameter> p = make_parameters(f32, {{3, 4}, {2, 2}});
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const auto refused = [&]<class O, class Options>(Options options, O*, const std::string& message) {
-    expect_throw<ValueError>([&] { O(refs(p), options); }, message);
+    test::expect_error<ValueError>([&] { O(refs(p), options); }, message);
   };
 #define HONE_REFUSED(O, message, ...) refused(O##Options{__VA_ARGS__}, static_cast<O*>(nullptr), message)
   HONE_REFUSED(Adagrad, "Adagrad: lr_decay must be finite and at least 0, got -1", .lr_decay = -1);
@@ -406,11 +406,13 @@ TEST(OptimCommon, OptionsOutsideTheirRange) {
   HONE_REFUSED(ScheduleFreeAdamW, "ScheduleFreeAdamW: warmup_steps must be at least 0, got -1", .warmup_steps = -1);
 #undef HONE_REFUSED
   const std::vector<Parameter> mixed = make_parameters(f32, {{3, 4}, {5}, {2, 2, 2}});
-  expect_throw<ValueError>([&] { Muon(refs(mixed)); }, "Muon: parameter 1 has shape [5]; Muon updates matrices alone");
+  test::expect_error<ValueError>([&] { Muon(refs(mixed)); },
+                                 "Muon: parameter 1 has shape [5]; Muon updates matrices alone");
   for (const Case& c : cases()) {
     Optimizers o = c.make(refs(p));
     const double lr = o->lr();
-    expect_throw<ValueError>([&] { o->set_lr(nan); }, std::string(o->name()) + ": lr must be finite and at least 0");
+    test::expect_error<ValueError>([&] { o->set_lr(nan); },
+                                   std::string(o->name()) + ": lr must be finite and at least 0");
     EXPECT_EQ(o->lr(), lr) << c.label;
   }
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::optim_test {
 
@@ -64,14 +65,4 @@ inline void expect_near(const std::vector<double>& got, const std::vector<double
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], want[i], tolerance * std::max(scale, std::abs(want[i]))) << what << ", element " << i;
 }
-template <class E, class F> void expect_throw(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  }
-  ADD_FAILURE() << "no error; expected one with: " << part;
-}
-
 }  // namespace hone::optim_test
