@@ -41,42 +41,41 @@ Array focal_reference(const Arrays& in, const FocalOptions& o) {
 }
 
 OpRow focal_row(const std::string& variant, bool weighted, FocalOptions o) {
-  return {.op = "focal_loss",
-          .variant = variant,
-          .call =
-              [o](const Tensors& x) {
-                FocalOptions with = o;
-                if (x.size() > 2) with.weight = x[2];
-                return Tensors{focal_loss(x[0], x[1], with)};
-              },
-          .samples =
-              [=] {
-                const auto inputs = [&](Tensor logits, Tensor labels, uint64_t seed) {
-                  Tensors in = {logits, labels};
-                  if (weighted) in.push_back(uniform({logits.size(1)}, 0.2, 2, seed));
-                  return in;
-                };
-                return std::vector<Sample>{
-                    {"a plain batch", inputs(uniform({6, 5}, -2, 2, 1), integers({6}, 0, 5, 2), 3)},
-                    {"more classes than a vector holds",
-                     inputs(uniform({3, 37}, -3, 3, 4), integers({3}, 0, 37, 5), 6)},
-                    {"ignored rows between others",
-                     inputs(uniform({4, 3}, -1, 1, 7), tensor({int64_t{-100}, int64_t{1}, int64_t{-100}, int64_t{2}}),
-                            8)},
-                    {"labels of another integer dtype",
-                     inputs(uniform({3, 4}, -1, 1, 9), cast(integers({3}, 0, 4, 10), DType::u8), 11)},
-                    {"an ignored row of NaN",
-                     inputs(values({kNan, 1, 0, 0.5}, {2, 2}), tensor({int64_t{-100}, int64_t{1}}), 12), false, false},
-                    {"surely right and surely wrong: no power of 0, no logarithm of 0",
-                     inputs(values({1000, 0, 0, 1000}, {2, 2}), tensor({int64_t{0}, int64_t{0}}), 13), false, false}};
-              },
-          .reference =
-              [o, weighted](const Arrays& x) {
-                return Arrays{focal_reference(weighted ? x : Arrays{x[0], x[1]}, o)};
-              },
-          .bf16 = {6e-2, 6e-2},  // a composite: every step rounds
-          .composite = true,
-          .constant = {2}};
+  return {
+      .op = "focal_loss",
+      .variant = variant,
+      .call =
+          [o](const Tensors& x) {
+            FocalOptions with = o;
+            if (x.size() > 2) with.weight = x[2];
+            return Tensors{focal_loss(x[0], x[1], with)};
+          },
+      .samples =
+          [=] {
+            const auto inputs = [&](Tensor logits, Tensor labels, uint64_t seed) {
+              Tensors in = {logits, labels};
+              if (weighted) in.push_back(uniform({logits.size(1)}, 0.2, 2, seed));
+              return in;
+            };
+            return std::vector<Sample>{
+                {"a plain batch", inputs(uniform({6, 5}, -2, 2, 1), integers({6}, 0, 5, 2), 3)},
+                {"more classes than a vector holds", inputs(uniform({3, 37}, -3, 3, 4), integers({3}, 0, 37, 5), 6)},
+                {"ignored rows between others",
+                 inputs(uniform({4, 3}, -1, 1, 7), tensor({int64_t{-100}, int64_t{1}, int64_t{-100}, int64_t{2}}), 8)},
+                {"labels of another integer dtype",
+                 inputs(uniform({3, 4}, -1, 1, 9), cast(integers({3}, 0, 4, 10), DType::u8), 11)},
+                {"an ignored row of NaN",
+                 inputs(values({kNan, 1, 0, 0.5}, {2, 2}), tensor({int64_t{-100}, int64_t{1}}), 12), false, false},
+                {"surely right and surely wrong: no power of 0, no logarithm of 0",
+                 inputs(values({1000, 0, 0, 1000}, {2, 2}), tensor({int64_t{0}, int64_t{0}}), 13), false, false}};
+          },
+      .reference =
+          [o, weighted](const Arrays& x) {
+            return Arrays{focal_reference(weighted ? x : Arrays{x[0], x[1]}, o)};
+          },
+      .bf16 = {6e-2, 6e-2},  // a composite: every step rounds
+      .composite = true,
+      .constant = {2}};
 }
 
 OpRow sigmoid_row(const std::string& variant, SigmoidFocalOptions o) {
@@ -134,26 +133,25 @@ OpRow post_hoc_row(double tau) {
 }
 
 OpRow adjusted_row(double tau) {
-  return {.op = "logit_adjusted_cross_entropy",
-          .variant = str(static_cast<int64_t>(tau * 10)),
-          .call = [tau](const Tensors& x) {
-            return Tensors{logit_adjusted_cross_entropy(x[0], x[1], x[2], {.tau = tau})};
+  return {
+      .op = "logit_adjusted_cross_entropy",
+      .variant = str(static_cast<int64_t>(tau * 10)),
+      .call = [tau](const Tensors& x) { return Tensors{logit_adjusted_cross_entropy(x[0], x[1], x[2], {.tau = tau})}; },
+      .samples = [] { return adjustment_samples(true); },
+      .reference =
+          [tau](const Arrays& x) {
+            std::vector<double> loss;
+            for (int64_t i = 0; i < x[0].shape[0]; ++i) {
+              double sum = 0;
+              for (int64_t k = 0; k < x[2].numel(); ++k) sum += std::exp(x[0].at({i, k}) + tau * x[2][k]);
+              const auto t = static_cast<int64_t>(x[1][i]);
+              loss.push_back(std::log(sum) - x[0].at({i, t}) - tau * x[2][t]);
+            }
+            return Arrays{reduce(loss, static_cast<double>(loss.size()), Reduction::mean)};
           },
-          .samples = [] { return adjustment_samples(true); },
-          .reference =
-              [tau](const Arrays& x) {
-                std::vector<double> loss;
-                for (int64_t i = 0; i < x[0].shape[0]; ++i) {
-                  double sum = 0;
-                  for (int64_t k = 0; k < x[2].numel(); ++k) sum += std::exp(x[0].at({i, k}) + tau * x[2][k]);
-                  const auto t = static_cast<int64_t>(x[1][i]);
-                  loss.push_back(std::log(sum) - x[0].at({i, t}) - tau * x[2][t]);
-                }
-                return Arrays{reduce(loss, static_cast<double>(loss.size()), Reduction::mean)};
-              },
-          .bf16 = {6e-2, 6e-2},
-          .composite = true,
-          .constant = {2}};
+      .bf16 = {6e-2, 6e-2},
+      .composite = true,
+      .constant = {2}};
 }
 
 }  // namespace
