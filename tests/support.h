@@ -10,7 +10,6 @@
 #include <fstream>
 #include <initializer_list>
 #include <iterator>
-#include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,9 +20,9 @@ namespace hone::test {
 
 /// f() throws an E whose message is one line and holds every part.
 template <class E, class F>
-void expect_error(F&& f, std::initializer_list<std::string> parts,
-                  const std::source_location where = std::source_location::current()) {
-  const ::testing::ScopedTrace trace(where.file_name(), static_cast<int>(where.line()), "expect_error");
+void expect_error(F&& f, std::initializer_list<std::string> parts, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
+  const ::testing::ScopedTrace trace(file, line, "expect_error");
   try {
     f();
     ADD_FAILURE() << "no error; expected one with: " << *parts.begin();
@@ -35,8 +34,8 @@ void expect_error(F&& f, std::initializer_list<std::string> parts,
   } catch (const std::exception& e) { ADD_FAILURE() << "an error of another type: " << e.what(); }
 }
 template <class E, class F>
-void expect_error(F&& f, const std::string& part, const std::source_location where = std::source_location::current()) {
-  expect_error<E>(std::forward<F>(f), {part}, where);
+void expect_error(F&& f, const std::string& part, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  expect_error<E>(std::forward<F>(f), {part}, file, line);
 }
 
 struct Tolerance {
