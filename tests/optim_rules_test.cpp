@@ -16,7 +16,7 @@ namespace {
 
 using namespace optim;
 using namespace optim_test;
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(), kInf = std::numeric_limits<double>::infinity();
+constexpr double kInf = std::numeric_limits<double>::infinity();
 
 // ---- PyTorch's traces
 
