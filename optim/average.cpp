@@ -8,6 +8,7 @@
 #include "hone/core/error.h"
 #include "hone/core/parallel.h"
 #include "hone/optim/optimizer.h"
+#include "hone/optim/parameter_list.h"
 
 namespace hone::optim {
 namespace {
@@ -52,11 +53,8 @@ void WeightAverage::update() {
       a = w.dtype() == bf16 ? cast(w, f32) : clone(w);
       continue;
     }
-    switch (w.dtype()) {
-      case DType::f64: blend(w.data<double>(), a.data<double>(), w.numel(), part); break;
-      case DType::f32: blend(w.data<float>(), a.data<float>(), w.numel(), part); break;
-      default: blend(w.data<BFloat16>(), a.data<float>(), w.numel(), part); break;
-    }
+    detail::visit_elements(w,
+                           [&]<class T>(const T* from) { blend(from, a.data<detail::Compute<T>>(), w.numel(), part); });
   }
   ++updates_;
 }

@@ -36,20 +36,12 @@ double over_pieces(const T* x, int64_t n, const Piece& piece, const Combine& com
   return result;
 }
 
-template <class Visit> double visit_elements(const Tensor& g, const Visit& visit) {
-  switch (g.dtype()) {
-    case DType::f64: return visit(g.data<double>());
-    case DType::f32: return visit(g.data<float>());
-    default: return visit(g.data<BFloat16>());
-  }
-}
-
 // The larger one; NaN if either is.
 double worse(double a, double b) { return std::isnan(a) || std::isnan(b) ? a + b : std::max(a, b); }
 
 // The largest magnitude; NaN or infinity if there is one.
 double largest(const Tensor& g) {
-  return visit_elements(g, [&]<class T>(const T* x) {
+  return detail::visit_elements(g, [&]<class T>(const T* x) {
     return over_pieces(
         x, g.numel(),
         [](const T* v, int64_t n) {
@@ -64,7 +56,7 @@ double largest(const Tensor& g) {
 // Σ |x/scale|^p.
 double power_sum(const Tensor& g, double p, double scale) {
   const auto add = [](double a, double b) { return a + b; };
-  return visit_elements(g, [&]<class T>(const T* x) {
+  return detail::visit_elements(g, [&]<class T>(const T* x) {
     const auto sum = [&](const auto& term) {
       return over_pieces(
           x, g.numel(), [&](const T* v, int64_t n) { return detail::sum_terms(v, n, term); }, add);
@@ -104,22 +96,26 @@ double checked_norm(const char* what, const std::vector<ParameterRef>& parameter
   return most * std::pow(total(most), 1 / options.p);
 }
 
+// Calls change(parameter, its gradient) for those that have one.
+template <class Change> void for_gradients(const std::vector<ParameterRef>& parameters, const Change& change) {
+  const NoGrad no_grad;
+  for (const ParameterRef& p : parameters)
+    if (Tensor g = detail::writable_gradient(p); g.defined()) change(p, g);
+}
+
 }  // namespace
 
 void clip_grad_value(const std::vector<ParameterRef>& parameters, double limit) {
   detail::check_cpu_list("clip_grad_value", parameters);
   detail::check_positive("clip_grad_value", "limit", limit);
-  const NoGrad no_grad;
-  for (const ParameterRef& p : parameters) {
-    const Tensor g = detail::writable_gradient(p);
-    if (!g.defined()) continue;
+  for_gradients(parameters, [&](const ParameterRef&, const Tensor& g) {
     change_each(g, [=]<class T>(T& v) {
       using A = detail::Compute<T>;
       const A x = static_cast<A>(v), most = static_cast<A>(limit);
       if (x > most) v = static_cast<T>(most);
       if (x < -most) v = static_cast<T>(-most);
     });
-  }
+  });
 }
 
 double grad_norm(const std::vector<ParameterRef>& parameters, ClipNormOptions options) {
@@ -131,15 +127,12 @@ double clip_grad_norm(const std::vector<ParameterRef>& parameters, double max, C
   const double norm = checked_norm("clip_grad_norm", parameters, options);
   const double factor = max / (norm + 1e-6);
   if (!std::isfinite(norm) || factor >= 1) return norm;
-  const NoGrad no_grad;
-  for (const ParameterRef& p : parameters) {
-    const Tensor g = detail::writable_gradient(p);
-    if (!g.defined()) continue;
+  for_gradients(parameters, [&](const ParameterRef&, const Tensor& g) {
     change_each(g, [=]<class T>(T& v) {
       using A = detail::Compute<T>;
       v = static_cast<T>(static_cast<A>(v) * static_cast<A>(factor));
     });
-  }
+  });
   return norm;
 }
 
@@ -147,10 +140,7 @@ void clip_grad_adaptive(const std::vector<ParameterRef>& parameters, AdaptiveCli
   detail::check_cpu_list("clip_grad_adaptive", parameters);
   detail::check_positive("clip_grad_adaptive", "clip", options.clip);
   detail::check_positive("clip_grad_adaptive", "eps", options.eps);
-  const NoGrad no_grad;
-  for (const ParameterRef& p : parameters) {
-    const Tensor g = detail::writable_gradient(p);
-    if (!g.defined()) continue;
+  for_gradients(parameters, [&](const ParameterRef& p, const Tensor& g) {
     const Tensor w = p.raw().detach();
     const detail::Slices units = detail::Slices::of(g.shape(), 0);
     detail::change_elements(g, [&]<class T>(T* x) {
@@ -161,7 +151,7 @@ void clip_grad_adaptive(const std::vector<ParameterRef>& parameters, AdaptiveCli
         if (std::isfinite(norm) && norm > most) detail::scale_slice(units, unit, most / norm);
       });
     });
-  }
+  });
 }
 
 void add_gradient_noise(const std::vector<ParameterRef>& parameters, int64_t step, GradientNoiseOptions options) {
@@ -169,25 +159,18 @@ void add_gradient_noise(const std::vector<ParameterRef>& parameters, int64_t ste
   HONE_CHECK(step >= 0, ValueError, "add_gradient_noise: step must be at least 0, got ", step);
   detail::check_not_negative("add_gradient_noise", "eta", options.eta);
   detail::check_not_negative("add_gradient_noise", "gamma", options.gamma);
-  const NoGrad no_grad;
   const double sigma = std::sqrt(options.eta / std::pow(1 + static_cast<double>(step), options.gamma));
-  for (const ParameterRef& p : parameters) {
-    Tensor g = detail::writable_gradient(p);
-    if (g.defined()) g.copy_(g + randn(g.shape(), g.dtype()) * sigma);
-  }
+  for_gradients(parameters, [&](const ParameterRef&, Tensor& g) { g.copy_(g + randn(g.shape(), g.dtype()) * sigma); });
 }
 
 void centralize_gradients(const std::vector<ParameterRef>& parameters) {
   detail::check_cpu_list("centralize_gradients", parameters);
-  const NoGrad no_grad;
-  for (const ParameterRef& p : parameters) {
-    if (p.raw().ndim() < 2 || p.raw().numel() == 0) continue;
-    Tensor g = detail::writable_gradient(p);
-    if (!g.defined()) continue;
+  for_gradients(parameters, [](const ParameterRef&, Tensor& g) {
+    if (g.ndim() < 2 || g.numel() == 0) return;
     Shape dims;
     for (int64_t d = 1; d < g.ndim(); ++d) dims.push_back(d);
     g.copy_(g - mean(g, dims, true));
-  }
+  });
 }
 
 }  // namespace hone::optim

@@ -9,7 +9,7 @@
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 #include "hone/core/op.h"
-#include "hone/core/parallel.h"
+#include "hone/optim/parameter_list.h"
 
 namespace hone::optim {
 namespace {
@@ -47,14 +47,6 @@ double sum_abs(const Vector& v) {
   double sum = 0;
   for (double x : v) sum += std::abs(x);
   return sum;
-}
-
-template <class F> void with_type(DType d, F&& f) {
-  switch (d) {
-    case DType::f64: return f.template operator()<double>();
-    case DType::f32: return f.template operator()<float>();
-    default: return f.template operator()<BFloat16>();
-  }
 }
 
 // A place on the line w + t d: loss, gradient, and slope g·d there.
@@ -122,12 +114,10 @@ void LBFGS::set_values(const Vector& w) {
   const double* from = w.data();
   for (Entry& e : entries()) {
     Tensor raw = e.parameter.raw().detach();
-    with_type(raw.dtype(), [&]<class T>() {
-      T* to = static_cast<T*>(raw.raw_data());
+    detail::change_elements(raw, [&]<class T>(T* to) {
       std::transform(from, from + raw.numel(), to, [](double v) { return static_cast<T>(v); });
     });
     from += raw.numel();
-    raw.bump_version();
   }
 }
 
@@ -338,6 +328,10 @@ void LBFGS::load_state_dict(const TensorFile& file) {
   int64_t size = 0;
   for (const Entry& e : entries()) size += e.parameter.raw().numel();
   const Vector numbers = vector_at("numbers", 4);
+  const auto is_count = [](double v) { return v >= 0 && v < 0x1p53 && v == std::floor(v); };  // NaN is none
+  HONE_CHECK(is_count(numbers[0]) && is_count(numbers[1]) && std::isfinite(numbers[2]) && std::isfinite(numbers[3]),
+             FormatError, "LBFGS.load_state_dict: 'numbers' must be two counts, a step length and a scale, got ",
+             numbers[0], ", ", numbers[1], ", ", numbers[2], ", ", numbers[3]);
   const int64_t moved = numbers[0] > 0 ? size : 0, pairs = file.at("inverse_ys").numel();
   Vector direction = vector_at("direction", moved), former = vector_at("former_gradient", moved);
   Vector inverse_ys = vector_at("inverse_ys", pairs);
@@ -349,6 +343,9 @@ void LBFGS::load_state_dict(const TensorFile& file) {
   TensorFile rest{{}, file.metadata};  // what the base knows
   for (const auto& [name, t] : file.tensors)
     if (name.starts_with("group.") || name.starts_with("parameter.")) rest.tensors.emplace_back(name, t);
+  const size_t known = rest.tensors.size() + 4 + s.size() + y.size();
+  HONE_CHECK(file.tensors.size() == known, FormatError, "LBFGS.load_state_dict: the state has ", file.tensors.size(),
+             " entries, expected ", known, " with its ", pairs, " pairs");
   GroupedOptimizer::load_state_dict(rest);
   iterations_ = static_cast<int64_t>(numbers[0]);
   evaluations_ = static_cast<int64_t>(numbers[1]);

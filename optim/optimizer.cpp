@@ -9,6 +9,7 @@
 #include "hone/core/error.h"
 #include "hone/core/parallel.h"
 #include "hone/ops/indexing.h"
+#include "hone/optim/parameter_list.h"
 #include "hone/optim/update_rules.h"
 
 namespace hone::optim {
@@ -176,7 +177,7 @@ void Optimizer::add_item(size_t i) {
   HONE_CHECK(!s.defined() || s.dtype() == compute_dtype(raw.dtype()), GradError, name(), ".step: parameter ", i,
              " is now ", raw.dtype(), ", its state ", s.dtype());
   HONE_ASSERT(raw.is_contiguous());  // parameters own their storage: it is updated where it lies
-  items_.push_back({e, raw, raw.detach(), contiguous(g.detach())});
+  items_.push_back({e, raw.detach(), contiguous(g.detach())});
 }
 
 // Items and segments of everything that has a gradient; nothing changes.
@@ -211,11 +212,7 @@ bool Optimizer::settle_non_finite() {
     found = true;
     if (non_finite_ == NonFinite::skip) break;
     Tensor clipped = clone(items_[i].grad);  // the user's gradient stays as it is
-    switch (clipped.dtype()) {
-      case DType::f64: clip_non_finite(clipped.data<double>(), clipped.numel()); break;
-      case DType::f32: clip_non_finite(clipped.data<float>(), clipped.numel()); break;
-      default: clip_non_finite(clipped.data<BFloat16>(), clipped.numel()); break;
-    }
+    detail::change_elements(clipped, [&]<class T>(T* g) { clip_non_finite(g, clipped.numel()); });
     items_[i].grad = clipped;
     segments_[i].g = clipped.raw_data();
   }
@@ -245,7 +242,7 @@ void Optimizer::step() {
     coefficients(*s.entry, s.c);
   }
   update(items_);
-  for (const Item& item : items_) item.raw.bump_version();
+  for (const Item& item : items_) item.value.bump_version();
 }
 
 double Optimizer::step(const Closure& closure) {

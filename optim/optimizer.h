@@ -126,8 +126,7 @@ class Optimizer {
   /// A parameter that this step updates; entry.steps counts this update already.
   struct Item {
     Entry& entry;
-    Tensor raw;    ///< the parameter
-    Tensor value;  ///< raw's array, outside the graph: to be updated
+    Tensor value;  ///< the parameter's array, outside the graph: to be updated where it lies
     Tensor grad;   ///< contiguous
   };
   /// The same as plain data.

@@ -6,6 +6,7 @@
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 #include "hone/ops/shape_ops.h"
+#include "hone/optim/parameter_list.h"
 
 namespace hone::optim::detail {
 namespace {
@@ -31,16 +32,11 @@ void weighted_sum(const std::vector<const T*>& from, const std::vector<double>& 
 
 Tensor weighted_sum(const std::vector<Tensor>& from, const std::vector<double>& shares) {
   Tensor out = empty(from[0].shape(), from[0].dtype());
-  const auto run = [&]<class T>() {
+  visit_elements(out, [&]<class T>(T* to) {
     std::vector<const T*> pointers;
-    for (const Tensor& t : from) pointers.push_back(static_cast<const T*>(t.raw_data()));
-    weighted_sum<T>(pointers, shares, out.numel(), static_cast<T*>(out.raw_data()));
-  };
-  switch (out.dtype()) {
-    case DType::f64: run.operator()<double>(); break;
-    case DType::f32: run.operator()<float>(); break;
-    default: run.operator()<BFloat16>(); break;
-  }
+    for (const Tensor& t : from) pointers.push_back(t.data<T>());
+    weighted_sum<T>(pointers, shares, out.numel(), to);
+  });
   return out;
 }
 

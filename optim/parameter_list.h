@@ -21,13 +21,17 @@ void check_positive(const char* what, const char* field, double v);
 /// replaced by a copy first.
 Tensor writable_gradient(const ParameterRef& p);
 
-/// Calls f.template operator()<T>(T* data) with t's elements, and counts the change.
-template <class F> void change_elements(const Tensor& t, const F& f) {
+/// f(T* data) with the elements of a floating tensor.
+template <class F> decltype(auto) visit_elements(const Tensor& t, const F& f) {
   switch (t.dtype()) {
-    case DType::f64: f(t.data<double>()); break;
-    case DType::f32: f(t.data<float>()); break;
-    default: f(t.data<BFloat16>()); break;
+    case DType::f64: return f(t.data<double>());
+    case DType::f32: return f(t.data<float>());
+    default: return f(t.data<BFloat16>());
   }
+}
+/// The same for a change of them, which is counted.
+template <class F> void change_elements(const Tensor& t, const F& f) {
+  visit_elements(t, f);
   t.bump_version();
 }
 

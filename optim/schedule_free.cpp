@@ -8,6 +8,7 @@
 #include "hone/core/error.h"
 #include "hone/core/op.h"
 #include "hone/core/parallel.h"
+#include "hone/optim/parameter_list.h"
 #include "hone/optim/update_rules.h"
 
 namespace hone::optim {
@@ -101,17 +102,9 @@ void ScheduleFreeAdamW::move_towards_z(bool to_eval) {
   for (const Entry& e : entries()) {
     if (!e.state[0].defined()) continue;  // x = y = z
     const double beta = of(e).beta1, weight = to_eval ? 1 - 1 / beta : 1 - beta;
-    Tensor raw = e.parameter.raw(), value = contiguous(raw.detach());
     const Tensor& z = e.state[0];
-    switch (value.dtype()) {
-      case DType::f64: lerp(value.data<double>(), z.data<double>(), z.numel(), weight); break;
-      case DType::f32: lerp(value.data<float>(), z.data<float>(), z.numel(), weight); break;
-      default: lerp(value.data<BFloat16>(), z.data<float>(), z.numel(), weight); break;
-    }
-    if (value.shares_storage_with(raw))
-      raw.bump_version();
-    else
-      raw.copy_(value);
+    detail::change_elements(e.parameter.raw(),
+                            [&]<class T>(T* p) { lerp(p, z.data<detail::Compute<T>>(), z.numel(), weight); });
   }
   eval_ = to_eval;
 }

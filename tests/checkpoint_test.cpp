@@ -14,33 +14,21 @@
 #include <memory>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::train {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 struct CheckpointTest : testing::Test {
-  fs::path folder;
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "hone-checkpoint-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-  }
-  void TearDown() override { fs::remove_all(folder); }
-  std::string path(const std::string& name) const { return (folder / name).string(); }
-  size_t files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-  }
+  const test::TempDir folder;
+  std::string path(const std::string& name) const { return folder / name; }
+  size_t files() const { return folder.files(); }
   /// All bytes of a state.
   std::string bytes(const Checkpoint& c) const {
     c.save(path("bytes"));
-    std::string s = slurp(path("bytes"));
+    std::string s = test::read_file(path("bytes"));
     fs::remove(path("bytes"));
     return s;
   }
@@ -152,9 +140,9 @@ TEST_F(CheckpointTest, ResumeAtAnyStepIsTheSameRun) {
       const int threads = num_threads();
       set_num_threads(1 + static_cast<int>(i % 3));
       EXPECT_TRUE(again.checkpoint.resume(path(saved[i])));
-      EXPECT_EQ(bytes(again.checkpoint), slurp(path(saved[i]))) << "loaded and saved again: " << saved[i];
+      EXPECT_EQ(bytes(again.checkpoint), test::read_file(path(saved[i]))) << "loaded and saved again: " << saved[i];
       again.go([&](const std::string& name) {
-        EXPECT_EQ(bytes(again.checkpoint), slurp(path(name))) << "from " << saved[i] << ", at " << name;
+        EXPECT_EQ(bytes(again.checkpoint), test::read_file(path(name))) << "from " << saved[i] << ", at " << name;
         return !testing::Test::HasFailure();
       });
       set_num_threads(threads);
@@ -172,7 +160,7 @@ TEST_F(CheckpointTest, NumbersOfEveryKind) {
   c.add("a", whole).add("b", real).add("c c", wholes).add("ð", reals).add("none", none);
   set_generator_state({~uint64_t{0}, uint64_t{1} << 63});
   c.save(path("f"));
-  const std::string bytes_of_file = slurp(path("f"));
+  const std::string bytes_of_file = test::read_file(path("f"));
   whole = 1, real = 2, wholes = {}, reals = {5}, none = {1, 2};
   manual_seed(1);
   c.load(path("f"));
@@ -202,7 +190,7 @@ TEST_F(CheckpointTest, Names) {
   EXPECT_THROW(c.require("", 1), ValueError);
   EXPECT_FALSE(c.resume(path("absent")));
   EXPECT_THROW(c.load(path("absent")), IoError);
-  EXPECT_THROW(c.resume(folder.string()), IoError);  // something is there, and it is no file
+  EXPECT_THROW(c.resume(folder.path().string()), IoError);  // something is there, and it is no file
 }
 
 TEST_F(CheckpointTest, RefusesAnotherRunAndChangesNothing) {
@@ -286,7 +274,7 @@ TEST_F(CheckpointTest, RefusesAnotherVersionSettingOrDamage) {
     refused([&](TensorFile& f) { f.tensors.emplace_back(name, extra); }, {});
 
   // Every length that is too short, and bytes changed in the header: refused or, where it says the same, accepted.
-  const std::string all = slurp(path("good"));
+  const std::string all = test::read_file(path("good"));
   const auto write = [&](const std::string& s) { std::ofstream(path("bad"), std::ios::binary) << s; };
   for (size_t n = 0; n < all.size(); n += 97) {
     write(all.substr(0, n));
@@ -299,7 +287,7 @@ TEST_F(CheckpointTest, RefusesAnotherVersionSettingOrDamage) {
 TEST_F(CheckpointTest, FullDiskLeavesTheFormerFile) {
   Training run(Kind::adam);
   run.checkpoint.save(path("f"));
-  const std::string former = slurp(path("f"));
+  const std::string former = test::read_file(path("f"));
   run.go([&](const std::string&) { return run.step < 2; });
   struct sigaction ignore {
   }, old{};
@@ -313,14 +301,14 @@ TEST_F(CheckpointTest, FullDiskLeavesTheFormerFile) {
     setrlimit(RLIMIT_FSIZE, &small);
     EXPECT_THROW(run.checkpoint.save(path("f")), IoError) << allowed;  // with moments it is longer than before
     setrlimit(RLIMIT_FSIZE, &limit);
-    EXPECT_EQ(slurp(path("f")), former);
+    EXPECT_EQ(test::read_file(path("f")), former);
     EXPECT_EQ(files(), 1u);
   }
   sigaction(SIGXFSZ, &old, nullptr);
   EXPECT_THROW(run.checkpoint.save("/dev/full"), IoError);
   EXPECT_THROW(run.checkpoint.save(path("no/such/folder")), IoError);
   run.checkpoint.save(path("f"));
-  EXPECT_NE(slurp(path("f")), former);
+  EXPECT_NE(test::read_file(path("f")), former);
 }
 
 /// Runs `body` in a process of its own and returns what waitpid says.
@@ -343,7 +331,7 @@ TEST_F(CheckpointTest, KilledAnywhereInASaveLeavesTheFormerFile) {
   Training run(Kind::adam);
   run.go([&](const std::string&) { return run.step < 2; });
   run.checkpoint.save(path("f"));
-  const std::string former = slurp(path("f"));
+  const std::string former = test::read_file(path("f"));
   const double best = run.best;
   run.best = -1;
   size_t killed = 0;
@@ -356,7 +344,7 @@ TEST_F(CheckpointTest, KilledAnywhereInASaveLeavesTheFormerFile) {
     });
     ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ) << status;
     ++killed;
-    EXPECT_EQ(slurp(path("f")), former);
+    EXPECT_EQ(test::read_file(path("f")), former);
     EXPECT_EQ(files(), 2u) << "the temporary of the process killed last, and none of those before";
   }
   EXPECT_GE(killed, 30u);
@@ -365,7 +353,7 @@ TEST_F(CheckpointTest, KilledAnywhereInASaveLeavesTheFormerFile) {
   run.checkpoint.load(path("f"));
   EXPECT_EQ(run.best, best);
   run.checkpoint.save(path("f"));
-  EXPECT_EQ(slurp(path("f")), former);
+  EXPECT_EQ(test::read_file(path("f")), former);
   EXPECT_EQ(files(), 3u);
 }
 

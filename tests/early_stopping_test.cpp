@@ -4,7 +4,7 @@ namespace hone {
 namespace {
 
 using namespace regularizer_test;
-using train::Better;
+using optim::Aim;
 using train::EarlyStopping;
 
 TEST(EarlyStopping, StopsAfterPatienceWithoutANewBest) {
@@ -25,7 +25,7 @@ TEST(EarlyStopping, StopsAfterPatienceWithoutANewBest) {
 }
 
 TEST(EarlyStopping, HigherMinDeltaAndNaN) {
-  EarlyStopping early({.patience = 3, .min_delta = 0.1, .mode = Better::higher});
+  EarlyStopping early({.patience = 3, .min_delta = 0.1, .mode = Aim::max});
   EXPECT_FALSE(early.update(kNaN));
   EXPECT_TRUE(early.update(0.5));
   EXPECT_FALSE(early.update(0.6 - 1e-9));  // not by min_delta
@@ -78,7 +78,7 @@ TEST(EarlyStopping, RefusesWhatDoesNotFit) {
   refuse([](TensorFile& f) { f.tensors[3].second = tensor({7}, Shape{}); }, "do not belong together");
   refuse([](TensorFile& f) { f.metadata.clear(); }, "here it is 'lower'");
   refuse([](TensorFile& f) { f.metadata["version"] = "2"; }, "version '2'");
-  EarlyStopping other({.mode = Better::higher});
+  EarlyStopping other({.mode = Aim::max});
   expect_error<FormatError>([&] { other.load_state_dict(good); }, "'lower', here it is 'higher'");
 }
 

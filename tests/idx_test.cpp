@@ -190,7 +190,7 @@ TEST_F(Files, FashionFromAFolder) {
 
 TEST(Fashion, TheRealFiles) {
   if (!std::getenv("HONE_DATA") && !fs::exists("/usr/share/datasets/fashion-mnist"))
-    GTEST_SKIP() << "Fashion-MNIST is not here";
+    GTEST_SKIP() << "needs Debian's dataset-fashion-mnist, which scripts/setup installs, or HONE_DATA";
   const FashionMNIST f = FashionMNIST::open();
   ASSERT_EQ(f.train.size(), 60000);
   ASSERT_EQ(f.test.size(), 10000);

@@ -111,6 +111,19 @@ TEST(LBFGS, StateContinues) {
   const Parameter c(tensor<double>({1, 2}));
   LBFGS other({c.ref()});
   expect_error<FormatError>([&] { other.load_state_dict(one.state_dict()); }, "expected f64 [2]");
+  TensorFile bad = one.state_dict();
+  const auto with = [&](const std::string& name, const Tensor& t) {
+    TensorFile f = bad;
+    for (auto& [entry, value] : f.tensors)
+      if (entry == name) value = t;
+    return f;
+  };
+  const double nan = std::nan("");
+  for (double v : {nan, -1.0, 0.5, 1e300})
+    expect_error<FormatError>([&] { two.load_state_dict(with("numbers", tensor<double>({v, 1, 1, 1}))); }, "'numbers'");
+  expect_error<FormatError>([&] { two.load_state_dict(with("numbers", tensor<double>({3, 1, nan, 1}))); }, "'numbers'");
+  bad.tensors.emplace_back("more", ones({1}));
+  expect_error<FormatError>([&] { two.load_state_dict(bad); }, "entries, expected");
   SGD sgd({c.ref()});
   expect_error<FormatError>([&] { sgd.load_state_dict(one.state_dict()); }, "the state is of 'LBFGS'");
 }

@@ -9,24 +9,14 @@
 #include <vector>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone::regularizer_test {
 
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 
-template <class E, class F> void expect_error(F&& f, const std::string& part) {
-  try {
-    f();
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    return;
-  } catch (const std::exception& e) {
-    FAIL() << "an error of another type: " << e.what();
-    return;
-  }
-  FAIL() << "no error; expected one with: " << part;
-}
+using test::expect_error;
 
 /// Sines with another phase for each seed, in f64.
 inline Tensor wave(const Shape& shape, double phase) {

@@ -6,18 +6,12 @@
 #include <limits>
 
 #include "hone/hone.h"
+#include "support.h"
 
 namespace hone {
 namespace {
 
-template <class E, class F> void expect_error(F f, const std::string& part) {
-  try {
-    f();
-    ADD_FAILURE() << "no error; expected one with: " << part;
-  } catch (const E& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  } catch (const std::exception& e) { ADD_FAILURE() << "an error of another type: " << e.what(); }
-}
+using test::expect_error;
 
 constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 

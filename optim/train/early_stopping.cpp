@@ -10,7 +10,9 @@ namespace {
 
 constexpr const char* kVersion = "1";
 
-const char* name(Better b) { return b == Better::lower ? "lower" : "higher"; }
+using optim::Aim;
+
+const char* name(Aim a) { return a == Aim::min ? "lower" : "higher"; }
 
 template <class T> Tensor scalar_tensor(T v) { return tensor(std::vector<T>{v}, Shape{}); }
 
@@ -25,8 +27,8 @@ Tensor take(const TensorFile& file, const char* entry, DType dtype) {
 
 EarlyStopping::EarlyStopping(EarlyStoppingOptions options)
     : options_(options),
-      best_(options.mode == Better::lower ? std::numeric_limits<double>::infinity()
-                                          : -std::numeric_limits<double>::infinity()) {
+      best_(options.mode == Aim::min ? std::numeric_limits<double>::infinity()
+                                     : -std::numeric_limits<double>::infinity()) {
   HONE_CHECK(options.patience >= 1, ValueError, "EarlyStopping: patience must be at least 1, got ", options.patience);
   HONE_CHECK(options.min_delta >= 0 && std::isfinite(options.min_delta), ValueError,
              "EarlyStopping: min_delta must be finite and at least 0, got ", options.min_delta);
@@ -34,7 +36,7 @@ EarlyStopping::EarlyStopping(EarlyStoppingOptions options)
 
 bool EarlyStopping::update(double metric) {
   const bool better =
-      options_.mode == Better::lower ? metric < best_ - options_.min_delta : metric > best_ + options_.min_delta;
+      options_.mode == Aim::min ? metric < best_ - options_.min_delta : metric > best_ + options_.min_delta;
   if (better) {
     best_ = metric;
     best_at_ = updates_;

@@ -3,15 +3,14 @@
 #include <cstdint>
 
 #include "hone/core/serialize.h"
+#include "hone/optim/schedule_plateau.h"
 
 namespace hone::train {
-
-enum class Better : uint8_t { lower, higher };  ///< which metric is the better one
 
 struct EarlyStoppingOptions {
   int64_t patience = 10;  ///< ≥ 1: updates in a row without a new best after which stop() is true
   double min_delta = 0;   ///< ≥ 0: what a new best must be better by, at least; 0: any improvement
-  Better mode = Better::lower;
+  optim::Aim mode = optim::Aim::min;
 };
 
 /// Stops a run whose metric on held-out data no longer improves (Prechelt, "Early stopping – but when?", 1998).
@@ -26,7 +25,7 @@ class EarlyStopping {
  public:
   /// ValueError for options outside their range.
   explicit EarlyStopping(EarlyStoppingOptions options = {});
-  /// Whether `metric` is a new best: below best() − min_delta, or for Better::higher above best() + min_delta. NaN
+  /// Whether `metric` is a new best: below best() − min_delta, or for Aim::max above best() + min_delta. NaN
   /// never is one.
   bool update(double metric);
   bool stop() const { return waited_ >= options_.patience; }

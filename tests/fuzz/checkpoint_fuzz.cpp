@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "hone/hone.h"
@@ -38,13 +39,13 @@ int file_of(const void* data, size_t size) {
 }
 
 std::string state(const Run& run) {
-  char name[] = "/tmp/hone-fuzz-XXXXXX";
-  const int fd = mkstemp(name);
+  std::string name = (std::filesystem::temp_directory_path() / "hone-fuzz-XXXXXX").string();
+  const int fd = mkstemp(name.data());
   if (fd < 0) std::abort();
   close(fd);
   run.checkpoint.save(name);
   const hone::TensorFile file = hone::load_safetensors(name);
-  unlink(name);
+  unlink(name.c_str());
   std::string bytes;
   for (const auto& [entry, t] : file.tensors)
     bytes.append(entry).append(static_cast<const char*>(t.raw_data()),
