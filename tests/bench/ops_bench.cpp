@@ -17,8 +17,8 @@ template <class F> void run(benchmark::State& state, int64_t bytes, int64_t macs
   }
   if (bytes > 0) state.SetBytesProcessed(state.iterations() * bytes);
   if (macs > 0)
-    state.counters["flop/s"] = benchmark::Counter(2.0 * static_cast<double>(macs),
-                                                  benchmark::Counter::kIsIterationInvariantRate);
+    state.counters["flop/s"] =
+        benchmark::Counter(2.0 * static_cast<double>(macs), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void add(benchmark::State& state) {
