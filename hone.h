@@ -1,6 +1,9 @@
 #pragma once
 // Everything a program needs.
 
+#include "hone/compress/graph/file.h"
+#include "hone/compress/graph/network.h"
+#include "hone/compress/graph/trace.h"
 #include "hone/core/allocator.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"

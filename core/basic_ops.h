@@ -2,12 +2,14 @@
 // The ops that the engine itself needs; all others live in hone/ops/.
 
 #include "hone/core/op.h"
+#include "hone/core/parameter.h"
 
 namespace hone {
 
 extern const OpDef kAlias;       // same storage, a graph node of its own
 extern const OpDef kCast;        // attributes: dtype; always a new contiguous tensor
 extern const OpDef kAccumulate;  // a + b, same shape and dtype: sums gradients
+extern const OpDef kMasked;      // x, mask (bool, x's shape) → x where mask, else 0: what masked Parameters are
 
 /// The same values in `dtype`, as a new contiguous tensor; differentiable between floating dtypes.
 /// Floating to integer truncates towards zero; to bool, non-zero is true.
@@ -18,6 +20,10 @@ Tensor clone(const Tensor& x);
 Tensor contiguous(const Tensor& x);
 /// On `device`; x itself where it is there already. DeviceError where the device is not usable.
 Tensor to(const Tensor& x, Device device);
+
+/// x ⊙ mask, with 0 (never NaN) where the mask is false. mask: bool, x's shape. Its gradient is as `gradient` says; any
+/// order of derivative. ShapeError, DTypeError.
+Tensor masked(const Tensor& x, const Tensor& mask, MaskGradient gradient = MaskGradient::masked);
 
 namespace detail {
 /// Copies between strided arrays of one shape on one device, converting dtype. No broadcast except by stride 0 in

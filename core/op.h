@@ -120,6 +120,7 @@ struct RunContext {
 };
 
 class BackwardContext;
+class Outputs;
 
 /// Bit masks: which inputs and outputs backward reads.
 struct Saves {
@@ -140,6 +141,9 @@ struct OpDef {
   /// Why there is no backward. One of the two must be set. Floating outputs then throw GradError in backward();
   /// integer and bool outputs never require grad.
   const char* not_differentiable = nullptr;
+  /// For ops whose public function does more than apply() in training mode (draws random numbers, updates running
+  /// statistics): does that anew with these attributes and inputs. A traced network calls it when it trains.
+  Outputs (*replay)(const Attrs& attrs, std::span<const Tensor> inputs) = nullptr;
   uint32_t aux_outputs = 0;  ///< outputs kept for backward or information, never with a gradient
   int64_t (*macs)(std::span<const View> in, std::span<const View> out, const Attrs&) = nullptr;  ///< multiply-adds
 };
@@ -171,6 +175,9 @@ inline Outputs apply(const OpDef& op, const Attrs& attrs, std::initializer_list<
 struct OpRecorder {
   virtual ~OpRecorder() = default;
   virtual void record(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs, const Outputs& outputs) = 0;
+  /// Elements of `t` are read outside of ops (`how`: item, data, to_vector, copy_), or changed in place (fill_, copy_).
+  virtual void read(const Tensor& t, const char* how) { (void)t, (void)how; }
+  virtual void write(const Tensor& t, const char* how) { (void)t, (void)how; }
 };
 /// Installs a recorder for a scope; the former one returns after it.
 class RecorderScope {

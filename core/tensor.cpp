@@ -7,6 +7,7 @@
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/convert.h"
+#include "hone/core/modes.h"
 #include "hone/core/node.h"
 #include "hone/cuda/api.h"
 
@@ -78,6 +79,8 @@ void* Tensor::raw_data() const {
   return base ? base + t.offset * size_of(t.dtype) : nullptr;
 }
 void* Tensor::checked_data(DType want) const {
+  if (modes().recorder) [[unlikely]]
+    modes().recorder->read(*this, "data");
   HONE_CHECK(dtype() == want, DTypeError, "data<", want, ">: the tensor's dtype is ", dtype());
   HONE_CHECK(device().type == DeviceType::cpu, DeviceError, "data: the tensor is on ", device(), ", not on cpu");
   return raw_data();
@@ -95,6 +98,8 @@ View Tensor::view() const {
 }
 void Tensor::only_element(void* value, DType as) const {
   HONE_CHECK(numel() == 1, ShapeError, "item: the tensor of shape ", shape(), " does not hold exactly one element");
+  if (modes().recorder) [[unlikely]]
+    modes().recorder->read(*this, "item");
   NoGrad guard;
   const Tensor t = to(*this, cpu);
   visit_dtype(as, [&]<class To>() {
@@ -104,6 +109,8 @@ void Tensor::only_element(void* value, DType as) const {
   });
 }
 template <class T> std::vector<T> Tensor::to_vector() const {
+  if (modes().recorder) [[unlikely]]
+    modes().recorder->read(*this, "to_vector");
   NoGrad guard;
   const Tensor t = to(dtype() == dtype_of<T> ? contiguous(*this) : cast(*this, dtype_of<T>), cpu);
   const T* p = static_cast<T*>(t.raw_data());
@@ -123,6 +130,8 @@ void Tensor::bump_version() const { storage()->version.fetch_add(1, std::memory_
 
 Tensor& Tensor::fill_(double value) {
   check_in_place(*this, "fill_");
+  if (modes().recorder) [[unlikely]]
+    modes().recorder->write(*this, "fill_");
   NoGrad guard;
   detail::check_scalar("fill_", value, dtype());
   const View to = view();
@@ -151,6 +160,8 @@ Tensor& Tensor::copy_(const Tensor& source) {
              "copy_: the source requires grad, and no gradient would reach it through an in-place copy; copy its "
              "detach(), or do it under NoGrad");
   HONE_CHECK(shape() == source.shape(), ShapeError, "copy_: shape ", source.shape(), " does not fit into ", shape());
+  if (modes().recorder) [[unlikely]]
+    modes().recorder->read(source, "copy_"), modes().recorder->write(*this, "copy_");
   NoGrad guard;
   if (device() == cpu && source.device() == cpu) {
     // Overlapping ranges of one storage go through a copy.

@@ -197,6 +197,15 @@ Outputs gradient_composite(std::span<const Tensor> in, const Attrs& attrs) {
   return out;
 }
 
+// apply(), and in training the running buffers are updated.
+Outputs normalize(const BatchNormAttrs& a, std::span<const Tensor> inputs) {
+  Outputs out = apply(kBatchNorm, a, inputs);
+  const Tensor& x = inputs[0];
+  if (a.training && x.size(1) > 0)
+    detail::update_running(out[1], x.numel() / x.size(1), a.momentum, inputs[1], inputs[2]);
+  return out;
+}
+
 }  // namespace
 
 const OpDef kBatchNorm = {
@@ -220,6 +229,7 @@ const OpDef kBatchNorm = {
           if (w) c.set(3, d[1]);
           if (b) c.set(4, d[2]);
         },
+    .replay = [](const Attrs& a, std::span<const Tensor> x) { return normalize(a.as<BatchNormAttrs>(), x); },
     .aux_outputs = 0b10};
 const OpDef kBatchNormGrad = {
     .name = "batch_norm_grad",
@@ -256,12 +266,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& run
                   const Tensor& bias, const BatchNormOptions& o) {
   HONE_CHECK(o.momentum >= 0 && o.momentum <= 1, ValueError, "batch_norm: momentum must be in [0, 1], not ",
              o.momentum);
-  Outputs out = apply(kBatchNorm, BatchNormAttrs{.training = o.training, .momentum = o.momentum, .eps = o.eps},
-                      {x, running_mean, running_var, weight, bias});
-  if (o.training && x.size(1) > 0) {
-    detail::update_running(out[1], x.numel() / x.size(1), o.momentum, running_mean, running_var);
-  }
-  return out[0];
+  const Tensor inputs[] = {x, running_mean, running_var, weight, bias};
+  return normalize({.training = o.training, .momentum = o.momentum, .eps = o.eps}, inputs)[0];
 }
 
 }  // namespace hone

@@ -99,7 +99,12 @@ const OpDef kDropout = {
     .attributes = attributes<DropoutAttrs>(),
     .shapes = dropout_shapes,
     .run = [](RunContext& c) { c.out[0].dtype == DType::f64 ? run_as<double>(c) : run_as<float>(c); },
-    .backward = [](BackwardContext& c) { c.set(0, apply(kDropout, c.raw_attrs(), {c.grad()})); }};
+    .backward = [](BackwardContext& c) { c.set(0, apply(kDropout, c.raw_attrs(), {c.grad()})); },
+    .replay = [](const Attrs& a, std::span<const Tensor> x) -> Outputs {
+      Outputs out;
+      out.push_back(dropout(x[0], a.as<DropoutAttrs>().p));
+      return out;
+    }};
 
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_p("dropout", p);

@@ -20,7 +20,7 @@ namespace {
 // clang-format off
 constexpr const OpDef* kTable[] = {
     // core/basic_ops.h
-    &kAlias, &kCast, &kAccumulate,
+    &kAlias, &kCast, &kAccumulate, &kMasked,
     // ops/arithmetic.h
     &kAdd, &kSub, &kMul, &kDiv, &kPow, &kMaximum, &kMinimum, &kNeg, &kEq, &kNe, &kLt, &kLe, &kGt, &kGe, &kWhere,
     &kLogicalAnd, &kLogicalOr, &kLogicalNot,

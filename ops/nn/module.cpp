@@ -185,6 +185,14 @@ Module& Module::train(bool on) {
   return *this;
 }
 
+ModeScope::ModeScope(Module& module, bool training) {
+  for (const auto& [name, m] : module.named_modules()) former_.emplace_back(m, m->training());
+  module.train(training);
+}
+ModeScope::~ModeScope() {
+  for (const auto& [m, on] : former_) detail::Caller::set_mode(*m, on);
+}
+
 void Module::zero_grad() {
   for (const auto& p : parameters()) p.zero_grad();
 }
@@ -218,16 +226,26 @@ Module& Module::to(Device device) {
 
 namespace {
 
-/// Raw values and buffers under their names, sharing the module's storage.
-std::vector<std::pair<std::string, Tensor>> state_of(Module& m) {
-  std::vector<std::pair<std::string, Tensor>> state;
+constexpr const char* kMaskSuffix = ".mask";
+
+struct Entry {
+  std::string name;
+  Tensor tensor;           // sharing the module's storage; of a mask, undefined where the parameter is dense
+  ParameterRef mask_of{};  // of masks alone
+};
+
+/// Raw values, masks and buffers under their names.
+std::vector<Entry> state_of(Module& m) {
+  std::vector<Entry> state;
   walk(
       m,
       [&](const std::string& name, Parameter& p) {
-        if (p.defined()) state.emplace_back(name, p.raw().detach());
+        if (!p.defined()) return;
+        state.push_back({name, p.raw().detach()});
+        state.push_back({name + kMaskSuffix, p.ref().mask(), p.ref()});
       },
       [&](const std::string& name, Buffer& b) {
-        if (b.defined()) state.emplace_back(name, b.tensor().detach());
+        if (b.defined()) state.push_back({name, b.tensor().detach()});
       });
   return state;
 }
@@ -239,9 +257,9 @@ std::string joined(const std::vector<std::string>& names) {
 }
 
 LoadReport load_state(Module& m, const std::string& what, const TensorFile& file, const LoadOptions& options) {
-  const auto state = state_of(m);
+  auto state = state_of(m);
   std::map<std::string, size_t> index;
-  for (size_t i = 0; i < state.size(); ++i) index.emplace(state[i].first, i);
+  for (size_t i = 0; i < state.size(); ++i) index.emplace(state[i].name, i);
   std::vector<const Tensor*> from(state.size(), nullptr);
   LoadReport report;
   for (const auto& [file_name, tensor] : file.tensors) {
@@ -257,7 +275,7 @@ LoadReport load_state(Module& m, const std::string& what, const TensorFile& file
     from[it->second] = &tensor;
   }
   for (size_t i = 0; i < state.size(); ++i) {
-    if (!from[i]) report.missing.push_back(state[i].first);
+    if (!from[i] && state[i].tensor.defined()) report.missing.push_back(state[i].name);
   }
   if (options.strict && !(report.missing.empty() && report.unexpected.empty())) {
     std::string message = str(what, ": does not match ", m.type_name());
@@ -267,15 +285,21 @@ LoadReport load_state(Module& m, const std::string& what, const TensorFile& file
   }
   for (size_t i = 0; i < state.size(); ++i) {
     if (!from[i]) continue;
-    const auto& [name, to] = state[i];
-    HONE_CHECK(from[i]->shape() == to.shape(), ShapeError, what, ": ", name, " has shape ", from[i]->shape(),
-               ", the module's is ", to.shape());
-    HONE_CHECK(from[i]->dtype() == to.dtype(), DTypeError, what, ": ", name, " has dtype ", from[i]->dtype(),
-               ", the module's is ", to.dtype());
+    const auto& [name, to, mask_of] = state[i];
+    const Shape& shape = mask_of.defined() ? mask_of.raw().shape() : to.shape();
+    const DType dtype = mask_of.defined() ? DType::boolean : to.dtype();
+    HONE_CHECK(from[i]->shape() == shape, ShapeError, what, ": ", name, " has shape ", from[i]->shape(),
+               ", the module's is ", shape);
+    HONE_CHECK(from[i]->dtype() == dtype, DTypeError, what, ": ", name, " has dtype ", from[i]->dtype(),
+               ", the module's is ", dtype);
   }
   NoGrad no_grad;
   for (size_t i = 0; i < state.size(); ++i) {
-    if (from[i]) Tensor(state[i].second).copy_(from[i]->detach());
+    if (!from[i]) continue;
+    if (state[i].mask_of.defined())
+      state[i].mask_of.set_mask(*from[i], state[i].mask_of.mask_gradient());
+    else
+      state[i].tensor.copy_(from[i]->detach());
   }
   return report;
 }
@@ -285,7 +309,9 @@ LoadReport load_state(Module& m, const std::string& what, const TensorFile& file
 TensorFile Module::state_dict() {
   NoGrad no_grad;
   TensorFile file;
-  for (auto& [name, tensor] : state_of(*this)) file.tensors.emplace_back(name, hone::clone(tensor));
+  for (auto& e : state_of(*this)) {
+    if (e.tensor.defined()) file.tensors.emplace_back(e.name, hone::clone(e.tensor));
+  }
   return file;
 }
 
@@ -296,7 +322,9 @@ LoadReport Module::load_state_dict(const TensorFile& file, const LoadOptions& op
 void Module::save(const std::string& path) {
   NoGrad no_grad;
   TensorFile file;
-  for (auto& [name, tensor] : state_of(*this)) file.tensors.emplace_back(name, hone::to(tensor, cpu));
+  for (auto& e : state_of(*this)) {
+    if (e.tensor.defined()) file.tensors.emplace_back(e.name, hone::to(e.tensor, cpu));
+  }
   save_safetensors(path, file);
 }
 

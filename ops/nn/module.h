@@ -83,10 +83,12 @@ class Module {
   Module& to(DType dtype);                 ///< floating parameters (with gradients) and buffers; DTypeError
   Module& to(Device device);               ///< all of them; DeviceError, with nothing moved
 
-  /// Copies of raw values and buffers by name, in the order of the members: later training does not change them.
+  /// Copies of raw values, masks ("conv1.weight.mask") and buffers by name, in the order of the members: later training
+  /// does not change them.
   TensorFile state_dict();
   /// Copies values in, converting nothing: FormatError naming every missing or unexpected entry (strict), ShapeError or
-  /// DTypeError naming the entry; on error nothing has changed. Parameters keep their identity.
+  /// DTypeError naming the entry; on error nothing has changed. Parameters keep their identity. A dense parameter whose
+  /// mask is in the file becomes masked.
   LoadReport load_state_dict(const TensorFile& file, const LoadOptions& options = {});
   void save(const std::string& path);
   LoadReport load(const std::string& path, const LoadOptions& options = {});
@@ -122,6 +124,18 @@ class Module {
   Hooks& hooks();
   bool training_ = true;
   std::shared_ptr<Hooks> hooks_;  // none until the first registration
+};
+
+/// While it lives, a module and all below are in the given mode; then each is in the mode it had again.
+class ModeScope {
+ public:
+  ModeScope(Module& module, bool training);
+  ~ModeScope();
+  ModeScope(const ModeScope&) = delete;
+  ModeScope& operator=(const ModeScope&) = delete;
+
+ private:
+  std::vector<std::pair<Module*, bool>> former_;
 };
 
 /// Any module as a value: copies are deep. Never empty unless moved from.
