@@ -9,7 +9,8 @@
 
 namespace hone::optim {
 
-/// Base: a second set of values for some parameters. Averages are kept in f32 for bf16 parameters.
+/// Base: a second set of values for some parameters. Averages are kept in f32 for bf16 parameters. Construction throws
+/// ValueError for an empty list, an undefined parameter or one listed twice; DeviceError unless all are on the cpu.
 ///
 ///   optim::EMA ema(net.parameters(), {.decay = 0.999});
 ///   for (…) { …; adam.step(); ema.update(); }

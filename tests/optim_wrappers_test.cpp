@@ -103,7 +103,8 @@ TEST(WeightAverages, FollowAShrink) {
 TEST(WeightAverages, Errors) {
   const Parameter p(tensor<double>({1.0}));
   expect_error<ValueError>([&] { optim::EMA({p.ref()}, {.decay = 1}); }, "EMA: decay must be in [0, 1), got 1");
-  expect_error<ValueError>([&] { optim::SWA(std::vector<ParameterRef>{}); }, "empty");
+  expect_error<ValueError>([&] { optim::SWA(std::vector<ParameterRef>{}); }, "SWA: the list of parameters is empty");
+  expect_error<ValueError>([&] { optim::SWA({p.ref(), p.ref()}); }, "SWA: parameter 1 of shape [1] is listed twice");
 }
 
 // ---- wrappers
