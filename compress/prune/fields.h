@@ -8,22 +8,25 @@
 
 namespace hone::compress::detail {
 
-/// The field of that name and type; it must be there.
-template <class T> T& field(Attrs& attrs, std::string_view name) {
-  struct Find : FieldVisitor {
-    void operator()(const char* n, int64_t& v) override { see(n, v); }
-    void operator()(const char* n, double& v) override { see(n, v); }
-    void operator()(const char* n, bool& v) override { see(n, v); }
-    void operator()(const char* n, Shape& v) override { see(n, v); }
-    void operator()(const char* n, DType& v) override { see(n, v); }
-    template <class U> void see(const char* n, U& v) {
-      if constexpr (std::is_same_v<T, U>)
-        if (name == n) found = &v;
+template <class T> struct FindField : FieldVisitor {
+  explicit FindField(std::string_view n) : name(n) {}
+  void operator()(const char* n, int64_t& v) override { see(n, v); }
+  void operator()(const char* n, double& v) override { see(n, v); }
+  void operator()(const char* n, bool& v) override { see(n, v); }
+  void operator()(const char* n, Shape& v) override { see(n, v); }
+  void operator()(const char* n, DType& v) override { see(n, v); }
+  template <class U> void see(const char* n, U& v) {
+    if constexpr (std::is_same_v<T, U>) {
+      if (name == n) found = &v;
     }
-    std::string_view name;
-    T* found = nullptr;
-  } find;
-  find.name = name;
+  }
+  std::string_view name;
+  T* found = nullptr;
+};
+
+/// The field of that name and type, which must be there.
+template <class T> T& field(Attrs& attrs, std::string_view name) {
+  FindField<T> find(name);
   attrs.visit(find);
   HONE_ASSERT(find.found != nullptr);
   return *find.found;
