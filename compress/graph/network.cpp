@@ -233,6 +233,10 @@ void Network::set_outputs(std::vector<ValueId> outputs) {
 void Network::set_constant(ValueId v, Constant c) {
   constants_[static_cast<size_t>(checked(v, ValueKind::constant).index)] = std::move(c);
 }
+void Network::resize_uniform(ValueId v, Dims shape) {
+  HONE_CHECK(constant(v).uniform, GraphError, "graph: constant '", value(v).name, "' is not uniform");
+  values_[static_cast<size_t>(v)].shape = std::move(shape);
+}
 
 // ---- editing ----
 

@@ -114,7 +114,8 @@ class Network : public nn::Module {
   Parameter& parameter(ValueId v) { return const_cast<Parameter&>(std::as_const(*this).parameter(v)); }
   Buffer& buffer_slot(ValueId v);
   void set_constant(ValueId v, Constant c);
-  void replace_uses(ValueId of, ValueId by);  ///< in nodes and outputs
+  void resize_uniform(ValueId v, Dims shape);  ///< of a uniform constant, whose shape is the value's alone (GraphError)
+  void replace_uses(ValueId of, ValueId by);   ///< in nodes and outputs
   /// Its outputs must have no use left (GraphError). Values after them get new numbers.
   void erase_node(size_t i);
   /// Dead code: removes nodes whose outputs nothing reads, and values that nothing reads, parameters and buffers among

@@ -1,0 +1,255 @@
+// Channels: what is coupled, that the shrunk network is the masked one, and that it trains on.
+
+#include "channels_support.h"
+
+namespace hone::test {
+namespace {
+
+using compress::ChannelGroup;
+using graph::Network;
+
+/// For each layer of the random network, its channels' classes: which group and which of its channels.
+std::map<std::pair<std::string, int64_t>, std::pair<size_t, size_t>> classes_of(const Network& net) {
+  std::map<std::pair<std::string, int64_t>, std::pair<size_t, size_t>> classes;
+  const auto groups = compress::channel_groups(net);
+  for (const graph::Node& n : net.nodes()) {
+    if (n.op != &kConv2d && n.op != &kLinear) continue;
+    for (size_t g = 0; g < groups.size(); ++g)
+      for (size_t c = 0; c < groups[g].channels.size(); ++c)
+        for (const compress::ChannelSlice& s : groups[g].channels[c].slices)
+          if (s.value == n.outputs[0] && s.dim == 1)
+            for (const int64_t i : s.indices) classes[{n.name, i}] = {g, c};
+  }
+  return classes;
+}
+
+/// The partition that the library finds is the one that the network's own account has, and so is what can go.
+void expect_same_partition(const RandomNet& module, const Network& net) {
+  const auto classes = classes_of(net);
+  const auto groups = compress::channel_groups(net);
+  const std::set<int> free = module.free();
+  std::map<int, std::pair<size_t, size_t>> class_of;
+  std::map<std::pair<size_t, size_t>, int> label_of;
+  for (const auto& [layer, at] : module.labels_of_layer) {
+    const Labels& labels = module.labels[at];
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const auto found = classes.find({layer, static_cast<int64_t>(i)});
+      ASSERT_NE(found, classes.end()) << layer << " channel " << i;
+      const auto [a, first] = class_of.emplace(labels[i], found->second);
+      const auto [b, other] = label_of.emplace(found->second, labels[i]);
+      EXPECT_EQ(a->second, found->second) << layer << " channel " << i << " is apart from what it is tied to";
+      EXPECT_EQ(b->second, labels[i]) << layer << " channel " << i << " is tied to another";
+      const std::string& blocked = groups[found->second.first].channels[found->second.second].blocked;
+      EXPECT_EQ(blocked.empty(), free.count(labels[i]) > 0) << layer << " channel " << i << ": " << blocked;
+    }
+  }
+}
+
+/// About a third of the labels that can go, so that every value keeps one; by the name of one layer that has each.
+std::vector<compress::LayerChannels> choose(RandomNet& module, std::mt19937_64& random) {
+  const std::set<int> free = module.free();
+  std::vector<compress::LayerChannels> chosen;
+  for (const auto& [layer, at] : module.labels_of_layer) {
+    compress::LayerChannels of{layer, {}};
+    for (size_t i = 0; i < module.labels[at].size(); ++i) {
+      const int label = module.labels[at][i];
+      if (!free.count(label) || module.zero.count(label) || random() % 3 != 0) continue;
+      module.zero.insert(label);
+      const bool empties = std::any_of(module.labels.begin(), module.labels.end(), [&](const Labels& l) {
+        return std::all_of(l.begin(), l.end(), [&](int k) { return module.zero.count(k) > 0; });
+      });
+      if (empties)
+        module.zero.erase(label);
+      else
+        of.channels.push_back(static_cast<int64_t>(i));
+    }
+    if (!of.channels.empty()) chosen.push_back(of);
+  }
+  return chosen;
+}
+
+/// Train mode's losses over a few steps of Adam.
+template <class Net> std::vector<double> losses(Net& net, optim::Adam& adam, const Tensor& x, const Tensor& target) {
+  net.train();
+  std::vector<double> values;
+  for (int step = 0; step < 4; ++step) {
+    adam.zero_grad();
+    const Tensor loss = mse_loss(net(x), target);
+    loss.backward();
+    adam.step();
+    values.push_back(loss.item());
+  }
+  return values;
+}
+
+/// Pruned is masked: to rounding in eval mode, and step by step when both train on, with the optimizer's state sliced.
+/// Returns whether there was anything to prune.
+bool expect_pruned_equals_masked(uint64_t seed, DType dtype, Tolerance tolerance, std::set<std::string>& kinds) {
+  SCOPED_TRACE(str("seed ", seed));
+  manual_seed(seed);
+  RandomNet module(seed);
+  kinds.insert(module.kinds.begin(), module.kinds.end());
+  module.to(dtype);
+  const Tensor x = randn({5, 3, 8, 8}, dtype), target = randn({5, 5}, dtype);
+  Network net = graph::trace(module, x);
+  expect_same_partition(module, net);
+  optim::Adam of_module(module.parameters(), {.lr = 1e-3}), of_net(net.parameters(), {.lr = 1e-3});
+  EXPECT_EQ(losses(module, of_module, x, target), losses(net, of_net, x, target));  // makes state
+
+  std::mt19937_64 random(seed);
+  const auto chosen = choose(module, random);
+  if (chosen.empty()) return false;
+  const int64_t parameters = net.parameter_count(), macs = net.macs();
+  const std::vector<Shrink> shrinks = compress::remove_channels(net, chosen);
+  EXPECT_LT(net.parameter_count(), parameters);
+  EXPECT_LT(net.macs(), macs);
+  {
+    const NoGrad no_grad;
+    module.eval(), net.eval();
+    const Tensor want = module(x), got = net(x);
+    const double scale = std::max(1.0, max(abs(want)).item());
+    expect_close(got / scale, want / scale, tolerance, "eval");
+  }
+  for (const Shrink& s : shrinks) of_net.apply(s);
+  if (dtype == f64)  // rounding is magnified by the square root in Adam where a gradient is all but 0
+    expect_close(losses(net, of_net, x, target), losses(module, of_module, x, target), {1e-7, 1e-9}, "losses");
+  return true;
+}
+
+class PrunedEqualsMasked : public ::testing::TestWithParam<int> {};
+
+TEST_P(PrunedEqualsMasked, OnRandomGraphsThenRetrains) {
+  std::set<std::string> kinds;
+  int pruned = 0;
+  for (int k = 0; k < 25; ++k)
+    pruned += expect_pruned_equals_masked(static_cast<uint64_t>(GetParam() * 25 + k), f64, {1e-9, 1e-10}, kinds);
+  EXPECT_GE(pruned, 22);
+  EXPECT_EQ(kinds.size(), 13u) << "every kind of block is drawn";
+}
+INSTANTIATE_TEST_SUITE_P(Graphs, PrunedEqualsMasked, ::testing::Range(0, 8));
+
+TEST(PrunedEqualsMasked, InSinglePrecisionToo) {
+  std::set<std::string> kinds;
+  for (uint64_t seed = 1000; seed < 1025; ++seed) expect_pruned_equals_masked(seed, f32, {1e-5, 1e-5}, kinds);
+}
+
+TEST(Channels, LeNetsLayersLoseWhatIsCoupled) {
+  manual_seed(1);
+  nn::LeNet module;
+  const Tensor x = randn({2, 3, 32, 32});
+  Network net = graph::trace(module, x);
+  const auto groups = compress::channel_groups(net);
+  ASSERT_EQ(groups.size(), 5u);
+  EXPECT_EQ(groups[0].layers, (std::vector<std::string>{"conv1"}));
+  EXPECT_EQ(groups[0].prunable(), 6);
+  EXPECT_EQ(groups[4].prunable(), 0) << "the network's output";
+  EXPECT_NE(groups[4].channels[0].blocked.find("output"), std::string::npos);
+  compress::remove_channels(net, {{"conv1", {0, 4}}, {"conv2", {15}}, {"fc1", {7}}});
+  const auto shape = [&](const char* name) { return net.parameter(net.find(name)).shape(); };
+  EXPECT_EQ(shape("conv1.weight"), (Shape{4, 3, 5, 5}));
+  EXPECT_EQ(shape("conv2.weight"), (Shape{15, 4, 5, 5}));
+  EXPECT_EQ(shape("fc1.weight"), (Shape{119, 375}));
+  EXPECT_EQ(shape("fc2.weight"), (Shape{84, 119}));
+  // Which ones: the kernels that stay are the old ones.
+  const Tensor kept = index_select(module.conv1.weight.raw().detach(), 0, tensor({1, 2, 3, 5}));
+  EXPECT_TRUE(equal(net.parameter(net.find("conv1.weight")).raw().detach(), kept));
+  graph::write_back(net, module, x);
+  EXPECT_EQ(module.conv2.out(), 15);
+  NoGrad no_grad;
+  module.eval(), net.eval();
+  EXPECT_TRUE(equal(module(x), net(x)));
+}
+
+TEST(Channels, ResidualAddsTieTheLayersOfAStage) {
+  nn::ResNet module{{.depth = 8, .in = 1, .width = 4}};
+  Network net = graph::trace(module, randn({1, 1, 32, 32}));
+  const auto groups = compress::channel_groups(net);
+  const auto first =
+      std::find_if(groups.begin(), groups.end(), [](const ChannelGroup& g) { return g.layers[0] == "conv1"; });
+  ASSERT_NE(first, groups.end());
+  EXPECT_EQ(first->layers, (std::vector<std::string>{"conv1", "stage1.0.conv2"}));
+  compress::remove_channels(net, "stage1.0.conv2", {3});
+  EXPECT_EQ(net.parameter(net.find("conv1.weight")).shape()[0], 3);
+  EXPECT_EQ(net.parameter(net.find("stage1.0.conv1.weight")).shape(), (Shape{4, 3, 3, 3}));
+  EXPECT_EQ(net.buffer(net.find("stage1.0.bn2.running_mean")).shape(), (Shape{3}));
+}
+
+TEST(Channels, MasksAreSlicedWithTheirWeights) {
+  manual_seed(2);
+  nn::LeNet module;
+  const Tensor mask = lt(rand({16, 6, 5, 5}), 0.5);
+  module.conv2.weight.ref().set_mask(mask);
+  Network net = graph::trace(module, randn({1, 3, 32, 32}));
+  compress::remove_channels(net, {{"conv1", {0}}, {"conv2", {1, 2}}});
+  const Tensor rows = concat({slice(mask, 0, 0, 1), slice(mask, 0, 3)}, 0);
+  EXPECT_TRUE(equal(net.parameter(net.find("conv2.weight")).ref().mask(), contiguous(slice(rows, 1, 1))));
+}
+
+TEST(Channels, ErrorsNameWhatIsWrongAndChangeNothing) {
+  manual_seed(3);
+  nn::LeNet module;
+  Network net = graph::trace(module, randn({1, 3, 32, 32}));
+  const TensorFile before = graph::to_tensor_file(net);
+  const auto unchanged = [&] {
+    const TensorFile now = graph::to_tensor_file(net);
+    ASSERT_EQ(now.metadata, before.metadata);
+    for (size_t i = 0; i < now.tensors.size(); ++i)
+      ASSERT_TRUE(equal(now.tensors[i].second, before.tensors[i].second)) << now.tensors[i].first;
+  };
+  expect_error<GraphError>([&] { compress::remove_channels(net, "conv3", {0}); }, {"'conv3'", "'conv1'"});
+  expect_error<ValueError>([&] { compress::remove_channels(net, "conv1", {6}); }, {"channel 6", "'conv1'", "6"});
+  expect_error<ValueError>([&] { compress::remove_channels(net, "conv1", {-1}); }, {"channel -1"});
+  expect_error<ValueError>(
+      [&] {
+        compress::remove_channels(net, "conv1", {0, 1, 2, 3, 4, 5});
+      },
+      {"all 6", "at least one"});
+  expect_error<ValueError>(
+      [&] {
+        compress::remove_channels(net, {{"conv2", {0}}, {"conv1", {0, 1, 2, 3, 4, 5}}});
+      },
+      {"all 6"});
+  expect_error<GraphError>([&] { compress::remove_channels(net, "fc3", {0}); }, {"'fc3'", "output"});
+  unchanged();
+}
+
+/// A network of one function between a convolution and a linear layer.
+struct Between : nn::Module {
+  nn::Conv2d conv{{.in = 1, .out = 4, .kernel = 1}};
+  nn::Linear fc{{.in = 4, .out = 2}};
+  std::function<Tensor(const Tensor&)> f;
+  HONE_MODULE(Between, conv, fc)
+  explicit Between(std::function<Tensor(const Tensor&)> g) : f(std::move(g)) {}
+  Tensor forward(const Tensor& x) { return fc(f(conv(x))); }
+};
+std::string blocked_by(std::function<Tensor(const Tensor&)> f) {
+  Between module(std::move(f));
+  Network net = graph::trace(module, randn({1, 1, 1, 1}));
+  return compress::channel_groups(net)[0].channels[1].blocked;
+}
+
+TEST(Channels, OpsThatMixChannelsBlockThemAndOthersDoNot) {
+  const auto flat = [](const Tensor& x) { return flatten(x, 1); };
+  EXPECT_EQ(blocked_by([&](const Tensor& x) { return flat(relu(x)); }), "");
+  EXPECT_EQ(blocked_by([&](const Tensor& x) { return flat(max_pool2d(x, 1)); }), "");
+  EXPECT_EQ(blocked_by([&](const Tensor& x) {
+              return flat(x * tensor(std::vector<float>{1, 2, 3, 4}, {4, 1, 1}));
+            }),
+            "");
+  EXPECT_EQ(blocked_by([&](const Tensor& x) { return flat(permute(permute(x, {0, 2, 3, 1}), {0, 3, 1, 2})); }), "");
+  EXPECT_NE(blocked_by([&](const Tensor& x) { return flat(softmax(x, 1)); }).find("softmax"), std::string::npos);
+  EXPECT_NE(blocked_by([&](const Tensor& x) { return flat(x - mean(x, {1}, true)); }).find("mean"), std::string::npos);
+  EXPECT_NE(blocked_by([&](const Tensor& x) { return flat(sort(x, 1).values); }).find("sort"), std::string::npos);
+  EXPECT_NE(blocked_by([&](const Tensor& x) { return layer_norm(flat(x), {4}); }).find("layer_norm"),
+            std::string::npos);
+}
+
+TEST(Channels, TableNamesGroupsAndReasons) {
+  nn::LeNet module;
+  const std::string table = compress::channel_table(graph::trace(module, randn({1, 3, 32, 32})));
+  for (const char* part : {"conv1", "fc3", "output of the network", "84"})
+    EXPECT_NE(table.find(part), std::string::npos) << part << "\n" << table;
+}
+
+}  // namespace
+}  // namespace hone::test
