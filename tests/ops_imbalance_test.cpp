@@ -14,6 +14,7 @@ namespace hone {
 namespace {
 
 using test::expect_error;
+constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 
 std::vector<double> softmax_of(const std::vector<double>& z, size_t row, size_t classes) {
   double top = -1e300, total = 0;
@@ -105,6 +106,24 @@ TEST(FocalLoss, IgnoresALabelThatIsAClassToo) {
   const Tensor rest = concat({slice(z, 0, 0, 1), slice(z, 0, 2, 3)});
   EXPECT_NEAR(focal_loss(z, tensor<int64_t>({1, 2, 0}), {.ignore_index = 2}).item(),
               focal_loss(rest, tensor<int64_t>({1, 0})).item(), 1e-15);
+}
+
+TEST(FocalLoss, IgnoredRowsAndWeightsGetNoGradient) {
+  Tensor logits = tensor(std::vector<double>{1, 2, kNan, kInf}, {2, 2}).requires_grad_();
+  Tensor weight = tensor<double>({1.0, 3.0}).requires_grad_();
+  const Tensor loss = focal_loss(logits, tensor({0, -100}), {.weight = weight});
+  loss.backward();
+  const std::vector<double> g = logits.grad().to_vector<double>();
+  EXPECT_TRUE(std::isfinite(loss.item()) && std::isfinite(g[0]) && g[0] != 0);
+  EXPECT_EQ(g[2], 0);
+  EXPECT_EQ(g[3], 0);
+  EXPECT_FALSE(weight.grad().defined()) << "class weights are constants";
+}
+
+TEST(LogitAdjustment, RefusesInfinitePriors) {
+  const Tensor logits = zeros({1, 2}, f64);
+  for (const double bad : {kInf, -kInf, kNan})
+    expect_error<ValueError>([&] { logit_adjusted(logits, tensor<double>({bad, -1.0})); }, "log_priors must be finite");
 }
 
 TEST(FocalLoss, Errors) {
@@ -311,6 +330,20 @@ TEST(Samplers, PowersOfFrequency) {
   }
   expect_error<ValueError>([&] { data::class_power_sampler(d, std::nan("")); }, "power must be finite");
   expect_error<ValueError>([&] { data::progressively_balanced_sampler(d, 0); }, "epochs must be at least 1, got 0");
+}
+
+TEST(Samplers, ExtremePowersAndSumsStayFinite) {
+  std::vector<int64_t> labels(101, 1);
+  labels[50] = 0;
+  const data::Dataset dataset(zeros({101, 1}), tensor(labels));
+  // 100^-400 underflows beside 1: the rare class alone is shown; the other way round for +400.
+  for (const double power : {-400.0, 400.0}) {
+    std::vector<int64_t> order(50);
+    data::class_power_sampler(dataset, power).fill(order, 1, 0);
+    for (const int64_t i : order) EXPECT_EQ(labels[static_cast<size_t>(i)], power < 0 ? 0 : 1);
+  }
+  const std::vector<double> huge{1e308, 1e308};
+  expect_error<ValueError>([&] { data::weighted_sampler(huge); }, "finite");
 }
 
 TEST(Samplers, InALoader) {
