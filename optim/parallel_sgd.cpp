@@ -283,7 +283,8 @@ void ParallelState::take_state(const TensorFile& file) {
   std::vector<TensorFile> optimizers(prefixes.size(), TensorFile{{}, file.metadata});
   TensorFile rest{{}, file.metadata};
   for (const auto& [name, t] : file.tensors) {
-    const auto at = std::find_if(prefixes.begin(), prefixes.end(), [&](const auto& p) { return name.starts_with(p); });
+    const auto at =
+        std::find_if(prefixes.begin(), prefixes.end(), [&entry = name](const auto& p) { return entry.starts_with(p); });
     if (at == prefixes.end())
       rest.tensors.emplace_back(name, t);
     else
