@@ -1,6 +1,11 @@
 #pragma once
 // Everything a program needs.
 
+#include "hone/compress/distill/ensemble.h"
+#include "hone/compress/distill/features.h"
+#include "hone/compress/distill/losses.h"
+#include "hone/compress/distill/teacher.h"
+#include "hone/compress/distill/teacher_cache.h"
 #include "hone/compress/graph/file.h"
 #include "hone/compress/graph/network.h"
 #include "hone/compress/graph/trace.h"

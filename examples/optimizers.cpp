@@ -11,7 +11,7 @@ using namespace hone;
 namespace {
 
 using Optimizers = std::vector<std::unique_ptr<optim::Optimizer>>;
-enum class Around { nothing, sam, lookahead, ema, full_batch };
+enum class Around { nothing, sam, lookahead, ema, swa, accumulation, full_batch };
 
 struct Method {
   std::string name;
@@ -72,6 +72,8 @@ std::vector<Method> methods() {
       method<SGD>("sam", {.lr = 0.02, .momentum = 0.9}, 64, Around::sam),
       method<Adam>("lookahead_adam", {.lr = 3e-3}, 64, Around::lookahead),
       method<Adam>("ema_of_adam", {.lr = 2e-3}, 64, Around::ema),
+      method<SGD>("swa_of_momentum", {.lr = 0.02, .momentum = 0.9}, 64, Around::swa),
+      method<Adam>("accumulated_adam", {.lr = 2e-3}, 32, Around::accumulation),  // two batches an update
   };
 }
 
@@ -100,6 +102,8 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
   optim::SAM sam(first);
   optim::Lookahead lookahead(first);
   optim::EMA ema(net.parameters(), {.decay = 0.998});
+  optim::SWA swa(net.parameters());
+  optim::GradientAccumulation accumulation(first, {.steps = 2});
 
   Outcome out;
   out.curve.name = m.name;
@@ -120,6 +124,9 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
     } else if (m.around == Around::lookahead) {
       loss = timed().item();
       lookahead.step();
+    } else if (m.around == Around::accumulation) {
+      loss = timed().item();
+      accumulation.step();
     } else if (optimizers.size() == 1) {
       loss = first.step(timed);
     } else {
@@ -127,6 +134,7 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
       for (const auto& o : optimizers) o->step();
     }
     if (m.around == Around::ema) ema.update();
+    if (m.around == Around::swa && 2 * out.steps >= steps) swa.update();  // of the second half
     update_seconds += watch.seconds() - inside;
     for (const auto& s : schedules) s->step();
     ++out.steps;
@@ -145,7 +153,7 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
     } else {
       for (auto& [images, labels] : batches) {
         sum += update([&, x = images, y = labels] {
-                 net.zero_grad();
+                 if (accumulation.pending() == 0) net.zero_grad();
                  Tensor loss = cross_entropy(net(x), y);
                  loss.backward();
                  return loss;
@@ -157,9 +165,11 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
     out.curve.y.push_back(sum);
   }
   if (m.around == Around::ema) ema.copy_to_parameters();
+  if (m.around == Around::swa) swa.copy_to_parameters();
   if (auto* o = dynamic_cast<optim::ScheduleFreeAdamW*>(&first)) o->eval();
   for (const auto& o : optimizers) out.state_bytes += o->state_bytes();
-  if (m.around == Around::ema || m.around == Around::lookahead) out.state_bytes += net.parameter_count() * 4;
+  if (m.around == Around::ema || m.around == Around::swa || m.around == Around::lookahead)
+    out.state_bytes += net.parameter_count() * 4;
   out.step_us = 1e6 * update_seconds / static_cast<double>(out.steps);
   out.accuracy = test_accuracy_of_saved(net, fashion.test);
   return out;

@@ -26,6 +26,7 @@ struct Method {
   double smoothing = 0;
   std::function<Tensor(nn::Module& net, const Tensor& logits)> penalty = {};  ///< added to the loss
   std::function<data::Batch(const data::Batch& batch, uint64_t seed, int64_t step)> mix = {};
+  std::function<void(nn::Module& net, int64_t step)> before_step = {};  ///< changes the gradients
   std::function<void(nn::Module& net)> after_step = {};
   bool early = false;
 };
@@ -58,12 +59,14 @@ std::vector<Method> methods() {
       return optim::elastic_net(net.parameters(), {.l1 = l1, .l2 = l2, .weights_only = true});
     };
   };
-  std::vector<Method> all(15);
+  std::vector<Method> all(21);
   size_t i = 0;
   all[i++] = {.name = "none"};
   all[i++] = {.name = "l1", .penalty = weights(1e-4, 0)};
   all[i++] = {.name = "l2", .penalty = weights(0, 5e-4)};
   all[i++] = {.name = "elastic_net", .penalty = weights(5e-5, 1e-3)};
+  all[i++] = {.name = "prox_l1",
+              .after_step = [](nn::Module& net) { optim::prox_l1(net.parameters(), 1e-5, {.weights_only = true}); }};
   all[i++] = {.name = "group_lasso",
               .penalty = [](nn::Module& net, const Tensor&) { return optim::group_lasso(net.parameters(), 3e-5); }};
   all[i++] = {.name = "orthogonality",
@@ -79,6 +82,18 @@ std::vector<Method> methods() {
   all[i++] = {.name = "mixup", .mix = [](const data::Batch& b, uint64_t seed, int64_t step) {
                 return data::mixup(b, {.classes = 10, .alpha = 0.4, .seed = seed}, step);
               }};
+  all[i++] = {.name = "cutmix", .mix = [](const data::Batch& b, uint64_t seed, int64_t step) {
+                return data::cutmix(b, {.classes = 10, .alpha = 0.4, .seed = seed}, step);
+              }};
+  all[i++] = {.name = "gradient_noise", .before_step = [](nn::Module& net, int64_t step) {
+                optim::add_gradient_noise(net.parameters(), step, {.eta = 1e-4});
+              }};
+  all[i++] = {.name = "gradient_centralization",
+              .before_step = [](nn::Module& net, int64_t) { optim::centralize_gradients(net.parameters()); }};
+  all[i++] = {.name = "clip_norm",
+              .before_step = [](nn::Module& net, int64_t) { optim::clip_grad_norm(net.parameters(), 0.5); }};
+  all[i++] = {.name = "clip_adaptive",
+              .before_step = [](nn::Module& net, int64_t) { optim::clip_grad_adaptive(net.parameters()); }};
   all[i++] = {.name = "early_stopping", .early = true};
   return all;
 }
@@ -103,6 +118,7 @@ Run run_one(const Method& m, const Options& o, uint64_t seed, const data::Datase
       if (m.penalty) loss = loss + m.penalty(net, logits);
       adam.zero_grad();
       loss.backward();
+      if (m.before_step) m.before_step(net, step);
       adam.step();
       if (m.after_step) m.after_step(net);
       ++step;

@@ -9,6 +9,7 @@
 #include "hone/core/error.h"
 #include "hone/core/op.h"
 #include "hone/core/parallel.h"
+#include "hone/ops/arithmetic.h"
 #include "hone/ops/indexing.h"
 #include "hone/optim/update_rules.h"
 
@@ -184,6 +185,7 @@ void AdafactorOptions::fields(FieldVisitor& v) {
   v("eps2", eps2);
   v("clip_threshold", clip_threshold);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("maximize", maximize);
 }
 
@@ -230,16 +232,16 @@ void Adafactor::update(std::span<Item> items) {
                        .eps2 = o.eps2,
                        .clip = o.clip_threshold,
                        .sign = o.maximize ? -1.0 : 1.0,
-                       .keep = 1 - o.lr * o.weight_decay};
-    if (item.value.dtype() == f64) {
-      update_tensor<double>(step, item.value, item.grad, item.entry.state);
-    } else if (item.value.dtype() == f32) {
-      update_tensor<float>(step, item.value, item.grad, item.entry.state);
-    } else {
-      const Tensor value = cast(item.value, f32);
-      update_tensor<float>(step, value, cast(item.grad, f32), item.entry.state);
-      item.value.copy_(cast(value, bf16));
-    }
+                       .keep = o.decoupled_decay ? 1 - o.lr * o.weight_decay : 1};
+    const bool half = item.value.dtype() == bf16;
+    const Tensor value = half ? cast(item.value, f32) : item.value;
+    Tensor grad = half ? cast(item.grad, f32) : item.grad;
+    if (!o.decoupled_decay && o.weight_decay > 0) grad = grad + value * (step.sign * o.weight_decay);
+    if (value.dtype() == f64)
+      update_tensor<double>(step, value, grad, item.entry.state);
+    else
+      update_tensor<float>(step, value, grad, item.entry.state);
+    if (half) item.value.copy_(cast(value, bf16));
   }
 }
 

@@ -10,9 +10,10 @@ struct AdafactorOptions {
   double beta2_decay = -0.8;  ///< ≤ 0: second moments keep 1 − t^beta2_decay of themselves
   double eps1 = 0;     ///< ≥ 0; 0: the machine epsilon of the parameter's dtype (bf16: 2⁻⁷), as PyTorch has it
   double eps2 = 1e-3;  ///< ≥ 0: smallest scale of a tensor's step
-  double clip_threshold = 1;  ///< d ≥ 1: the root mean square that a step may have
-  double weight_decay = 0;    ///< λ ≥ 0, decoupled: w ← w − lr λ w
-  bool maximize = false;      ///< climb: g ← −g
+  double clip_threshold = 1;    ///< d ≥ 1: the root mean square that a step may have
+  double weight_decay = 0;      ///< λ ≥ 0
+  bool decoupled_decay = true;  ///< w ← w − lr λ w. false: g ← g + λ w
+  bool maximize = false;        ///< climb: g ← −g
   void fields(FieldVisitor& v);
 };
 

@@ -14,6 +14,7 @@ void ASGDOptions::fields(FieldVisitor& v) {
   v("alpha", alpha);
   v("t0", t0);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("maximize", maximize);
 }
 
@@ -29,10 +30,10 @@ detail::UpdateKernels ASGD::kernels(int) const { return detail::update_rules().a
 
 void ASGD::coefficients(Entry& e, double* c) const {
   const ASGDOptions& o = of(e);
-  detail::common_coefficients(o, false, c);
+  detail::common_coefficients(o, o.decoupled_decay, c);
   const double before = static_cast<double>(e.steps - 1);
   const double rate = o.lr / std::pow(1 + o.lambd * o.lr * before, o.alpha);
-  c[2] = 1 - o.lambd * rate;
+  c[2] *= 1 - o.lambd * rate;
   c[3] = rate;
   c[4] = 1 / std::max(1.0, before - o.t0);
   c[5] = 1 - c[4];

@@ -7,12 +7,13 @@
 namespace hone::optim {
 
 struct ASGDOptions {
-  double lr = 1e-2;         ///< η ≥ 0
-  double lambd = 1e-4;      ///< ≥ 0: decay of the weights and of the rate
-  double alpha = 0.75;      ///< ≥ 0
-  double t0 = 1e6;          ///< ≥ 0: the average starts after this many updates
-  double weight_decay = 0;  ///< λ ≥ 0: g ← g + λ w
-  bool maximize = false;    ///< climb: g ← −g
+  double lr = 1e-2;              ///< η ≥ 0
+  double lambd = 1e-4;           ///< ≥ 0: decay of the weights and of the rate
+  double alpha = 0.75;           ///< ≥ 0
+  double t0 = 1e6;               ///< ≥ 0: the average starts after this many updates
+  double weight_decay = 0;       ///< λ ≥ 0
+  bool decoupled_decay = false;  ///< w ← w − η λ w in place of g ← g + λ w
+  bool maximize = false;         ///< climb: g ← −g
   void fields(FieldVisitor& v);
 };
 

@@ -9,6 +9,7 @@
 #include "hone/core/parallel.h"
 #include "hone/optim/optimizer.h"
 #include "hone/optim/parameter_list.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim {
 namespace {
@@ -26,19 +27,15 @@ template <class T, class A> void blend(const T* w, A* average, int64_t n, double
 
 WeightAverage::WeightAverage(const char* name, std::vector<ParameterRef> parameters)
     : name_(name), parameters_(std::move(parameters)), averages_(parameters_.size()) {
-  HONE_CHECK(!parameters_.empty(), ValueError, name, ": the list of parameters is empty");
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    HONE_CHECK(parameters_[i].defined(), ValueError, name, ": parameter ", i, " is undefined");
-    HONE_CHECK(parameters_[i].raw().device() == cpu, DeviceError, name, ": parameter ", i, " is on ",
-               parameters_[i].raw().device(), "; weights are averaged on the cpu");
-    generations_.push_back(parameters_[i].generation());
-  }
+  detail::check_cpu_list(name, parameters_);
+  for (const ParameterRef& p : parameters_) generations_.push_back(p.generation());
 }
 
 void WeightAverage::check_shapes(const char* what) const {
   for (size_t i = 0; i < parameters_.size(); ++i)
     HONE_CHECK(parameters_[i].generation() == generations_[i], GradError, name_, what, ": parameter ", i,
-               " changed its shape (now ", parameters_[i].raw().shape(), ") or dtype; make a new average");
+               " changed its shape (now ", parameters_[i].raw().shape(),
+               ") or dtype; apply() the shrink or make a new average");
 }
 
 void WeightAverage::update() {
@@ -95,35 +92,34 @@ WeightAverage::Guard::~Guard() {
 TensorFile WeightAverage::state_dict() const {
   TensorFile file;
   file.metadata["average"] = name_;
-  file.tensors.emplace_back("updates", tensor(std::vector<int64_t>{updates_}, Shape{}));
+  file.tensors.emplace_back("updates", detail::scalar_tensor(updates_));
   for (size_t i = 0; i < averages_.size(); ++i)
     if (averages_[i].defined()) file.tensors.emplace_back(str("parameter.", i), clone(averages_[i]));
   return file;
 }
 
 void WeightAverage::load_state_dict(const TensorFile& file) {
-  const auto kind = file.metadata.find("average");
-  HONE_CHECK(kind != file.metadata.end() && kind->second == name_, FormatError, name_,
-             ".load_state_dict: the state is of '",
-             kind == file.metadata.end() ? std::string("something else") : kind->second, "'");
-  const Tensor& count = file.at("updates");
-  HONE_CHECK(count.dtype() == i64 && count.ndim() == 0 && count.item<int64_t>() >= 0, FormatError, name_,
-             ".load_state_dict: 'updates' must be one whole number, at least 0");
-  const int64_t updates = count.item<int64_t>();
-  const size_t expected = updates > 0 ? parameters_.size() : 0;
-  HONE_CHECK(file.tensors.size() == expected + 1, FormatError, name_, ".load_state_dict: the state has ",
-             file.tensors.size() - 1, " averages, expected ", expected);
+  detail::StateReader reader(file, str(name_, ".load_state_dict"));
+  reader.expect_kind("average", name_);
+  const int64_t updates = reader.count("updates");
   std::vector<Tensor> next(parameters_.size());
-  for (size_t i = 0; i < expected; ++i) {
-    const std::string entry = str("parameter.", i);
-    const Tensor &t = file.at(entry), &w = parameters_[i].raw();
-    const DType dtype = w.dtype() == bf16 ? f32 : w.dtype();
-    HONE_CHECK(t.shape() == w.shape() && t.dtype() == dtype, FormatError, name_, ".load_state_dict: entry '", entry,
-               "' is ", t.dtype(), " ", t.shape(), ", expected ", dtype, " ", w.shape());
-    next[i] = clone(t);
+  for (size_t i = 0; i < next.size() && updates > 0; ++i) {
+    const Tensor& w = parameters_[i].raw();
+    next[i] = clone(reader.take(str("parameter.", i), w.shape(), w.dtype() == bf16 ? f32 : w.dtype()));
   }
+  reader.finish();
   averages_ = std::move(next);
   updates_ = updates;
+}
+
+void WeightAverage::apply(const Shrink& shrink) {
+  const auto at = std::find(parameters_.begin(), parameters_.end(), shrink.parameter);
+  if (at == parameters_.end()) return;
+  HONE_CHECK(held_.empty(), ValueError, name_, ".apply: the parameters hold the averages just now (see use())");
+  const size_t i = static_cast<size_t>(at - parameters_.begin());
+  if (averages_[i].defined()) averages_[i] = detail::sliced(averages_[i], shrink);
+  // Where several dimensions shrink, there is a call for each: the last one brings the shape that the parameter has.
+  if (!averages_[i].defined() || averages_[i].shape() == at->raw().shape()) generations_[i] = at->generation();
 }
 
 EMA::EMA(const std::vector<ParameterRef>& parameters, EMAOptions options)

@@ -9,7 +9,8 @@
 
 namespace hone::optim {
 
-/// Base: a second set of values for some parameters. Averages are kept in f32 for bf16 parameters.
+/// Base: a second set of values for some parameters. Averages are kept in f32 for bf16 parameters. Construction throws
+/// ValueError for an empty list, an undefined parameter or one listed twice; DeviceError unless all are on the cpu.
 ///
 ///   optim::EMA ema(net.parameters(), {.decay = 0.999});
 ///   for (…) { …; adam.step(); ema.update(); }
@@ -23,7 +24,8 @@ class WeightAverage {
   WeightAverage(const WeightAverage&) = delete;
   WeightAverage& operator=(const WeightAverage&) = delete;
 
-  /// Takes the parameters' present values into the average. GradError for a parameter whose shape has changed.
+  /// Takes the parameters' present values into the average. GradError for a parameter whose shape has changed and of
+  /// whose shrink apply() was not told.
   void update();
   int64_t updates() const { return updates_; }
 
@@ -46,6 +48,9 @@ class WeightAverage {
 
   TensorFile state_dict() const;
   void load_state_dict(const TensorFile& file);  ///< FormatError naming what differs; then nothing has changed
+  /// Slices the average of a parameter that has kept only some indices of a dimension; other parameters are ignored.
+  /// ValueError while use() holds.
+  void apply(const Shrink& shrink);
 
  protected:
   WeightAverage(const char* name, std::vector<ParameterRef> parameters);

@@ -8,6 +8,7 @@
 #include "hone/core/op.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/reduce.h"
+#include "hone/optim/optimizer.h"
 #include "hone/optim/parameter_list.h"
 
 namespace hone::optim {
@@ -107,7 +108,7 @@ template <class Change> void for_gradients(const std::vector<ParameterRef>& para
 
 void clip_grad_value(const std::vector<ParameterRef>& parameters, double limit) {
   detail::check_cpu_list("clip_grad_value", parameters);
-  detail::check_positive("clip_grad_value", "limit", limit);
+  detail::check_above_zero("clip_grad_value", "limit", limit);
   for_gradients(parameters, [&](const ParameterRef&, const Tensor& g) {
     change_each(g, [=]<class T>(T& v) {
       using A = detail::Compute<T>;
@@ -123,7 +124,7 @@ double grad_norm(const std::vector<ParameterRef>& parameters, ClipNormOptions op
 }
 
 double clip_grad_norm(const std::vector<ParameterRef>& parameters, double max, ClipNormOptions options) {
-  detail::check_positive("clip_grad_norm", "max", max);
+  detail::check_above_zero("clip_grad_norm", "max", max);
   const double norm = checked_norm("clip_grad_norm", parameters, options);
   const double factor = max / (norm + 1e-6);
   if (!std::isfinite(norm) || factor >= 1) return norm;
@@ -138,8 +139,8 @@ double clip_grad_norm(const std::vector<ParameterRef>& parameters, double max, C
 
 void clip_grad_adaptive(const std::vector<ParameterRef>& parameters, AdaptiveClipOptions options) {
   detail::check_cpu_list("clip_grad_adaptive", parameters);
-  detail::check_positive("clip_grad_adaptive", "clip", options.clip);
-  detail::check_positive("clip_grad_adaptive", "eps", options.eps);
+  detail::check_above_zero("clip_grad_adaptive", "clip", options.clip);
+  detail::check_above_zero("clip_grad_adaptive", "eps", options.eps);
   for_gradients(parameters, [&](const ParameterRef& p, const Tensor& g) {
     const Tensor w = p.raw().detach();
     const detail::Slices units = detail::Slices::of(g.shape(), 0);
@@ -157,8 +158,8 @@ void clip_grad_adaptive(const std::vector<ParameterRef>& parameters, AdaptiveCli
 void add_gradient_noise(const std::vector<ParameterRef>& parameters, int64_t step, GradientNoiseOptions options) {
   detail::check_cpu_list("add_gradient_noise", parameters);
   HONE_CHECK(step >= 0, ValueError, "add_gradient_noise: step must be at least 0, got ", step);
-  detail::check_not_negative("add_gradient_noise", "eta", options.eta);
-  detail::check_not_negative("add_gradient_noise", "gamma", options.gamma);
+  detail::check_at_least_zero("add_gradient_noise", "eta", options.eta);
+  detail::check_at_least_zero("add_gradient_noise", "gamma", options.gamma);
   const double sigma = std::sqrt(options.eta / std::pow(1 + static_cast<double>(step), options.gamma));
   for_gradients(parameters, [&](const ParameterRef&, Tensor& g) { g.copy_(g + randn(g.shape(), g.dtype()) * sigma); });
 }

@@ -12,12 +12,15 @@ namespace hone::optim {
 
 /// The exact gradient of the mean loss over a whole pass of `batches` (a data::Loader), added to what the parameters
 /// hold: one update a pass. loss(inputs, targets) is the mean over a batch; it counts by its share of the samples.
-/// Returns the mean loss. ValueError if the pass leaves samples out (drop_last) or has none.
+/// Returns the mean loss. ValueError if the pass leaves samples out (drop_last) or has none, or a sampler chooses them.
 ///
 ///   gd.zero_grad();
-///   double loss = optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) { return cross_entropy(net(x), y);
-///   }); gd.step();
+///   double loss = optim::full_batch(batches, [&](const Tensor& x, const Tensor& y) {
+///     return cross_entropy(net(x), y);
+///   });
+///   gd.step();
 template <class Loader, class Loss> double full_batch(Loader& batches, Loss&& loss) {
+  HONE_CHECK(!batches.options().sampler, ValueError, "full_batch: a sampler may leave samples out or repeat them");
   const int64_t samples = batches.dataset().size();
   const EnableGrad enable;
   double total = 0;

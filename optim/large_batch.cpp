@@ -15,6 +15,7 @@ void LARSOptions::fields(FieldVisitor& v) {
   v("weight_decay", weight_decay);
   v("trust_coefficient", trust_coefficient);
   v("eps", eps);
+  v("decoupled_decay", decoupled_decay);
   v("maximize", maximize);
 }
 
@@ -30,7 +31,7 @@ detail::UpdateKernels LARS::kernels(int) const { return detail::update_rules().l
 
 void LARS::coefficients(Entry& e, double* c) const {
   const LARSOptions& o = of(e);
-  detail::common_coefficients(o, false, c);
+  detail::common_coefficients(o, o.decoupled_decay, c);
   c[3] = o.momentum;
 }
 
@@ -38,8 +39,9 @@ void LARS::update(std::span<Item>) {
   sum_segments(detail::update_rules().squares);
   for (Segment& s : segments()) {
     const LARSOptions& o = of(*s.entry);
-    const double w = std::sqrt(s.sums[0]), g = std::sqrt(s.sums[1]);
-    s.c[4] = o.lr * (w > 0 && g > 0 ? o.trust_coefficient * w / (g + o.weight_decay * w + o.eps) : 1);
+    // Coupled decay stands in c[1], decoupled in c[2].
+    const double w = std::abs(s.c[2]) * std::sqrt(s.sums[0]), g = std::sqrt(s.sums[1]);
+    s.c[4] = o.lr * (w > 0 && g > 0 ? o.trust_coefficient * w / (g + s.c[1] * w + o.eps) : 1);
   }
   run_segments();
 }
@@ -50,6 +52,7 @@ void LAMBOptions::fields(FieldVisitor& v) {
   v("beta2", beta2);
   v("eps", eps);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("norm_min", norm_min);
   v("norm_max", norm_max);
   v("bias_correction", bias_correction);
@@ -74,7 +77,7 @@ void LAMB::coefficients(Entry& e, double* c) const {
   const LAMBOptions& o = of(e);
   const double t = static_cast<double>(e.steps);
   c[0] = o.maximize ? -1 : 1;
-  c[1] = 0;  // the decay is part of the direction
+  c[1] = o.decoupled_decay ? 0 : o.weight_decay;
   c[2] = 1;
   c[3] = o.beta1;
   c[4] = 1 - o.beta1;
@@ -83,7 +86,7 @@ void LAMB::coefficients(Entry& e, double* c) const {
   c[7] = o.bias_correction ? 1 / (1 - std::pow(o.beta1, t)) : 1;
   c[8] = o.bias_correction ? 1 / (1 - std::pow(o.beta2, t)) : 1;
   detail::place_epsilon(o.eps, o.eps_inside_sqrt, c + 9);
-  c[11] = o.weight_decay;
+  c[11] = o.decoupled_decay ? o.weight_decay : 0;  // a part of the direction
 }
 
 void LAMB::update(std::span<Item>) {

@@ -14,6 +14,7 @@ struct LARSOptions {
   double weight_decay = 0;          ///< β ≥ 0
   double trust_coefficient = 1e-3;  ///< η > 0
   double eps = 0;                   ///< ≥ 0, added to ‖g‖ + β ‖w‖
+  bool decoupled_decay = false;     ///< w ← w − γ β w first, and β nowhere else
   bool maximize = false;            ///< climb: g ← −g
   void fields(FieldVisitor& v);
 };
@@ -39,10 +40,11 @@ struct LAMBOptions {
   double beta1 = 0.9;                                         ///< in [0, 1)
   double beta2 = 0.999;                                       ///< in [0, 1)
   double eps = 1e-6;                                          ///< ≥ 0
-  double weight_decay = 1e-2;                                 ///< λ ≥ 0, inside the direction whose norm is taken
+  double weight_decay = 1e-2;                                 ///< λ ≥ 0
   double norm_min = 0;                                        ///< ≥ 0
   double norm_max = std::numeric_limits<double>::infinity();  ///< ≥ norm_min: φ(‖w‖) = ‖w‖ kept between the two
   bool bias_correction = true;
+  bool decoupled_decay = true;   ///< inside the direction u, as the paper has it. false: g ← g + λ w
   bool maximize = false;         ///< climb: g ← −g
   bool eps_inside_sqrt = false;  ///< √(v̂ + ε) in place of √v̂ + ε
   void fields(FieldVisitor& v);

@@ -10,6 +10,7 @@
 #include "hone/core/error.h"
 #include "hone/core/op.h"
 #include "hone/optim/parameter_list.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim {
 namespace {
@@ -19,6 +20,8 @@ using Vector = std::vector<double>;
 constexpr int64_t kGrain = 1 << 14;
 constexpr double kSufficientDecrease = 1e-4, kCurvature = 0.9;
 constexpr int kSearchEvaluations = 25;
+const std::string kOwn = "lbfgs.";  // what the base does not know of a state
+bool has_curvature(double ys) { return ys > 1e-10; }
 
 double dot(const Vector& a, const Vector& b) {
   const int64_t n = static_cast<int64_t>(a.size());
@@ -166,22 +169,27 @@ LBFGS::Point LBFGS::evaluate_at(const Closure& closure, const Vector& w, double 
   return p;
 }
 
+// Keeps the pair if it has curvature, in the place of the oldest where there are `history` of them.
+void LBFGS::add_pair(Vector s, Vector y) {
+  const double ys = dot(y, s);
+  if (!has_curvature(ys)) return;
+  if (static_cast<int64_t>(s_.size()) == options().history) {
+    s_.erase(s_.begin());
+    y_.erase(y_.begin());
+    inverse_ys_.erase(inverse_ys_.begin());
+  }
+  scale_ = ys / dot(y, y);
+  s_.push_back(std::move(s));
+  y_.push_back(std::move(y));
+  inverse_ys_.push_back(1 / ys);
+}
+
 // d = −H g by the two loops of Nocedal and Wright, algorithm 7.4.
 void LBFGS::update_direction(const Vector& gradient) {
   Vector y = gradient, s = direction_;
   add(y, -1, former_gradient_);
   for (double& v : s) v *= length_;
-  if (const double ys = dot(y, s); ys > 1e-10) {
-    if (static_cast<int64_t>(s_.size()) == options().history) {
-      s_.erase(s_.begin());
-      y_.erase(y_.begin());
-      inverse_ys_.erase(inverse_ys_.begin());
-    }
-    scale_ = ys / dot(y, y);
-    s_.push_back(std::move(s));
-    y_.push_back(std::move(y));
-    inverse_ys_.push_back(1 / ys);
-  }
+  add_pair(std::move(s), std::move(y));
   direction_ = gradient;
   for (double& v : direction_) v = -v;
   Vector alpha(s_.size());
@@ -269,9 +277,13 @@ double LBFGS::minimize(const Closure& closure) {
   const int64_t first = evaluations_, most = o.max_evaluations > 0 ? o.max_evaluations : o.max_iterations * 5 / 4;
   Point p = evaluate(closure);
   const double loss = p.loss;
-  HONE_CHECK(std::isfinite(loss) && std::isfinite(sum_abs(p.gradient)), NumericError, "LBFGS.step: the loss (", loss,
-             ") or its gradient is not finite; nothing was changed");
   const double sign = o.maximize ? -1 : 1;
+  if (!std::isfinite(loss) || !std::isfinite(sum_abs(p.gradient))) {
+    HONE_CHECK(non_finite() != NonFinite::error, NumericError, "LBFGS.step: the loss (", sign * loss,
+               ") or its gradient is not finite; nothing was changed (set_non_finite chooses to leave such steps out)");
+    count_non_finite();
+    return sign * loss;
+  }
   if (largest(p.gradient) <= o.tolerance_gradient) return sign * loss;
   for (int64_t i = 1; i <= o.max_iterations; ++i) {
     if (++iterations_ == 1) {
@@ -304,58 +316,89 @@ double LBFGS::minimize(const Closure& closure) {
   return sign * loss;
 }
 
+// What follows from the pairs (inverse_ys_, scale_) is not saved.
 TensorFile LBFGS::state_dict() const {
   TensorFile file = GroupedOptimizer::state_dict();
-  const auto put = [&](const std::string& name, const Vector& v) { file.tensors.emplace_back(name, tensor(v)); };
-  put("numbers", {static_cast<double>(iterations_), static_cast<double>(evaluations_), length_, scale_});
-  put("direction", direction_);
-  put("former_gradient", former_gradient_);
-  put("inverse_ys", inverse_ys_);
+  const auto put = [&](const std::string& name, const Tensor& t) { file.tensors.emplace_back(kOwn + name, t); };
+  put("iterations", detail::scalar_tensor(iterations_));
+  put("evaluations", detail::scalar_tensor(evaluations_));
+  put("length", detail::scalar_tensor(length_));
+  put("direction", tensor(direction_));
+  put("former_gradient", tensor(former_gradient_));
+  put("pairs", detail::scalar_tensor(static_cast<int64_t>(s_.size())));
   for (size_t i = 0; i < s_.size(); ++i) {
-    put(str("s.", i), s_[i]);
-    put(str("y.", i), y_[i]);
+    put(str("s.", i), tensor(s_[i]));
+    put(str("y.", i), tensor(y_[i]));
   }
   return file;
 }
 
 void LBFGS::load_state_dict(const TensorFile& file) {
-  const auto vector_at = [&](const std::string& name, int64_t size) {
-    const Tensor& t = file.at(name);
-    HONE_CHECK(t.dtype() == f64 && t.ndim() == 1 && t.numel() == size, FormatError, "LBFGS.load_state_dict: entry '",
-               name, "' is ", t.dtype(), " ", t.shape(), ", expected f64 ", Shape{size});
-    return t.to_vector<double>();
+  TensorFile own, rest{{}, file.metadata};
+  for (const auto& [name, t] : file.tensors) (name.starts_with(kOwn) ? own : rest).tensors.emplace_back(name, t);
+  detail::StateReader reader(own, "LBFGS.load_state_dict");
+  const auto vector_at = [&](const std::string& name, int64_t n) {
+    return reader.take(kOwn + name, {n}, f64).to_vector<double>();
   };
   int64_t size = 0;
   for (const Entry& e : entries()) size += e.parameter.raw().numel();
-  const Vector numbers = vector_at("numbers", 4);
-  const auto is_count = [](double v) { return v >= 0 && v < 0x1p53 && v == std::floor(v); };  // NaN is none
-  HONE_CHECK(is_count(numbers[0]) && is_count(numbers[1]) && std::isfinite(numbers[2]) && std::isfinite(numbers[3]),
-             FormatError, "LBFGS.load_state_dict: 'numbers' must be two counts, a step length and a scale, got ",
-             numbers[0], ", ", numbers[1], ", ", numbers[2], ", ", numbers[3]);
-  const int64_t moved = numbers[0] > 0 ? size : 0, pairs = file.at("inverse_ys").numel();
+  detail::StateReader(file, "LBFGS.load_state_dict").expect_kind("optimizer", name());
+  const int64_t iterations = reader.count(kOwn + "iterations"), evaluations = reader.count(kOwn + "evaluations");
+  const double length = reader.number<double>(kOwn + "length");
+  HONE_CHECK(std::isfinite(length), FormatError, "LBFGS.load_state_dict: length must be finite, got ", length);
+  const int64_t moved = iterations > 0 ? size : 0;
   Vector direction = vector_at("direction", moved), former = vector_at("former_gradient", moved);
-  Vector inverse_ys = vector_at("inverse_ys", pairs);
-  std::vector<Vector> s, y;
-  for (int64_t i = 0; i < pairs; ++i) {
-    s.push_back(vector_at(str("s.", i), size));
-    y.push_back(vector_at(str("y.", i), size));
+  std::vector<std::pair<Vector, Vector>> pairs;
+  for (int64_t i = 0, n = reader.count(kOwn + "pairs"); i < n; ++i) {
+    Vector s = vector_at(str("s.", i), size), y = vector_at(str("y.", i), size);
+    HONE_CHECK(has_curvature(dot(y, s)), FormatError, "LBFGS.load_state_dict: pair ", i, " has no curvature");
+    pairs.emplace_back(std::move(s), std::move(y));
   }
-  TensorFile rest{{}, file.metadata};  // what the base knows
-  for (const auto& [name, t] : file.tensors)
-    if (name.starts_with("group.") || name.starts_with("parameter.")) rest.tensors.emplace_back(name, t);
-  const size_t known = rest.tensors.size() + 4 + s.size() + y.size();
-  HONE_CHECK(file.tensors.size() == known, FormatError, "LBFGS.load_state_dict: the state has ", file.tensors.size(),
-             " entries, expected ", known, " with its ", pairs, " pairs");
+  reader.finish();
   GroupedOptimizer::load_state_dict(rest);
-  iterations_ = static_cast<int64_t>(numbers[0]);
-  evaluations_ = static_cast<int64_t>(numbers[1]);
-  length_ = numbers[2];
-  scale_ = numbers[3];
+  iterations_ = iterations;
+  evaluations_ = evaluations;
+  length_ = length;
   direction_ = std::move(direction);
   former_gradient_ = std::move(former);
-  inverse_ys_ = std::move(inverse_ys);
-  s_ = std::move(s);
-  y_ = std::move(y);
+  set_pairs(std::move(pairs));
+}
+
+void LBFGS::set_pairs(std::vector<std::pair<Vector, Vector>> pairs) {
+  s_.clear();
+  y_.clear();
+  inverse_ys_.clear();
+  scale_ = 1;
+  for (auto& [s, y] : pairs) add_pair(std::move(s), std::move(y));
+}
+
+void LBFGS::apply(const Shrink& shrink) {
+  int64_t offset = 0;
+  const Entry* entry = nullptr;
+  for (const Entry& e : entries()) {
+    if (e.parameter == shrink.parameter) {
+      entry = &e;
+      break;
+    }
+    offset += e.shape.numel();
+  }
+  if (!entry) return;
+  const Shape before = entry->shape;
+  const auto kept = [&](const Vector& v) {
+    const auto from = v.begin() + offset, to = from + before.numel();
+    Vector out(v.begin(), from);
+    for (double x : detail::sliced(tensor(Vector(from, to), before), shrink).to_vector<double>()) out.push_back(x);
+    out.insert(out.end(), to, v.end());
+    return out;
+  };
+  if (iterations_ == 0) return GroupedOptimizer::apply(shrink);
+  Vector direction = kept(direction_), former = kept(former_gradient_);
+  std::vector<std::pair<Vector, Vector>> pairs;
+  for (size_t i = 0; i < s_.size(); ++i) pairs.emplace_back(kept(s_[i]), kept(y_[i]));
+  GroupedOptimizer::apply(shrink);
+  direction_ = std::move(direction);
+  former_gradient_ = std::move(former);
+  set_pairs(std::move(pairs));
 }
 
 }  // namespace hone::optim

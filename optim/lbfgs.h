@@ -23,7 +23,8 @@ struct LBFGSOptions {
 /// Hessian's estimate from the last `history` changes of w and g; w ← w + t d, with t from a search for the strong
 /// Wolfe conditions. Computed in f64 whatever the parameters' dtype; a parameter without a gradient counts as one with
 /// gradient 0. A loss that is NaN or infinite inside the search is a longer step than is allowed; at the start of a
-/// step it is a NumericError. One group of parameters; step() without a closure is a ValueError.
+/// step a loss or gradient that is not finite is a NumericError, and NonFinite::skip and clip leave that step out,
+/// since a search needs both. One group of parameters; step() without a closure is a ValueError.
 class LBFGS : public GroupedOptimizer<LBFGS, LBFGSOptions> {
  public:
   static constexpr const char* kName = "LBFGS";
@@ -40,6 +41,8 @@ class LBFGS : public GroupedOptimizer<LBFGS, LBFGSOptions> {
 
   TensorFile state_dict() const override;
   void load_state_dict(const TensorFile& file) override;
+  /// Pairs (s, y) keep what is kept; one whose curvature y·s lay in the rest is dropped.
+  void apply(const Shrink& shrink) override;
 
  protected:
   int slots(int) const override { return 0; }
@@ -55,6 +58,8 @@ class LBFGS : public GroupedOptimizer<LBFGS, LBFGSOptions> {
   Point evaluate(const Closure& closure);
   Point evaluate_at(const Closure& closure, const std::vector<double>& w, double t);
   void update_direction(const std::vector<double>& gradient);
+  void add_pair(std::vector<double> s, std::vector<double> y);
+  void set_pairs(std::vector<std::pair<std::vector<double>, std::vector<double>>> pairs);
   Point search(const Closure& closure, const std::vector<double>& w, const Point& start, double slope, double& t);
 
   int64_t iterations_ = 0, evaluations_ = 0;

@@ -47,6 +47,7 @@ double adjusted(const MuonOptions& o, const Shape& shape) {
 void MuonOptions::fields(FieldVisitor& v) {
   v("lr", lr);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("momentum", momentum);
   v("nesterov", nesterov);
   v("a", a);
@@ -86,7 +87,7 @@ detail::UpdateKernels Muon::kernels(int) const { return detail::update_rules().m
 
 void Muon::coefficients(Entry& e, double* c) const {
   const MuonOptions& o = of(e);
-  detail::common_coefficients(o, true, c);
+  detail::common_coefficients(o, o.decoupled_decay, c);
   c[3] = o.momentum;
   c[4] = 1 - o.momentum;
   c[5] = o.nesterov ? 1 - o.momentum : 0;

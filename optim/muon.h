@@ -14,15 +14,16 @@ enum class MuonAdjust : int64_t {
 };
 
 struct MuonOptions {
-  double lr = 1e-3;           ///< η ≥ 0
-  double weight_decay = 0.1;  ///< λ ≥ 0, decoupled: w ← w − η λ w, with η before it is adjusted
-  double momentum = 0.95;     ///< μ in [0, 1)
-  bool nesterov = true;       ///< u = (1−μ) g + μ b in place of u = b
+  double lr = 1e-3;                            ///< η ≥ 0
+  double weight_decay = 0.1;                   ///< λ ≥ 0
+  double momentum = 0.95;                      ///< μ in [0, 1)
+  bool nesterov = true;                        ///< u = (1−μ) g + μ b in place of u = b
   double a = 3.4445, b = -4.7750, c = 2.0315;  ///< finite: coefficients of the Newton-Schulz iteration
   double eps = 1e-7;                           ///< > 0: the smallest norm to divide by
   int64_t iterations = 5;                      ///< 1 to 99
   MuonAdjust adjust = MuonAdjust::original;
-  bool maximize = false;  ///< climb: g ← −g
+  bool decoupled_decay = true;  ///< w ← w − η λ w, with η before it is adjusted. false: g ← g + λ w
+  bool maximize = false;        ///< climb: g ← −g
   void fields(FieldVisitor& v);
 };
 

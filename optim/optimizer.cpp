@@ -55,20 +55,6 @@ void for_parts(std::span<Segment> segments, int64_t begin, int64_t end, const Bo
   }
 }
 
-template <class T> void clip_non_finite(T* g, int64_t n) {
-  T largest = T(0);
-  for (int64_t i = 0; i < n; ++i)
-    if (const double v = std::abs(static_cast<double>(g[i])); v > static_cast<double>(largest) && std::isfinite(v))
-      largest = static_cast<T>(v);
-  for (int64_t i = 0; i < n; ++i) {
-    const double v = static_cast<double>(g[i]);
-    if (std::isnan(v))
-      g[i] = T(0);
-    else if (std::isinf(v))
-      g[i] = v > 0 ? largest : static_cast<T>(-static_cast<double>(largest));
-  }
-}
-
 }  // namespace
 
 void Optimizer::add_parameters(const char* name, const std::vector<ParameterRef>& parameters) {
@@ -211,12 +197,10 @@ bool Optimizer::settle_non_finite() {
                " elements that are NaN or infinite; nothing was changed (set_non_finite chooses to skip or clip)");
     found = true;
     if (non_finite_ == NonFinite::skip) break;
-    Tensor clipped = clone(items_[i].grad);  // the user's gradient stays as it is
-    detail::change_elements(clipped, [&]<class T>(T* g) { clip_non_finite(g, clipped.numel()); });
-    items_[i].grad = clipped;
-    segments_[i].g = clipped.raw_data();
+    items_[i].grad = detail::finite(items_[i].grad);  // the user's gradient stays as it is
+    segments_[i].g = items_[i].grad.raw_data();
   }
-  if (found) ++non_finite_steps_;
+  if (found) count_non_finite();
   return !found || non_finite_ == NonFinite::clip;
 }
 

@@ -93,6 +93,7 @@ class Optimizer {
   virtual void set_momentum(double value, int group);
 
   void set_non_finite(NonFinite policy) { non_finite_ = policy; }
+  NonFinite non_finite() const { return non_finite_; }
   int64_t non_finite_steps() const { return non_finite_steps_; }  ///< steps that were skipped or clipped
 
   /// Names of the state tensors that each parameter has ("exp_avg", …), in the order of slots.
@@ -102,7 +103,7 @@ class Optimizer {
   int64_t steps(const ParameterRef& p) const;  ///< updates this parameter has had
   virtual int64_t state_bytes() const;         ///< of all state there is
 
-  /// Options of every group, state and step counts; metadata "optimizer" holds the name. Parameters are known by their
+  /// Options of every group, state and counts; metadata "optimizer" holds the name. Parameters are known by their
   /// index, so the list must be given in the same order when it is loaded.
   virtual TensorFile state_dict() const;
   /// Copies values in. FormatError naming the difference: another optimizer, other groups, parameters, shapes or
@@ -111,7 +112,7 @@ class Optimizer {
 
   /// Slices the state of a parameter that has kept only some indices of a dimension, and accepts its new shape. A
   /// parameter that is not here is ignored. ValueError if the state does not have the shape from before the shrink.
-  void apply(const Shrink& shrink);
+  virtual void apply(const Shrink& shrink);
 
  protected:
   struct Entry {
@@ -147,6 +148,7 @@ class Optimizer {
   void add_parameters(const char* name, const std::vector<ParameterRef>& parameters);
   void finish_groups(const char* name);
   void check_group(int group) const;
+  void count_non_finite() { ++non_finite_steps_; }
   std::vector<Entry>& entries() { return entries_; }
   const std::vector<Entry>& entries() const { return entries_; }
 

@@ -1,6 +1,5 @@
 // An optimizer's state as named tensors: "group.0.lr", "parameter.3.exp_avg", "parameter.3.step".
 
-#include <set>
 #include <variant>
 
 #include "hone/core/autograd.h"
@@ -8,13 +7,15 @@
 #include "hone/core/error.h"
 #include "hone/core/op.h"
 #include "hone/optim/optimizer.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim {
 namespace {
 
-constexpr const char* kVersion = "1";
+using detail::scalar_tensor;
+using detail::StateReader;
 
-template <class T> Tensor scalar_tensor(T v) { return tensor(std::vector<T>{v}, Shape{}); }
+constexpr const char* kVersion = "1";
 
 struct Writer : FieldVisitor {
   TensorFile& file;
@@ -31,39 +32,13 @@ struct Writer : FieldVisitor {
   }
 };
 
-// Reads named tensors, each once, checking what it finds.
-class Reader {
- public:
-  Reader(const TensorFile& file, std::string what) : what_(std::move(what)) {
-    for (const auto& [name, t] : file.tensors) entries_.emplace(name, t);
-  }
-  bool has(const std::string& name) const { return entries_.contains(name); }
-  Tensor take(const std::string& name, const Shape& shape, DType dtype) {
-    const auto found = entries_.find(name);
-    HONE_CHECK(found != entries_.end(), FormatError, what_, ": the state has no entry '", name, "'");
-    const Tensor t = found->second;
-    HONE_CHECK(t.shape() == shape && t.dtype() == dtype, FormatError, what_, ": entry '", name, "' is ", t.dtype(), " ",
-               t.shape(), ", expected ", dtype, " ", shape);
-    entries_.erase(found);
-    return t;
-  }
-  void finish() const {
-    HONE_CHECK(entries_.empty(), FormatError, what_, ": the state has an entry that this optimizer does not know: '",
-               entries_.begin()->first, "'", entries_.size() > 1 ? str(" and ", entries_.size() - 1, " more") : "");
-  }
-
- private:
-  std::string what_;
-  std::map<std::string, Tensor> entries_;
-};
-
 struct FieldReader : FieldVisitor {
-  Reader& reader;
+  StateReader& reader;
   std::string prefix;
-  FieldReader(Reader& r, std::string p) : reader(r), prefix(std::move(p)) {}
-  void operator()(const char* name, int64_t& v) override { v = reader.take(prefix + name, {}, i64).item<int64_t>(); }
-  void operator()(const char* name, double& v) override { v = reader.take(prefix + name, {}, f64).item<double>(); }
-  void operator()(const char* name, bool& v) override { v = reader.take(prefix + name, {}, i64).item<int64_t>() != 0; }
+  FieldReader(StateReader& r, std::string p) : reader(r), prefix(std::move(p)) {}
+  void operator()(const char* name, int64_t& v) override { v = reader.number<int64_t>(prefix + name); }
+  void operator()(const char* name, double& v) override { v = reader.number<double>(prefix + name); }
+  void operator()(const char* name, bool& v) override { v = reader.number<int64_t>(prefix + name) != 0; }
   void operator()(const char* name, Shape&) override { Writer::refuse(name); }
   void operator()(const char* name, DType&) override { Writer::refuse(name); }
 };
@@ -93,6 +68,7 @@ TensorFile Optimizer::state_dict() const {
   TensorFile file;
   file.metadata["optimizer"] = name();
   file.metadata["version"] = kVersion;
+  file.tensors.emplace_back("non_finite_steps", scalar_tensor(non_finite_steps_));
   for (int g = 0; g < groups(); ++g) {
     Writer writer(file, str("group.", g, "."));
     const_cast<Optimizer*>(this)->visit_options(g, writer);  // a writer changes nothing
@@ -114,18 +90,13 @@ TensorFile Optimizer::state_dict() const {
 
 void Optimizer::load_state_dict(const TensorFile& file) {
   NoGrad no_grad;
-  const auto text = [&](const char* key) {
-    const auto found = file.metadata.find(key);
-    return found == file.metadata.end() ? std::string() : found->second;
-  };
-  HONE_CHECK(text("optimizer") == name(), FormatError, name(), ".load_state_dict: the state is of '", text("optimizer"),
-             "'");
-  HONE_CHECK(text("version") == kVersion, FormatError, name(), ".load_state_dict: the state has version '",
-             text("version"), "', this program reads version ", kVersion);
-  Reader reader(file, str(name(), ".load_state_dict"));
+  StateReader reader(file, str(name(), ".load_state_dict"));
+  reader.expect_kind("optimizer", name());
+  reader.expect_version(kVersion);
   HONE_CHECK(!reader.has(str("parameter.", size(), ".step")), FormatError, name(),
              ".load_state_dict: the state has more parameters than the ", size(), " of this optimizer");
 
+  const int64_t non_finite_steps = reader.count("non_finite_steps");
   std::vector<FieldCopy> former(static_cast<size_t>(groups()));
   for (int g = 0; g < groups(); ++g) visit_options(g, former[static_cast<size_t>(g)]);
   std::vector<Entry> next = entries_;
@@ -139,8 +110,7 @@ void Optimizer::load_state_dict(const TensorFile& file) {
     for (size_t i = 0; i < next.size(); ++i) {
       Entry& e = next[i];
       const std::string prefix = str("parameter.", i, ".");
-      e.steps = reader.take(prefix + "step", {}, i64).item<int64_t>();
-      HONE_CHECK(e.steps >= 0, FormatError, name(), ".load_state_dict: ", prefix, "step is ", e.steps);
+      e.steps = reader.count(prefix + "step");
       if (scalars() > 0) {
         const Tensor t = reader.take(prefix + "scalars", {scalars()}, f64);
         std::copy_n(t.data<double>(), scalars(), e.scalars.begin());
@@ -166,6 +136,7 @@ void Optimizer::load_state_dict(const TensorFile& file) {
     throw;
   }
   entries_ = std::move(next);
+  non_finite_steps_ = non_finite_steps;
 }
 
 }  // namespace hone::optim

@@ -1,17 +1,24 @@
 #include "hone/optim/parallel_sgd.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 #include "hone/ops/shape_ops.h"
 #include "hone/optim/parameter_list.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim::detail {
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;
+constexpr const char *kKind = "parallel_sgd", *kNetwork = "network.";
+
+const char* mode_name(ParallelMode m) {
+  return m == ParallelMode::synchronous ? "synchronous" : m == ParallelMode::local_sgd ? "local_sgd" : "hogwild";
+}
+std::string worker_prefix(size_t worker) { return str("worker.", worker, "."); }
 
 void copy_values(const ParameterRef& from, const ParameterRef& to) {
   Tensor target = to.raw().detach();
@@ -52,6 +59,11 @@ template <class T> void update_shared(T* w, const T* g, int64_t n, const SGDOpti
     const T v = shared.load(std::memory_order_relaxed);
     shared.store(v - lr * (sign * g[i] + decay * v), std::memory_order_relaxed);
   }
+}
+bool all_finite(const Tensor& g) {
+  return visit_elements(g, [&]<class T>(const T* x) {
+    return std::all_of(x, x + g.numel(), [](T v) { return std::isfinite(static_cast<double>(v)); });
+  });
 }
 template <class F> void with_type(DType d, F&& f) {
   d == f64 ? f.template operator()<double>() : f.template operator()<float>();
@@ -102,7 +114,15 @@ void ParallelState::begin_step() {
   for (const auto& sgd : local_) {
     sgd->set_lr(optimizer_.lr());
     if (optimizer_.has_momentum()) sgd->set_momentum(optimizer_.momentum(), 0);
+    sgd->set_non_finite(optimizer_.non_finite());
   }
+  if (!together_) return;
+  const NoGrad no_grad;
+  for (size_t r = 1; r < buffers_.size(); ++r)
+    for (size_t i = 0; i < buffers_[r].size(); ++i) buffers_[r][i]->copy_(*buffers_[0][i]);
+  if (options_.mode != ParallelMode::local_sgd) return;
+  for (const auto& list : replicas_)
+    for (size_t i = 0; i < list.size(); ++i) copy_values(master_[i], list[i]);
 }
 
 void ParallelState::begin_shard(int64_t replica) {
@@ -124,15 +144,39 @@ void ParallelState::end_shard(int64_t replica) {
   if (options_.mode == ParallelMode::local_sgd) local_[static_cast<size_t>(replica)]->step();
   if (options_.mode != ParallelMode::hogwild) return;
   const NoGrad no_grad;
-  const auto& list = replicas_[static_cast<size_t>(replica)];
-  for (size_t i = 0; i < list.size(); ++i) {
-    if (!list[i].grad().defined()) continue;
-    const Tensor g = contiguous(list[i].grad().detach());
+  std::vector<Tensor> gradients;
+  for (const ParameterRef& p : replicas_[static_cast<size_t>(replica)])
+    gradients.push_back(p.grad().defined() ? contiguous(p.grad().detach()) : Tensor());
+  if (!settle_non_finite(gradients)) return;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const Tensor& g = gradients[i];
+    if (!g.defined()) continue;
     with_type(g.dtype(), [&]<class T>() {
       update_shared(static_cast<T*>(master_[i].raw().raw_data()), static_cast<const T*>(g.raw_data()), g.numel(),
                     optimizer_.options());
     });
   }
+}
+
+// Hogwild: whether this piece's gradients are to be applied, clipped where the policy says so.
+bool ParallelState::settle_non_finite(std::vector<Tensor>& gradients) {
+  bool found = false;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    Tensor& g = gradients[i];
+    if (!g.defined() || all_finite(g)) continue;
+    HONE_CHECK(optimizer_.non_finite() != NonFinite::error, NumericError,
+               "ParallelSGD.step: the gradient of parameter ", i, " of shape ", g.shape(), " has NaN or infinity");
+    found = true;
+    if (optimizer_.non_finite() == NonFinite::clip) g = finite(g);
+  }
+  if (found) ++non_finite_shards_;
+  return !found || optimizer_.non_finite() == NonFinite::clip;
+}
+
+int64_t ParallelState::non_finite_steps() const {
+  int64_t n = optimizer_.non_finite_steps() + non_finite_shards_;
+  for (const auto& sgd : local_) n += sgd->non_finite_steps();
+  return n;
 }
 
 void ParallelState::end_step(const std::vector<double>& shares) {
@@ -155,6 +199,7 @@ void ParallelState::end_step(const std::vector<double>& shares) {
       break;
     }
     case ParallelMode::local_sgd:
+      together_ = false;
       if (steps_ % options_.period == 0) average();
       return;
     case ParallelMode::hogwild:
@@ -165,7 +210,8 @@ void ParallelState::end_step(const std::vector<double>& shares) {
 }
 
 void ParallelState::average() {
-  if (options_.mode != ParallelMode::local_sgd) return;
+  if (together_) return;
+  together_ = true;
   const NoGrad no_grad;
   const std::vector<double> parts(replicas_.size(), 1 / static_cast<double>(replicas_.size()));
   for (size_t i = 0; i < master_.size(); ++i) {
@@ -173,7 +219,6 @@ void ParallelState::average() {
     for (const auto& list : replicas_) weights.push_back(list[i].raw().detach());
     Tensor w = master_[i].raw().detach();
     w.copy_(weighted_sum(weights, parts));
-    for (const auto& list : replicas_) copy_values(master_[i], list[i]);
   }
   merge_buffers();
 }
@@ -188,8 +233,82 @@ void ParallelState::merge_buffers() {
       own.copy_(weighted_sum(all, std::vector<double>(all.size(), 1 / static_cast<double>(all.size()))));
     else
       own.copy_(all[0]);
-    for (Tensor& t : all) t.copy_(own);
   }
+}
+
+TensorFile ParallelState::state_dict() const {
+  TensorFile file;
+  const auto put_sgd = [&](const std::string& prefix, const SGD& sgd) {
+    const TensorFile own = sgd.state_dict();
+    file.metadata = own.metadata;
+    for (const auto& [name, t] : own.tensors) file.tensors.emplace_back(prefix + name, t);
+  };
+  put_sgd(kNetwork, optimizer_);
+  for (size_t w = 0; w < local_.size(); ++w) put_sgd(worker_prefix(w), *local_[w]);
+  file.metadata[kKind] = mode_name(options_.mode);
+  file.tensors.emplace_back("steps", scalar_tensor(steps_));
+  file.tensors.emplace_back("workers", scalar_tensor(static_cast<int64_t>(local_.size())));
+  file.tensors.emplace_back("together", scalar_tensor<int64_t>(together_));
+  file.tensors.emplace_back("non_finite_shards", scalar_tensor<int64_t>(non_finite_shards_));
+  if (together_) return file;
+  for (const auto& [name, t] : worker_values()) file.tensors.emplace_back(name, clone(t));
+  return file;
+}
+
+// What workers hold between averages: weights, then running statistics.
+std::vector<std::pair<std::string, Tensor>> ParallelState::worker_values() const {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (size_t w = 0; w < replicas_.size(); ++w) {
+    for (size_t i = 0; i < master_.size(); ++i)
+      out.emplace_back(str("weight.", w, ".", i), replicas_[w][i].raw().detach());
+    for (size_t i = 0; i < buffers_[w + 1].size(); ++i)
+      out.emplace_back(str("buffer.", w, ".", i), *buffers_[w + 1][i]);
+  }
+  return out;
+}
+
+void ParallelState::load_state_dict(const TensorFile& file) {
+  const TensorFile former = state_dict();
+  try {
+    take_state(file);
+  } catch (...) {
+    take_state(former);
+    throw;
+  }
+}
+
+void ParallelState::take_state(const TensorFile& file) {
+  std::vector<std::string> prefixes{kNetwork};
+  for (size_t w = 0; w < local_.size(); ++w) prefixes.push_back(worker_prefix(w));
+  std::vector<TensorFile> optimizers(prefixes.size(), TensorFile{{}, file.metadata});
+  TensorFile rest{{}, file.metadata};
+  for (const auto& [name, t] : file.tensors) {
+    const auto at = std::find_if(prefixes.begin(), prefixes.end(), [&](const auto& p) { return name.starts_with(p); });
+    if (at == prefixes.end())
+      rest.tensors.emplace_back(name, t);
+    else
+      optimizers[static_cast<size_t>(at - prefixes.begin())].tensors.emplace_back(name.substr(at->size()), t);
+  }
+  StateReader reader(rest, "ParallelSGD.load_state_dict");
+  reader.expect_kind(kKind, mode_name(options_.mode));
+  const int64_t workers = reader.count("workers"), here = static_cast<int64_t>(local_.size());
+  HONE_CHECK(workers == here, FormatError, "ParallelSGD.load_state_dict: the state is of ", workers,
+             " workers, here there are ", here);
+  const int64_t steps = reader.count("steps"), non_finite = reader.count("non_finite_shards");
+  const bool together = reader.count("together") != 0;
+  HONE_CHECK(together || here > 0, FormatError, "ParallelSGD.load_state_dict: only local_sgd has workers apart");
+  std::vector<std::pair<Tensor, Tensor>> copies;  // to, from
+  if (!together) {
+    for (const auto& [name, t] : worker_values()) copies.emplace_back(t, reader.take(name, t.shape(), t.dtype()));
+  }
+  reader.finish();
+  optimizer_.load_state_dict(optimizers[0]);
+  for (size_t w = 0; w < local_.size(); ++w) local_[w]->load_state_dict(optimizers[w + 1]);
+  const NoGrad no_grad;
+  for (auto& [to, from] : copies) to.copy_(from);
+  steps_ = steps;
+  together_ = together;
+  non_finite_shards_ = non_finite;
 }
 
 }  // namespace hone::optim::detail

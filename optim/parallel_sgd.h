@@ -14,8 +14,7 @@ namespace hone::optim {
 
 enum class ParallelMode : uint8_t {
   /// Every mini-batch is cut into `shards` pieces, whose gradients are summed in their order and applied once: the step
-  /// of
-  /// SGD on the whole mini-batch, with the same bits for any number of workers.
+  /// of SGD on the whole mini-batch, with the same bits for any number of workers.
   synchronous,
   /// Each worker steps on its own part of every mini-batch with weights and momentum of its own; after every `period`
   /// steps the weights are averaged (Stich, "Local SGD converges fast and communicates little", 2019). The number of
@@ -52,15 +51,21 @@ class ParallelState {
                 const ParallelSGDOptions& options);
   SGD& optimizer() { return optimizer_; }
   const ParallelSGDOptions& options() const { return options_; }
+  int64_t non_finite_steps() const;
+  TensorFile state_dict() const;
+  void load_state_dict(const TensorFile& file);
 
-  void begin_step();                                 ///< rates go to the workers
+  void begin_step();  ///< rates, running statistics and (local_sgd, after an average) weights go to the workers
   void begin_shard(int64_t replica);                 ///< before its forward: weights, no gradients
   void end_shard(int64_t replica);                   ///< after its backward: local_sgd and hogwild update here
   void end_step(const std::vector<double>& shares);  ///< shares: part of the mini-batch in each shard
-  void average();                                    ///< local_sgd: of all workers' weights, into all and the master
+  void average();                                    ///< local_sgd: of all workers' weights, into the master
 
  private:
+  bool settle_non_finite(std::vector<Tensor>& gradients);
   void merge_buffers();
+  void take_state(const TensorFile& file);
+  std::vector<std::pair<std::string, Tensor>> worker_values() const;
 
   ParallelSGDOptions options_;
   std::vector<ParameterRef> master_;
@@ -69,6 +74,8 @@ class ParallelState {
   SGD optimizer_;
   std::vector<std::unique_ptr<SGD>> local_;
   int64_t steps_ = 0;
+  bool together_ = true;                       // local_sgd: no worker has stepped since the last average
+  std::atomic<int64_t> non_finite_shards_{0};  // hogwild
 };
 
 }  // namespace detail
@@ -83,7 +90,8 @@ class ParallelState {
 ///
 /// The loss is called on replicas of the network, several at a time, and must be a mean over its samples; it must not
 /// touch anything else that another call changes. Running statistics of replicas are averaged into the network's. Draws
-/// (dropout) belong to the shard, not to the worker.
+/// (dropout) belong to the shard, not to the worker. Gradients that are not finite: optimizer().set_non_finite() holds
+/// for all workers; with hogwild an error leaves what other pieces have done.
 template <class Net> class ParallelSGD {
  public:
   /// `net` must outlive it, unmoved. ValueError for options out of range, or momentum with hogwild.
@@ -99,8 +107,16 @@ template <class Net> class ParallelSGD {
     state_ = std::make_unique<detail::ParallelState>(net.parameters(), std::move(lists), std::move(buffers), options);
   }
 
-  /// The optimizer of the network's own parameters: for schedules and checkpoints. Its rate and momentum hold for all.
+  /// The optimizer of the network's own parameters, for schedules: its rate and momentum hold for all workers.
   SGD& optimizer() { return state_->optimizer(); }
+  int64_t non_finite_steps() const { return state_->non_finite_steps(); }  ///< skipped or clipped, of all workers
+
+  const char* name() const { return "ParallelSGD"; }
+  /// What a checkpoint needs beside the network: the optimizer, and of local_sgd each worker's, with its weights where
+  /// they are not yet averaged. The same bits go on from there, except with hogwild.
+  TensorFile state_dict() const { return state_->state_dict(); }
+  /// FormatError naming what differs (mode, workers, shapes, …); on error nothing has changed.
+  void load_state_dict(const TensorFile& file) { state_->load_state_dict(file); }
 
   /// One mini-batch; its mean loss. inputs and targets [N, …] with N ≥ the number of pieces, else ShapeError. What a
   /// loss throws is thrown here; in the synchronous mode the network is then as it was.
@@ -136,7 +152,8 @@ template <class Net> class ParallelSGD {
     return total;
   }
 
-  /// local_sgd: averages the workers' weights into the network now, as every `period` steps; else nothing.
+  /// local_sgd: averages the workers' weights into the network now, as every `period` steps do, and they go on from
+  /// there; else nothing.
   void synchronize() { state_->average(); }
 
  private:

@@ -2,9 +2,11 @@
 
 #include <cmath>
 
+#include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
 #include "hone/core/op.h"
+#include "hone/ops/indexing.h"
 
 namespace hone::optim::detail {
 
@@ -34,13 +36,6 @@ void check_cpu_list(const char* what, std::span<const ParameterRef> parameters) 
                parameters[i].raw().device(), "; this function works on the cpu");
 }
 
-void check_not_negative(const char* what, const char* field, double v) {
-  HONE_CHECK(std::isfinite(v) && v >= 0, ValueError, what, ": ", field, " must be finite and at least 0, got ", v);
-}
-void check_positive(const char* what, const char* field, double v) {
-  HONE_CHECK(std::isfinite(v) && v > 0, ValueError, what, ": ", field, " must be finite and above 0, got ", v);
-}
-
 Tensor writable_gradient(const ParameterRef& p) {
   const Tensor g = p.grad();
   if (!g.defined()) return {};
@@ -48,6 +43,25 @@ Tensor writable_gradient(const ParameterRef& p) {
   const Tensor copy = clone(g.detach());
   p.raw().set_grad(copy);
   return copy;
+}
+
+Tensor finite(const Tensor& g) {
+  Tensor out = clone(g);
+  change_elements(out, [&]<class T>(T* x) {
+    double largest = 0;
+    for (int64_t i = 0; i < out.numel(); ++i)
+      if (const double v = std::abs(static_cast<double>(x[i])); std::isfinite(v)) largest = std::max(largest, v);
+    for (int64_t i = 0; i < out.numel(); ++i) {
+      const double v = static_cast<double>(x[i]);
+      if (!std::isfinite(v)) x[i] = static_cast<T>(std::isnan(v) ? 0 : std::copysign(largest, v));
+    }
+  });
+  return out;
+}
+
+Tensor sliced(const Tensor& t, const Shrink& shrink) {
+  const NoGrad no_grad;
+  return index_select(t, shrink.dim, tensor(shrink.kept));
 }
 
 Slices Slices::of(const Shape& shape, int64_t dim) {

@@ -13,13 +13,15 @@ namespace hone::optim::detail {
 void check_list(const char* what, std::span<const ParameterRef> parameters);
 /// The same, and DeviceError unless all lie on the cpu: for those that write in place.
 void check_cpu_list(const char* what, std::span<const ParameterRef> parameters);
-/// ValueError "what: field must be finite and at least 0, got …", "… and above 0, got …".
-void check_not_negative(const char* what, const char* field, double v);
-void check_positive(const char* what, const char* field, double v);
 
 /// p's gradient, contiguous, for changes in place; undefined where there is none. One that lies strided or broadcast is
 /// replaced by a copy first.
 Tensor writable_gradient(const ParameterRef& p);
+
+/// A copy of g with 0 for NaN and ± the largest finite magnitude in g for ±infinity: NonFinite::clip.
+Tensor finite(const Tensor& g);
+/// t with the indices that `shrink` keeps.
+Tensor sliced(const Tensor& t, const Shrink& shrink);
 
 /// f(T* data) with the elements of a floating tensor.
 template <class F> decltype(auto) visit_elements(const Tensor& t, const F& f) {

@@ -10,6 +10,7 @@
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
 #include "hone/ops/unary.h"
+#include "hone/optim/optimizer.h"
 #include "hone/optim/parameter_list.h"
 
 namespace hone::optim {
@@ -66,7 +67,7 @@ template <class Factor> void scale_groups(const char* what, const Parameters& pa
 }
 
 Tensor mean_entropy(const char* what, const Tensor& logits, double beta, double sign) {
-  detail::check_not_negative(what, "beta", beta);
+  detail::check_at_least_zero(what, "beta", beta);
   HONE_CHECK(logits.defined(), ValueError, what, ": the logits are an undefined tensor");
   HONE_CHECK(logits.ndim() >= 1 && logits.numel() > 0, ShapeError, what,
              ": logits must be [..., C] and not empty, but have shape ", logits.shape());
@@ -76,25 +77,25 @@ Tensor mean_entropy(const char* what, const Tensor& logits, double beta, double 
 }  // namespace
 
 Tensor l1(const Parameters& parameters, double lambda, PenaltyOptions options) {
-  detail::check_not_negative("l1", "lambda", lambda);
+  detail::check_at_least_zero("l1", "lambda", lambda);
   return total("l1", parameters, options.weights_only, [](const Tensor& w, size_t) { return sum(abs(w)); }) * lambda;
 }
 
 Tensor l2(const Parameters& parameters, double lambda, PenaltyOptions options) {
-  detail::check_not_negative("l2", "lambda", lambda);
+  detail::check_at_least_zero("l2", "lambda", lambda);
   return total("l2", parameters, options.weights_only, [](const Tensor& w, size_t) { return sum(square(w)); }) *
          (lambda / 2);
 }
 
 Tensor elastic_net(const Parameters& parameters, ElasticNetOptions options) {
-  detail::check_not_negative("elastic_net", "l1", options.l1);
-  detail::check_not_negative("elastic_net", "l2", options.l2);
+  detail::check_at_least_zero("elastic_net", "l1", options.l1);
+  detail::check_at_least_zero("elastic_net", "l2", options.l2);
   return total("elastic_net", parameters, options.weights_only,
                [&](const Tensor& w, size_t) { return sum(abs(w)) * options.l1 + sum(square(w)) * (options.l2 / 2); });
 }
 
 Tensor group_lasso(const Parameters& parameters, double lambda, GroupOptions options) {
-  detail::check_not_negative("group_lasso", "lambda", lambda);
+  detail::check_at_least_zero("group_lasso", "lambda", lambda);
   check_dim("group_lasso", options.dim);
   return total("group_lasso", parameters, true,
                [&](const Tensor& w, size_t i) {
@@ -114,7 +115,7 @@ Tensor group_lasso(const Parameters& parameters, double lambda, GroupOptions opt
 }
 
 Tensor orthogonality(const Parameters& parameters, double lambda) {
-  detail::check_not_negative("orthogonality", "lambda", lambda);
+  detail::check_at_least_zero("orthogonality", "lambda", lambda);
   return total("orthogonality", parameters, true,
                [](const Tensor& w, size_t) {
                  const int64_t rows = w.size(0);
@@ -126,7 +127,7 @@ Tensor orthogonality(const Parameters& parameters, double lambda) {
 
 void prox_l1(const Parameters& parameters, double threshold, PenaltyOptions options) {
   detail::check_cpu_list("prox_l1", parameters);
-  detail::check_not_negative("prox_l1", "threshold", threshold);
+  detail::check_at_least_zero("prox_l1", "threshold", threshold);
   for_counted("prox_l1", parameters, options.weights_only, [&](size_t i) {
     const Tensor w = parameters[i].raw().detach();
     detail::change_elements(w, [&]<class T>(T* x) {
@@ -144,7 +145,7 @@ void prox_l1(const Parameters& parameters, double threshold, PenaltyOptions opti
 
 void prox_group_lasso(const Parameters& parameters, double threshold, GroupOptions options) {
   detail::check_cpu_list("prox_group_lasso", parameters);
-  detail::check_not_negative("prox_group_lasso", "threshold", threshold);
+  detail::check_at_least_zero("prox_group_lasso", "threshold", threshold);
   check_dim("prox_group_lasso", options.dim);
   scale_groups("prox_group_lasso", parameters, options.dim, [=](double norm, double size) {
     const double shrink = threshold * std::sqrt(size);
@@ -154,7 +155,7 @@ void prox_group_lasso(const Parameters& parameters, double threshold, GroupOptio
 
 void max_norm(const Parameters& parameters, MaxNormOptions options) {
   detail::check_cpu_list("max_norm", parameters);
-  detail::check_positive("max_norm", "max", options.max);
+  detail::check_above_zero("max_norm", "max", options.max);
   check_dim("max_norm", options.dim);
   scale_groups("max_norm", parameters, options.dim,
                [=](double norm, double) { return norm > options.max ? options.max / norm : 1; });

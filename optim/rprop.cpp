@@ -15,6 +15,7 @@ void RpropOptions::fields(FieldVisitor& v) {
   v("step_min", step_min);
   v("step_max", step_max);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("maximize", maximize);
 }
 
@@ -39,7 +40,7 @@ detail::UpdateKernels Rprop::kernels(int) const { return detail::update_rules().
 
 void Rprop::coefficients(Entry& e, double* c) const {
   const RpropOptions& o = of(e);
-  detail::common_coefficients(o, false, c);
+  detail::common_coefficients(o, o.decoupled_decay, c);
   c[3] = o.eta_minus;
   c[4] = o.eta_plus;
   c[5] = o.step_min;

@@ -8,12 +8,13 @@ namespace hone::optim {
 
 struct RpropOptions {
   double lr = 1e-2;  ///< ≥ 0: each element's step at first. A rate set later has no effect on elements that moved
-  double eta_minus = 0.5;   ///< in (0, 1)
-  double eta_plus = 1.2;    ///< > 1
-  double step_min = 1e-6;   ///< ≥ 0
-  double step_max = 50;     ///< ≥ step_min
-  double weight_decay = 0;  ///< λ ≥ 0: g ← g + λ w
-  bool maximize = false;    ///< climb: g ← −g
+  double eta_minus = 0.5;        ///< in (0, 1)
+  double eta_plus = 1.2;         ///< > 1
+  double step_min = 1e-6;        ///< ≥ 0
+  double step_max = 50;          ///< ≥ step_min
+  double weight_decay = 0;       ///< λ ≥ 0
+  bool decoupled_decay = false;  ///< w ← w − lr λ w in place of g ← g + λ w
+  bool maximize = false;         ///< climb: g ← −g
   void fields(FieldVisitor& v);
 };
 

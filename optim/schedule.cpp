@@ -2,10 +2,10 @@
 
 #include <bit>
 #include <cmath>
-#include <map>
 
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim {
 namespace {
@@ -13,12 +13,8 @@ namespace {
 constexpr const char* kVersion = "1";
 constexpr const char* kSetting = "setting.";
 
-Tensor scalar_tensor(const detail::Numbers::Value& v) {
-  return std::visit([](auto x) { return tensor(std::vector<decltype(x)>{x}, Shape{}); }, v);
-}
-detail::Numbers::Value number(const Tensor& t) {
-  if (t.dtype() == i64) return t.item<int64_t>();
-  return t.item<double>();
+Tensor number_tensor(const detail::Numbers::Value& v) {
+  return std::visit([](auto x) { return detail::scalar_tensor(x); }, v);
 }
 std::string text(const detail::Numbers::Value& v) {
   return std::visit([](auto x) { return str(x); }, v);
@@ -30,32 +26,10 @@ bool same(const detail::Numbers::Value& a, const detail::Numbers::Value& b) {
   return a == b;
 }
 
-// Takes named numbers out of a file, each once.
-class NumberReader {
- public:
-  NumberReader(const TensorFile& file, std::string what) : what_(std::move(what)) {
-    for (const auto& [name, t] : file.tensors) entries_.emplace(name, t);
-  }
-  /// The value under this name, of the type that `like` has.
-  detail::Numbers::Value take(const std::string& name, const detail::Numbers::Value& like) {
-    const auto found = entries_.find(name);
-    HONE_CHECK(found != entries_.end(), FormatError, what_, ": the state has no entry '", name, "'");
-    const Tensor t = found->second;
-    const DType dtype = std::holds_alternative<int64_t>(like) ? i64 : f64;
-    HONE_CHECK(t.ndim() == 0 && t.dtype() == dtype, FormatError, what_, ": entry '", name, "' is ", t.dtype(), " ",
-               t.shape(), ", expected ", dtype, " []");
-    entries_.erase(found);
-    return number(t);
-  }
-  void finish() const {
-    HONE_CHECK(entries_.empty(), FormatError, what_, ": the state has an entry that this schedule does not know: '",
-               entries_.begin()->first, "'", entries_.size() > 1 ? str(" and ", entries_.size() - 1, " more") : "");
-  }
-
- private:
-  std::string what_;
-  std::map<std::string, Tensor> entries_;
-};
+// The number under this name, of the type that `like` has.
+detail::Numbers::Value take(detail::StateReader& reader, const std::string& name, const detail::Numbers::Value& like) {
+  return std::visit([&]<class T>(T) { return detail::Numbers::Value(reader.number<T>(name)); }, like);
+}
 
 }  // namespace
 
@@ -100,31 +74,25 @@ TensorFile Schedule::state_dict() const {
   TensorFile file;
   file.metadata["schedule"] = name();
   file.metadata["version"] = kVersion;
-  file.tensors.emplace_back("t", scalar_tensor(t_));
-  for (const auto& [name, v] : state().items) file.tensors.emplace_back(name, scalar_tensor(v));
-  for (const auto& [name, v] : settings().items) file.tensors.emplace_back(kSetting + name, scalar_tensor(v));
+  file.tensors.emplace_back("t", detail::scalar_tensor(t_));
+  for (const auto& [name, v] : state().items) file.tensors.emplace_back(name, number_tensor(v));
+  for (const auto& [name, v] : settings().items) file.tensors.emplace_back(kSetting + name, number_tensor(v));
   return file;
 }
 
 void Schedule::load_state_dict(const TensorFile& file) {
   const std::string what = str(name(), ".load_state_dict");
-  const auto entry = [&](const char* key) {
-    const auto found = file.metadata.find(key);
-    return found == file.metadata.end() ? std::string() : found->second;
-  };
-  HONE_CHECK(entry("schedule") == name(), FormatError, what, ": the state is of '", entry("schedule"), "'");
-  HONE_CHECK(entry("version") == kVersion, FormatError, what, ": the state has version '", entry("version"),
-             "', this program reads version ", kVersion);
-  NumberReader reader(file, what);
+  detail::StateReader reader(file, what);
+  reader.expect_kind("schedule", name());
+  reader.expect_version(kVersion);
   for (const auto& [name, here] : settings().items) {
-    const auto there = reader.take(kSetting + name, here);
+    const auto there = take(reader, kSetting + name, here);
     HONE_CHECK(same(here, there), FormatError, what, ": ", name, " is ", text(there), " in the state and ", text(here),
                " here");
   }
-  const int64_t t = std::get<int64_t>(reader.take("t", t_));
-  HONE_CHECK(t >= 0, FormatError, what, ": t must be at least 0, got ", t);
+  const int64_t t = reader.count("t");
   detail::Numbers next = state();
-  for (auto& [name, v] : next.items) v = reader.take(name, v);
+  for (auto& [name, v] : next.items) v = take(reader, name, v);
   reader.finish();
   restore(t, next);
 }

@@ -33,6 +33,7 @@ void ScheduleFreeAdamWOptions::fields(FieldVisitor& v) {
   v("beta2", beta2);
   v("eps", eps);
   v("weight_decay", weight_decay);
+  v("decoupled_decay", decoupled_decay);
   v("warmup_steps", warmup_steps);
   v("maximize", maximize);
   v("eps_inside_sqrt", eps_inside_sqrt);
@@ -64,7 +65,7 @@ void ScheduleFreeAdamW::coefficients(Entry& e, double* c) const {
   sum += rate * rate;
   const double share = sum > 0 ? rate * rate / sum : 0;
   c[0] = o.maximize ? -1 : 1;
-  c[1] = 0;  // the decay is taken at y, within the rule
+  c[1] = o.decoupled_decay ? 0 : o.weight_decay;
   c[2] = 1;
   c[3] = o.beta2;
   c[4] = 1 - o.beta2;
@@ -73,7 +74,7 @@ void ScheduleFreeAdamW::coefficients(Entry& e, double* c) const {
   c[8] = rate;
   c[9] = share;
   c[10] = rate * (o.beta1 * (1 - share) - 1);
-  c[11] = o.weight_decay;
+  c[11] = o.decoupled_decay ? o.weight_decay : 0;  // taken within the rule, at y
 }
 
 void ScheduleFreeAdamW::visit_options(int group, FieldVisitor& v) {

@@ -10,8 +10,9 @@ struct ScheduleFreeAdamWOptions {
   double beta1 = 0.9;            ///< in (0, 1): where gradients are taken, between z (0) and the average x (1)
   double beta2 = 0.999;          ///< in [0, 1)
   double eps = 1e-8;             ///< ≥ 0
-  double weight_decay = 0;       ///< λ ≥ 0, decoupled, at y
+  double weight_decay = 0;       ///< λ ≥ 0
   int64_t warmup_steps = 0;      ///< ≥ 0: γ_t = γ min(1, t/warmup_steps)
+  bool decoupled_decay = true;   ///< z moves by −γ_t λ y too. false: g ← g + λ y
   bool maximize = false;         ///< climb: g ← −g
   bool eps_inside_sqrt = false;  ///< √(v̂ + ε) in place of √v̂ + ε
   void fields(FieldVisitor& v);

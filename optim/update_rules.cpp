@@ -186,7 +186,7 @@ template <class T> struct LambNorms {
   static constexpr int kSlots = 2;
   template <class D, class K, class V>
   static HWY_ATTR HWY_INLINE void apply(D d, const K& k, V p, V g, V* s, V& a, V& b) {
-    const V u = lamb_direction(d, k, p, hn::Mul(k(0), g), s);
+    const V u = lamb_direction(d, k, p, hn::MulAdd(k(1), p, hn::Mul(k(0), g)), s);
     a = hn::MulAdd(p, p, a);
     b = hn::MulAdd(u, u, b);
   }

@@ -8,6 +8,8 @@
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/reduce.h"
 #include "hone/ops/unary.h"
+#include "hone/optim/parameter_list.h"
+#include "hone/optim/state_reader.h"
 
 namespace hone::optim {
 namespace {
@@ -33,10 +35,9 @@ bool GradientAccumulation::flush() {
   if (pending_ == 0) return false;
   const NoGrad no_grad;
   if (pending_ > 1) {
-    for (int64_t i = 0; i < optimizer_.size(); ++i) {
-      Tensor g = optimizer_.parameter(i).grad();
-      if (g.defined()) g.copy_(g / static_cast<double>(pending_));
-    }
+    for (int64_t i = 0; i < optimizer_.size(); ++i)
+      if (Tensor g = detail::writable_gradient(optimizer_.parameter(i)); g.defined())
+        g.copy_(g / static_cast<double>(pending_));
   }
   pending_ = 0;
   optimizer_.step();
@@ -53,41 +54,42 @@ Lookahead::Lookahead(Optimizer& optimizer, LookaheadOptions options) : optimizer
 }
 
 void Lookahead::step() {
+  for (size_t i = 0; i < slow_.size(); ++i) {
+    const Shape& now = optimizer_.parameter(static_cast<int64_t>(i)).raw().shape();
+    HONE_CHECK(now == slow_[i].shape(), GradError, "Lookahead.step: parameter ", i, " changed its shape from ",
+               slow_[i].shape(), " to ", now);
+  }
   optimizer_.step();
   if (++count_ % options_.steps != 0) return;
   const NoGrad no_grad;
   for (size_t i = 0; i < slow_.size(); ++i) {
     Tensor w = optimizer_.parameter(static_cast<int64_t>(i)).raw().detach();
-    HONE_CHECK(w.shape() == slow_[i].shape(), GradError, "Lookahead.step: parameter ", i, " changed its shape from ",
-               slow_[i].shape(), " to ", w.shape());
     slow_[i].copy_(slow_[i] + (w - slow_[i]) * options_.alpha);
     w.copy_(slow_[i]);
   }
 }
 
+void Lookahead::apply(const Shrink& shrink) {
+  for (size_t i = 0; i < slow_.size(); ++i)
+    if (optimizer_.parameter(static_cast<int64_t>(i)) == shrink.parameter) slow_[i] = detail::sliced(slow_[i], shrink);
+}
+
 TensorFile Lookahead::state_dict() const {
   TensorFile file;
-  file.tensors.emplace_back("count", tensor(std::vector<int64_t>{count_}, Shape{}));
+  file.tensors.emplace_back("count", detail::scalar_tensor(count_));
   for (size_t i = 0; i < slow_.size(); ++i) file.tensors.emplace_back(str("slow.", i), clone(slow_[i]));
   return file;
 }
 
 void Lookahead::load_state_dict(const TensorFile& file) {
-  const Tensor& count = file.at("count");
-  HONE_CHECK(count.dtype() == i64 && count.ndim() == 0 && count.item<int64_t>() >= 0, FormatError,
-             "Lookahead.load_state_dict: 'count' must be one whole number, at least 0");
-  HONE_CHECK(file.tensors.size() == slow_.size() + 1, FormatError, "Lookahead.load_state_dict: the state has ",
-             file.tensors.size() - 1, " slow weights, expected ", slow_.size());
+  detail::StateReader reader(file, "Lookahead.load_state_dict");
+  const int64_t count = reader.count("count");
   std::vector<Tensor> next;
-  for (size_t i = 0; i < slow_.size(); ++i) {
-    const Tensor& t = file.at(str("slow.", i));
-    HONE_CHECK(t.shape() == slow_[i].shape() && t.dtype() == slow_[i].dtype(), FormatError,
-               "Lookahead.load_state_dict: entry 'slow.", i, "' is ", t.dtype(), " ", t.shape(), ", expected ",
-               slow_[i].dtype(), " ", slow_[i].shape());
-    next.push_back(clone(t));
-  }
+  for (size_t i = 0; i < slow_.size(); ++i)
+    next.push_back(clone(reader.take(str("slow.", i), slow_[i].shape(), slow_[i].dtype())));
+  reader.finish();
   slow_ = std::move(next);
-  count_ = count.item<int64_t>();
+  count_ = count;
 }
 
 SAM::SAM(Optimizer& optimizer, SAMOptions options) : optimizer_(optimizer), options_(options) {
@@ -107,7 +109,10 @@ double SAM::step(const Closure& closure) {
     squares += sum(square(cast(scaled, f64))).item();
     directions[i] = options_.adaptive ? abs(p.raw().detach()) * scaled : scaled;
   }
-  HONE_CHECK(std::isfinite(squares), NumericError, "SAM.step: the gradient is not finite; nothing was changed");
+  if (!std::isfinite(squares)) {
+    optimizer_.step();
+    return loss;
+  }
   std::vector<Tensor> before(directions.size());
   const auto restore = [&] {
     for (size_t i = 0; i < before.size(); ++i) {

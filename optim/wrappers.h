@@ -46,6 +46,9 @@ class Lookahead {
   void zero_grad() { optimizer_.zero_grad(); }
   TensorFile state_dict() const;  ///< the slow weights and the count; the inner optimizer has its own
   void load_state_dict(const TensorFile& file);
+  /// Slices the slow weights of a parameter that has kept only some indices of a dimension, as optimizer.apply() does
+  /// with its state; call both.
+  void apply(const Shrink& shrink);
 
  private:
   Optimizer& optimizer_;
@@ -61,7 +64,7 @@ struct SAMOptions {
 
 /// Sharpness-aware minimization (Foret et al., 2021): the gradient is taken at w + ρ g/‖g‖ (adaptive: w + ρ
 /// w²⊙g/‖|w|⊙g‖), with the norm over all parameters, and applied at w by the inner optimizer. Two evaluations of the
-/// closure a step.
+/// closure a step. Where the gradient at w is not finite the inner optimizer is given that one: see NonFinite.
 class SAM {
  public:
   SAM(Optimizer& optimizer, SAMOptions options = {});  ///< the optimizer must outlive it

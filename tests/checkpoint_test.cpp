@@ -183,7 +183,7 @@ TEST_F(CheckpointTest, Names) {
   double x = 0;
   Checkpoint c;
   c.add("x", x);
-  for (const char* bad : {"x", "", "a/b", "generator", "part", "require", "a\nb"})
+  for (const char* bad : {"x", "", "a/b", "generator", "part", "require", "a\nb", "a\x7f"})
     EXPECT_THROW(c.add(bad, x), ValueError) << bad;
   c.require("lr", 0.1);
   EXPECT_THROW(c.require("lr", 0.1), ValueError);
@@ -191,6 +191,8 @@ TEST_F(CheckpointTest, Names) {
   EXPECT_FALSE(c.resume(path("absent")));
   EXPECT_THROW(c.load(path("absent")), IoError);
   EXPECT_THROW(c.resume(folder.path().string()), IoError);  // something is there, and it is no file
+  std::ofstream(path("file")) << "x";
+  EXPECT_THROW(c.resume(path("file/inside")), IoError);  // whether there is one cannot be said
 }
 
 TEST_F(CheckpointTest, RefusesAnotherRunAndChangesNothing) {
@@ -262,6 +264,7 @@ TEST_F(CheckpointTest, RefusesAnotherVersionSettingOrDamage) {
   refused(set("optimizer/version", "2"), {"part 'optimizer'", "version '2'"});
   refused(set("loader/loader", "2"), {"part 'loader'", "version 1"});
   refused(set("generator/x", "2"), {"generator"});
+  refused(set("best/x", "2"), {"part 'best'", "more than 'value'"});
   for (size_t i = 0; i < good.tensors.size(); ++i) {
     const std::string name = good.tensors[i].first;
     refused([&](TensorFile& f) { f.tensors.erase(f.tensors.begin() + static_cast<int64_t>(i)); },
@@ -355,6 +358,14 @@ TEST_F(CheckpointTest, KilledAnywhereInASaveLeavesTheFormerFile) {
   run.checkpoint.save(path("f"));
   EXPECT_EQ(test::read_file(path("f")), former);
   EXPECT_EQ(files(), 3u);
+  // Through a link: the temporaries lie beside the file that it points to.
+  fs::create_directory(path("links"));
+  fs::create_symlink(path("f"), path("links/f"));
+  std::ofstream(path("f.999999999-0.tmp")) << "of a process that is gone";
+  run.checkpoint.save(path("links/f"));
+  EXPECT_EQ(test::read_file(path("f")), former);
+  EXPECT_TRUE(fs::is_symlink(path("links/f")));
+  EXPECT_FALSE(fs::exists(path("f.999999999-0.tmp")));
 }
 
 // A process that saves in a loop is killed at any moment: what lies there is a whole checkpoint.
@@ -412,6 +423,25 @@ TEST_F(CheckpointTest, APartThatFailsLateIsUndone) {
   bomb = {};
   c.load(path("f"));
   EXPECT_EQ(last, 3);
+}
+
+// A part that breaks its promise and changes before it refuses is put back as well.
+TEST_F(CheckpointTest, APartThatRefusesHalfwayIsUndone) {
+  struct Half {
+    int64_t value = 1, refused = 2;
+    TensorFile state_dict() const { return {.tensors = {{"value", tensor({value})}}, .metadata = {}}; }
+    void load_state_dict(const TensorFile& file) {
+      value = file.at("value").to_vector<int64_t>()[0];
+      if (value == refused) throw FormatError("not this one");
+    }
+  } half;
+  Checkpoint c;
+  c.add("half", half);
+  half.value = 2;
+  c.save(path("f"));
+  half.value = 7;
+  expect_refused(c, path("f"), {"part 'half'", "not this one"});
+  EXPECT_EQ(half.value, 7);
 }
 
 // A schedule sets its optimizer's rate when it is loaded; a rate set by hand since then must survive.

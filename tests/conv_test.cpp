@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
-
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +10,7 @@
 #include "hone/hone.h"
 #include "hone/ops/simd/conv_direct.h"
 #include "hone/ops/simd/conv_kernels.h"
+#include "simd_targets.h"
 #include "support.h"
 
 namespace hone {
@@ -143,25 +142,19 @@ Case random_case(std::mt19937& rng) {
 class Conv : public testing::Test {
  protected:
   void SetUp() override { manual_seed(11); }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    set_num_threads(threads_);
-  }
+  void TearDown() override { set_num_threads(threads_); }
   int threads_ = num_threads();
 };
 
 TEST_F(Conv, MatchesPlainLoopsOnEveryTarget) {
-  for (int64_t left = hwy::SupportedTargets() & ~(HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL); left != 0; left &= left - 1) {
-    hwy::SetSupportedTargetsForTest(left & -left);
-    const int64_t target = left & -left;
+  test::on_every_target([](int64_t target) {
     if (target == HWY_AVX3 || target == HWY_AVX2) {
       EXPECT_EQ(simd::conv_kernels().lanes, target == HWY_AVX3 ? 16 : 8);
     }
     for (const Case& s : kNetworks) check(s, f32);
     std::mt19937 rng(5);
     for (int i = 0; i < 60; ++i) check(random_case(rng), f32);
-    if (HasFatalFailure()) FAIL() << "target " << hwy::TargetName(left & -left);
-  }
+  });
 }
 
 TEST_F(Conv, OtherDtypes) {

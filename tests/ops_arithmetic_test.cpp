@@ -181,6 +181,23 @@ std::vector<OpRow> basic_rows() {
            },
        .reference =
            [](const Arrays& x) { return Arrays{broadcast(x[0], x[1], [](double a, double b) { return a + b; })}; }});
+  rows.push_back({.op = "masked",
+                  .call = [](const Tensors& x) { return Tensors{masked(x[0], x[1])}; },
+                  .samples =
+                      [] {
+                        const Tensor mask = cast(integers({3, 4}, 0, 2, 123), DType::boolean);
+                        return std::vector<Sample>{
+                            {"random", {uniform({3, 4}, -2, 2, 124), mask}},
+                            {"0-d", {scalar(1.5, DType::f64), scalar(0, DType::boolean)}},
+                            {"empty", {uniform({2, 0}, 0, 1, 0), zeros({2, 0}, DType::boolean)}},
+                            {"what is masked is 0, not NaN",
+                             {values({kNan, kInf, 1, -kInf}), tensor({false, false, true, false})},
+                             false}};
+                      },
+                  .reference =
+                      [](const Arrays& x) {
+                        return Arrays{broadcast(x[0], x[1], [](double a, double m) { return m != 0 ? a : 0; })};
+                      }});
   return rows;
 }
 

@@ -100,6 +100,13 @@ TEST(FocalLoss, SigmoidFormEqualsItsFormula) {
     }
 }
 
+TEST(FocalLoss, IgnoresALabelThatIsAClassToo) {
+  const Tensor z = tensor<double>({1, 2, 0, 3, 1, 1, 0, 0, 2}, {3, 3});
+  const Tensor rest = concat({slice(z, 0, 0, 1), slice(z, 0, 2, 3)});
+  EXPECT_NEAR(focal_loss(z, tensor<int64_t>({1, 2, 0}), {.ignore_index = 2}).item(),
+              focal_loss(rest, tensor<int64_t>({1, 0})).item(), 1e-15);
+}
+
 TEST(FocalLoss, Errors) {
   const Tensor z = zeros({2, 3}), y = zeros({2}, i64);
   expect_error<ValueError>([&] { focal_loss(z, y, {.gamma = -1}); }, "gamma must be finite and at least 0, got -1");
@@ -107,6 +114,7 @@ TEST(FocalLoss, Errors) {
   expect_error<ValueError>([&] { focal_loss(z, tensor<int64_t>({0, 3})); }, "label 3 is outside [0, 3)");
   expect_error<ValueError>([&] { focal_loss(z, y, {.weight = tensor<float>({1, -1, 1})}); }, "weights");
   expect_error<ValueError>([&] { focal_loss(z, y, {.weight = full({3}, std::nan(""))}); }, "weights must be finite");
+  expect_error<ValueError>([&] { focal_loss(z, y, {.weight = tensor<float>({1, HUGE_VALF, 1})}); }, "finite");
   expect_error<ShapeError>([&] { focal_loss(z, y, {.weight = ones({2})}); }, "expected [3]");
   expect_error<ShapeError>([&] { focal_loss(z, zeros({3}, i64)); }, "expected [2]");
   expect_error<DTypeError>([&] { focal_loss(z, zeros({2})); }, "integer");
@@ -142,7 +150,11 @@ TEST(LogitAdjustment, EqualsItsFormula) {
   expect_error<ShapeError>([&] { logit_adjusted(z, zeros({2}, f64)); }, "expected [3]");
   expect_error<DTypeError>([&] { logit_adjusted(z, zeros({3})); }, "cast");
   expect_error<ValueError>([&] { logit_adjusted(z, log(tensor<double>({1, 0, 1}))); }, "without samples");
+  expect_error<ValueError>([&] { logit_adjusted(z, full({3}, HUGE_VAL, f64)); }, "must be finite, got inf");
   expect_error<ValueError>([&] { logit_adjusted(z, prior, std::nan("")); }, "tau");
+  Tensor learned = clone(prior).requires_grad_();
+  logit_adjusted_cross_entropy(clone(z).requires_grad_(), y, learned).backward();
+  EXPECT_FALSE(learned.grad().defined());  // priors are data
 }
 
 // ---- data
@@ -250,6 +262,21 @@ TEST(Samplers, ClassAwareShowsClassesAndTheirSamplesEvenly) {
     const auto [low, high] = std::minmax_element(seen.begin() + first, seen.begin() + first + count);
     EXPECT_LE(*high - *low, 1);
   }
+  // Both orders are shuffled, anew in each round: that of the classes, and that of a class's samples.
+  std::set<std::vector<int64_t>> rounds, passes;
+  std::vector<int64_t> round, pass;
+  for (int64_t i : order) {
+    const int64_t c = labels[static_cast<size_t>(i)];
+    round.push_back(c);
+    if (c == 1) pass.push_back(i);
+    if (round.size() == 3) rounds.insert(std::exchange(round, {}));
+    if (pass.size() == 9) passes.insert(std::exchange(pass, {}));
+  }
+  EXPECT_EQ(rounds.size(), 6u);   // in 100 rounds, all orders of three classes
+  EXPECT_EQ(passes.size(), 11u);  // of the nine samples, none twice
+  EXPECT_EQ(data::class_aware_sampler(d).length(), 100);
+  EXPECT_EQ(data::square_root_sampler(d).length(), 100);
+  EXPECT_EQ(data::progressively_balanced_sampler(d, 2).length(), 100);
   expect_error<ValueError>([] { data::class_aware_sampler(labelled({3, 0, 2})); }, "class 1 of 3 has no samples");
 }
 
@@ -359,6 +386,31 @@ TEST(LongTailed, FollowsItsFormula) {
   const std::set<int64_t> flatter = rows(data::long_tailed(d, {.ratio = 10, .seed = 4})), steep = rows(tail);
   EXPECT_TRUE(std::includes(flatter.begin(), flatter.end(), steep.begin(), steep.end()));
   EXPECT_EQ(data::long_tailed(d, {.ratio = 1}).size(), 4000);
+  // Its samples stay in their order, and each class draws for itself.
+  const data::Dataset few = data::long_tailed(d, {.ratio = 1, .largest = 40});
+  EXPECT_EQ(data::class_counts(few), std::vector<int64_t>(10, 40));
+  std::vector<int64_t> kept;
+  std::set<std::vector<int64_t>> draws;  // which places of the class are kept
+  for (int64_t i = 0; i < 400; ++i) kept.push_back(few.row(i));
+  EXPECT_TRUE(std::is_sorted(kept.begin(), kept.end()));
+  for (int64_t c = 0; c < 10; ++c) {
+    std::vector<int64_t> places(kept.begin() + 40 * c, kept.begin() + 40 * (c + 1));
+    for (int64_t& place : places) place -= 400 * c;
+    draws.insert(places);
+  }
+  EXPECT_EQ(draws.size(), 10u);
+  // The scarcest class for its place says how many the first may have; none is left without a sample.
+  EXPECT_EQ(data::class_counts(data::long_tailed(labelled({100, 50, 2}), {.ratio = 10})),
+            (std::vector<int64_t>{20, 6, 2}));
+  EXPECT_EQ(data::class_counts(data::long_tailed(labelled({40, 40, 40}), {.ratio = 1e4})),
+            (std::vector<int64_t>{40, 1, 1}));
+  expect_error<ValueError>(
+      [] {
+        data::long_tailed(labelled({5, 3}), {.ratio = 2, .classes = 3});
+      },
+      "class 2 should keep 1 samples but has 0");
+  // 3 · 75 = 225, though 3 / (1/75) is a rounding below it.
+  EXPECT_EQ(data::class_counts(data::long_tailed(labelled({225, 3}), {.ratio = 75})), (std::vector<int64_t>{225, 3}));
   expect_error<ValueError>([&] { data::long_tailed(d, {.ratio = 0.5}); },
                            "ratio must be finite and at least 1, got 0.5");
   expect_error<ValueError>([&] { data::long_tailed(d, {.ratio = std::nan("")}); }, "ratio");

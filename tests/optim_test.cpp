@@ -4,19 +4,15 @@
 
 #include <cmath>
 #include <fstream>
-#include <functional>
 #include <limits>
-#include <memory>
-#include <sstream>
-#include <string>
-#include <vector>
 
-#include "hone/hone.h"
-#include "support.h"
+#include "optim_support.h"
+#include "simd_targets.h"
 
 namespace hone {
 namespace {
 
+using namespace optim_test;
 using test::expect_error;
 
 using optim::Adam;
@@ -24,60 +20,10 @@ using optim::AdamW;
 using optim::SGD;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::vector<double> initial(int64_t n) {
-  std::vector<double> w;
-  for (int64_t i = 0; i < n; ++i) w.push_back(std::sin(static_cast<double>(i + 1)));
-  return w;
-}
-double gradient(int64_t i, int t, double w) {
-  return 0.1 * static_cast<double>(i % 5) * w + std::cos(0.3 * t + static_cast<double>(i));
-}
-std::vector<Parameter> make_parameters(DType dtype, const std::vector<Shape>& shapes) {
-  int64_t n = 0;
-  for (const Shape& s : shapes) n += s.numel();
-  const std::vector<double> w = initial(n);
-  std::vector<Parameter> out;
-  int64_t at = 0;
-  for (const Shape& s : shapes) {
-    std::vector<double> part(w.begin() + at, w.begin() + at + s.numel());
-    out.emplace_back(cast(tensor(part, s), dtype));
-    at += s.numel();
-  }
-  return out;
-}
-std::vector<ParameterRef> refs(const std::vector<Parameter>& parameters) {
-  std::vector<ParameterRef> out;
-  for (const Parameter& p : parameters) out.push_back(p.ref());
-  return out;
-}
-// The documented problem's gradients at step t, from the parameters' present values.
-void set_gradients(const std::vector<Parameter>& parameters, int t) {
-  int64_t i = 0;
-  for (const Parameter& p : parameters) {
-    std::vector<double> g;
-    for (double w : p.raw().to_vector<double>()) g.push_back(gradient(i++, t, w));
-    p.raw().set_grad(cast(tensor(g, p.shape()), p.raw().dtype()));
-  }
-}
-std::vector<double> values(const std::vector<Parameter>& parameters) {
-  std::vector<double> out;
-  for (const Parameter& p : parameters)
-    for (double v : p.raw().to_vector<double>()) out.push_back(v);
-  return out;
-}
-void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance,
-                  const std::string& what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], want[i], tolerance * std::max(1.0, std::abs(want[i]))) << what << ", element " << i;
-}
+std::vector<double> initial(int64_t n) { return values(make_parameters(f64, {{n}})); }
 
 // ---- PyTorch's traces
 
-using Make = std::function<std::unique_ptr<optim::Optimizer>(const std::vector<ParameterRef>&)>;
-template <class O, class Options> Make make(Options options) {
-  return [options](const std::vector<ParameterRef>& p) { return std::make_unique<O>(p, options); };
-}
 Make maker(const std::string& name) {
   if (name == "sgd") return make<SGD>(optim::SGDOptions{.lr = 0.05});
   if (name == "sgd_decay_maximize")
@@ -97,7 +43,7 @@ Make maker(const std::string& name) {
   return {};
 }
 
-TEST(OptimGolden, TracesEqualPyTorch) {
+void expect_traces() {
   std::ifstream file(HONE_GOLDEN_DIR "/optim_traces.txt");
   ASSERT_TRUE(file) << HONE_GOLDEN_DIR;
   int traces = 0;
@@ -115,11 +61,15 @@ TEST(OptimGolden, TracesEqualPyTorch) {
       if (t % 10 != 9) continue;
       std::vector<double> want(17);
       for (double& v : want) ASSERT_TRUE(file >> v) << name;
-      expect_close(values(parameters), want, 1e-12, name + " after step " + std::to_string(t));
+      expect_near(values(parameters), want, 1e-12, name + " after step " + std::to_string(t));
     }
     ++traces;
   }
   EXPECT_EQ(traces, 11);
+}
+
+TEST(OptimGolden, TracesEqualPyTorchOnEveryTarget) {
+  test::on_every_target([](int64_t) { expect_traces(); });
 }
 
 // ---- the formulas, written again
@@ -140,7 +90,7 @@ TEST(Optim, AdamAsTheDocumentsWriteIt) {
         EXPECT_NEAR(std::abs(w[i] - before), 0.1 / std::sqrt(0.001) * 0.01, 1e-6);  // about 3.2 times the rate
       }
     }
-    expect_close(values(parameters), w, 1e-13, "step " + std::to_string(t));
+    expect_near(values(parameters), w, 1e-13, "step " + std::to_string(t));
   }
 }
 
@@ -161,7 +111,7 @@ TEST(Optim, EveryLengthAndEveryDtype) {
         b[i] = 0.9 * b[i] + g[i];
         w[i] -= 0.05 * b[i];
       }
-      expect_close(values(parameters), w, dtype == f64 ? 1e-14 : dtype == f32 ? 1e-6 : 1e-2, name(dtype));
+      expect_near(values(parameters), w, dtype == f64 ? 1e-14 : dtype == f32 ? 1e-6 : 1e-2, name(dtype));
       w = values(parameters);  // bf16 rounds: follow it
     }
     EXPECT_EQ(sgd.state(parameters[8].ref(), 0).dtype(), dtype == f64 ? f64 : f32);
@@ -206,7 +156,7 @@ TEST(Optim, GroupsHaveTheirOwnOptions) {
       w[i] -= (i < 9 ? 0.1 : 0.01) * b[i];
     }
   }
-  expect_close(values(parameters), w, 1e-14, "groups");
+  expect_near(values(parameters), w, 1e-14, "groups");
   sgd.set_lr(0.3, 1);
   EXPECT_EQ(sgd.lr(0), 0.1);
   EXPECT_EQ(sgd.lr(1), 0.3);
@@ -246,7 +196,7 @@ TEST(Optim, NonContiguousGradientAndVersion) {
   EXPECT_GT(parameters[0].raw().version(), version);
   std::vector<double> want = initial(6);
   for (double& x : want) x -= 2;
-  expect_close(values(parameters), want, 1e-15, "broadcast gradient");
+  expect_near(values(parameters), want, 1e-15, "broadcast gradient");
 
   // A transposed one: read in memory order it would land elsewhere.
   std::vector<Parameter> matrix = make_parameters(f64, {{2, 3}});
@@ -257,7 +207,7 @@ TEST(Optim, NonContiguousGradientAndVersion) {
   plain.step();
   const double rows[] = {1, 3, 5, 2, 4, 6};
   for (size_t i = 0; i < 6; ++i) moved[i] -= rows[i];
-  expect_close(values(matrix), moved, 1e-15, "transposed gradient");
+  expect_near(values(matrix), moved, 1e-15, "transposed gradient");
 }
 
 // ---- errors

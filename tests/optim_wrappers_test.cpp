@@ -1,11 +1,9 @@
-// L-BFGS against PyTorch's traces; what stands around optimizers: averages, Lookahead, SAM, accumulation.
+// What stands around optimizers: averages, Lookahead, SAM, accumulation.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
 #include <functional>
-#include <limits>
 
 #include "hone/hone.h"
 #include "support.h"
@@ -14,164 +12,10 @@ namespace hone {
 namespace {
 
 using optim::Adam;
-using optim::LBFGS;
 using optim::SGD;
 using test::expect_error;
 
-Parameter start() { return Parameter(tensor<double>({-1.2, 1.0, 0.6, -0.4, 0.9})); }
 std::vector<double> values(const Parameter& p) { return p.raw().to_vector<double>(); }
-
-// The functions of tests/golden/generate_lbfgs.py, in its words.
-Tensor rosenbrock(const Tensor& p) {
-  const int64_t n = p.size(0);
-  const Tensor a = slice(p, 0, 0, n - 1), b = slice(p, 0, 1, n);
-  return sum(square(1.0 - a)) + 100.0 * sum(square(b - square(a)));
-}
-Tensor logistic(const Tensor& p) {
-  std::vector<double> x, y;
-  for (int i = 0; i < 12; ++i) {
-    for (int j = 0; j < 5; ++j) x.push_back(std::sin(1.3 * i + 0.7 * j * j) + 0.1 * j);
-    y.push_back((i * 7) % 5 < 2 ? 1 : 0);
-  }
-  const Tensor z = reshape(matmul(tensor(x, {12, 5}), reshape(p, {5, 1})), {12});
-  const Tensor softplus = relu(z) + log(1.0 + exp(-abs(z)));
-  return mean(softplus - tensor(y) * z) + 0.01 * sum(square(p));
-}
-Tensor quartic(const Tensor& p) {
-  const Tensor k = tensor<double>({1, 2, 3, 4, 5});
-  return sum(k * square(square(p - 1.0 / k))) + 0.5 * sum(square(p)) + sum(square(select(p, 0, 0) * select(p, 0, 4)));
-}
-
-using Function = std::function<Tensor(const Tensor&)>;
-const std::map<std::string, Function> kFunctions = {
-    {"rosenbrock", rosenbrock}, {"logistic", logistic}, {"quartic", quartic}};
-const std::map<std::string, optim::LBFGSOptions> kSettings = {
-    {"wolfe", {.lr = 1, .max_iterations = 4}},
-    {"wolfe_short_history", {.lr = 0.5, .max_iterations = 6, .history = 2}},
-    {"wolfe_few_evaluations", {.lr = 1, .max_iterations = 20, .max_evaluations = 7, .history = 5}},
-    {"plain", {.lr = 0.02, .max_iterations = 5, .strong_wolfe = false}},
-    {"plain_one", {.lr = 0.01, .max_iterations = 1, .history = 3, .strong_wolfe = false}}};
-
-optim::Closure closure_of(const Parameter& p, const Function& f) {
-  return [&p, f] {
-    p.ref().zero_grad();
-    Tensor loss = f(p.value());
-    loss.backward();
-    return loss;
-  };
-}
-
-TEST(LBFGS, TracesEqualPyTorch) {
-  std::ifstream file(HONE_GOLDEN_DIR "/lbfgs.txt");
-  ASSERT_TRUE(file);
-  std::string word, function, setting;
-  int traces = 0;
-  while (file >> word >> function >> setting) {
-    ASSERT_EQ(word, "trace");
-    const Parameter p = start();
-    LBFGS lbfgs({p.ref()}, kSettings.at(setting));
-    for (int step = 0; step < 8; ++step) {
-      double loss = 0, v = 0;
-      int64_t evaluations = 0;
-      ASSERT_TRUE(file >> loss >> evaluations);
-      const double got = lbfgs.step(closure_of(p, kFunctions.at(function)));
-      ASSERT_NEAR(got, loss, 1e-8 * std::max(1.0, std::abs(loss))) << function << " " << setting << " step " << step;
-      ASSERT_EQ(lbfgs.evaluations(), evaluations) << function << " " << setting << " step " << step;
-      for (double g : values(p)) {
-        ASSERT_TRUE(file >> v);
-        ASSERT_NEAR(g, v, 1e-8 * std::max(1.0, std::abs(v))) << function << " " << setting << " step " << step;
-      }
-    }
-    ++traces;
-  }
-  EXPECT_EQ(traces, 15);
-}
-
-TEST(LBFGS, FindsRosenbrocksMinimumInEveryDtype) {
-  for (DType dtype : {f64, f32}) {
-    const Parameter p(cast(tensor<double>({-1.2, 1.0}), dtype));  // of more variables there are other local minima
-    LBFGS lbfgs({p.ref()}, {.max_iterations = 200, .tolerance_gradient = 1e-9, .tolerance_change = 1e-15});
-    lbfgs.step(closure_of(p, rosenbrock));
-    for (double v : values(p)) EXPECT_NEAR(v, 1, dtype == f64 ? 1e-8 : 2e-3) << name(dtype);
-  }
-}
-
-TEST(LBFGS, StateContinues) {
-  const Parameter a = start(), b = start();
-  LBFGS one({a.ref()}, {.max_iterations = 2, .history = 3}), two({b.ref()}, {.max_iterations = 2, .history = 3});
-  for (int i = 0; i < 4; ++i) one.step(closure_of(a, rosenbrock));
-  b.ref().replace(clone(a.raw().detach()));
-  two.load_state_dict(one.state_dict());
-  for (int i = 0; i < 4; ++i) {
-    one.step(closure_of(a, rosenbrock));
-    two.step(closure_of(b, rosenbrock));
-    ASSERT_EQ(values(a), values(b)) << i;
-  }
-  EXPECT_EQ(one.evaluations(), two.evaluations());
-  const Parameter c(tensor<double>({1, 2}));
-  LBFGS other({c.ref()});
-  expect_error<FormatError>([&] { other.load_state_dict(one.state_dict()); }, "expected f64 [2]");
-  TensorFile bad = one.state_dict();
-  const auto with = [&](const std::string& name, const Tensor& t) {
-    TensorFile f = bad;
-    for (auto& [entry, value] : f.tensors)
-      if (entry == name) value = t;
-    return f;
-  };
-  const double nan = std::nan("");
-  for (double v : {nan, -1.0, 0.5, 1e300})
-    expect_error<FormatError>([&] { two.load_state_dict(with("numbers", tensor<double>({v, 1, 1, 1}))); }, "'numbers'");
-  expect_error<FormatError>([&] { two.load_state_dict(with("numbers", tensor<double>({3, 1, nan, 1}))); }, "'numbers'");
-  bad.tensors.emplace_back("more", ones({1}));
-  expect_error<FormatError>([&] { two.load_state_dict(bad); }, "entries, expected");
-  SGD sgd({c.ref()});
-  expect_error<FormatError>([&] { sgd.load_state_dict(one.state_dict()); }, "the state is of 'LBFGS'");
-}
-
-TEST(LBFGS, DecayAndDirection) {
-  // min of ½(p−3)² + λ/2 p² is 3/(1+λ); maximize of the negated loss finds the same.
-  for (bool maximize : {false, true}) {
-    const Parameter p(tensor<double>({0.0}));
-    LBFGS lbfgs({p.ref()}, {.weight_decay = 0.5, .maximize = maximize});
-    lbfgs.step(closure_of(p, [&](const Tensor& w) { return (maximize ? -0.5 : 0.5) * sum(square(w - 3.0)); }));
-    EXPECT_NEAR(values(p)[0], 2, 1e-9);
-  }
-}
-
-TEST(LBFGS, Errors) {
-  const Parameter p = start();
-  expect_error<ValueError>([&] { LBFGS({p.ref()}, {.lr = -1}); }, "LBFGS: lr");
-  expect_error<ValueError>([&] { LBFGS({p.ref()}, {.max_iterations = 0}); },
-                           "max_iterations must be at least 1, got 0");
-  expect_error<ValueError>([&] { LBFGS({p.ref()}, {.history = 0}); }, "history");
-  LBFGS lbfgs({p.ref()});
-  expect_error<ValueError>([&] { lbfgs.step(); }, "closure");
-  const std::vector<double> before = values(p);
-  expect_error<NumericError>([&] { lbfgs.step(closure_of(p, [](const Tensor& w) { return sum(w) * std::nan(""); })); },
-                             "not finite");
-  EXPECT_EQ(values(p), before);
-  // A closure that throws in the middle of a search leaves the parameters as they were.
-  int calls = 0;
-  expect_error<ValueError>(
-      [&] {
-        lbfgs.step([&] {
-          if (++calls == 3) throw ValueError("enough");
-          return closure_of(p, rosenbrock)();
-        });
-      },
-      "enough");
-  EXPECT_EQ(calls, 3);
-  EXPECT_EQ(values(p), before);
-}
-
-TEST(LBFGS, StepsBackFromInfinity) {
-  const Parameter p(tensor<double>({1.0}));
-  LBFGS lbfgs({p.ref()}, {.max_iterations = 50});
-  // −log p + p: its minimum is 1; at p ≤ 0 it is NaN or infinite, where the first long steps land.
-  p.ref().replace(tensor<double>({30.0}));
-  lbfgs.step(closure_of(p, [](const Tensor& w) { return sum(w - log(w)); }));
-  EXPECT_NEAR(values(p)[0], 1, 1e-4);
-}
 
 // ---- averages
 
@@ -232,10 +76,35 @@ TEST(WeightAverages, GuardSwapsAndGivesBack) {
   }
 }
 
+TEST(WeightAverages, FollowAShrink) {
+  const Parameter a(tensor<double>({1, 2, 3, 4, 5, 6}, {2, 3})), b(tensor<double>({7, 8}));
+  optim::EMA ema({a.ref(), b.ref()}, {.decay = 0.5, .warmup = false});
+  optim::SWA fresh({a.ref()});
+  ema.update();
+  const auto shrink = [&](int64_t dim, std::vector<int64_t> kept) {
+    const Shrink s{a.ref(), dim, std::move(kept)};
+    ema.apply(s);
+    fresh.apply(s);
+  };
+  a.ref().replace(tensor<double>({10, 20}, {1, 2}));  // both dims at once: a call for each
+  expect_error<GradError>([&] { ema.update(); }, "apply() the shrink");
+  shrink(0, {1});
+  expect_error<GradError>([&] { ema.update(); }, "parameter 0 changed its shape");
+  shrink(1, {0, 2});
+  EXPECT_EQ(ema.average(0).to_vector<double>(), (std::vector<double>{4, 6}));
+  ema.update();
+  fresh.update();
+  EXPECT_EQ(ema.average(0).to_vector<double>(), (std::vector<double>{7, 13}));
+  EXPECT_EQ(ema.average(1).to_vector<double>(), (std::vector<double>{7, 8}));
+  const auto guard = ema.use();
+  expect_error<ValueError>([&] { shrink(1, {0}); }, "hold the averages just now");
+}
+
 TEST(WeightAverages, Errors) {
   const Parameter p(tensor<double>({1.0}));
   expect_error<ValueError>([&] { optim::EMA({p.ref()}, {.decay = 1}); }, "EMA: decay must be in [0, 1), got 1");
-  expect_error<ValueError>([&] { optim::SWA(std::vector<ParameterRef>{}); }, "empty");
+  expect_error<ValueError>([&] { optim::SWA(std::vector<ParameterRef>{}); }, "SWA: the list of parameters is empty");
+  expect_error<ValueError>([&] { optim::SWA({p.ref(), p.ref()}); }, "SWA: parameter 1 of shape [1] is listed twice");
 }
 
 // ---- wrappers
@@ -304,6 +173,50 @@ TEST(Lookahead, IsItsFormula) {
   }
   expect_error<ValueError>([&] { optim::Lookahead(sgd, {.alpha = 0}); }, "alpha must be in (0, 1], got 0");
   expect_error<ValueError>([&] { optim::Lookahead(sgd, {.steps = 0}); }, "steps");
+}
+
+TEST(Lookahead, FollowsAShrink) {
+  Parameter w(tensor<double>({1, 2, 3, 4}));
+  SGD sgd({w.ref()}, {.lr = 1});
+  optim::Lookahead lookahead(sgd, {.steps = 1, .alpha = 0.5});
+  w.ref().replace(tensor<double>({10, 20}));
+  w.raw().set_grad(zeros({2}, f64));
+  expect_error<GradError>([&] { lookahead.step(); }, "parameter 0 changed its shape from [4] to [2]");
+  const Shrink shrink{w.ref(), 0, {1, 3}};
+  sgd.apply(shrink);
+  lookahead.apply(shrink);
+  lookahead.step();
+  EXPECT_EQ(values(w), (std::vector<double>{6, 12}));
+}
+
+TEST(Accumulation, OfABroadcastGradient) {
+  Parameter w(tensor<double>({1, 2, 3}));
+  SGD sgd({w.ref()}, {.lr = 1});
+  optim::GradientAccumulation accumulation(sgd, {.steps = 2});
+  accumulation.step();
+  w.raw().set_grad(expand(tensor<double>({4}), {3}));  // of one micro-batch alone, and one number in memory
+  EXPECT_TRUE(accumulation.step());
+  EXPECT_EQ(values(w), (std::vector<double>{-1, 0, 1}));
+}
+
+TEST(SAM, LeavesGradientsThatAreNotFiniteToTheOptimizer) {
+  Parameter w(tensor<double>({1.0, 4.0}));
+  SGD sgd({w.ref()}, {.lr = 0.5});
+  optim::SAM sam(sgd);
+  const auto closure = [&] {
+    sgd.zero_grad();
+    Tensor f = sum(tensor<double>({std::nan(""), 1}) * w.value());
+    f.backward();
+    return f;
+  };
+  expect_error<NumericError>([&] { sam.step(closure); }, "SGD.step: the gradient of parameter 0");
+  sgd.set_non_finite(optim::NonFinite::skip);
+  sam.step(closure);
+  EXPECT_EQ(values(w), (std::vector<double>{1, 4}));
+  sgd.set_non_finite(optim::NonFinite::clip);
+  sam.step(closure);
+  EXPECT_EQ(values(w), (std::vector<double>{1, 3.5}));
+  EXPECT_EQ(sgd.non_finite_steps(), 2);
 }
 
 TEST(SAM, IsItsFormula) {

@@ -197,6 +197,148 @@ TEST(ParallelSGD, BuffersAreTheMeanOfReplicas) {
   for (size_t j = 0; j < 8; ++j) EXPECT_NEAR(got[j], mean[j], 1e-13);
 }
 
+// What a failed step has done to replicas must not reach a later one.
+TEST(ParallelSGD, AFailedStepLeavesNoTrace) {
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd}) {
+    Net a = make_net(false), b = a;
+    const ParallelSGDOptions options{.sgd = {.lr = 0.1}, .workers = 2, .mode = mode, .shards = 2, .period = 1};
+    ParallelSGD one(a, options), two(b, options);
+    const Threads set(1);  // the first piece is done when the second fails
+    const data::Batch m = batch(12);
+    int calls = 0;
+    expect_error<ValueError>(
+        [&] {
+          one.step(m.inputs, m.targets, [&](Net& n, const Tensor& x, const Tensor& y) {
+            if (++calls == 2) throw ValueError("of the second piece");
+            return kLoss(n, x, y);
+          });
+        },
+        "of the second piece");
+    manual_seed(3);
+    one.step(m.inputs, m.targets, kLoss);
+    manual_seed(3);
+    two.step(m.inputs, m.targets, kLoss);
+    EXPECT_EQ(values(a), values(b));
+  }
+}
+
+// Weights and statistics that the network is given from outside are what workers begin with.
+TEST(ParallelSGD, WorkersBeginWithWhatTheNetworkHolds) {
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd, ParallelMode::hogwild}) {
+    const Threads set(1);
+    Net a = make_net(false), b = a, other = a;
+    ParallelSGDOptions options{.sgd = {.lr = 0.1}, .workers = 2, .mode = mode, .shards = 2, .period = 2};
+    const data::Batch m = batch(12);
+    other(m.inputs);  // moves its statistics
+    for (const ParameterRef& p : other.parameters()) Tensor(p.raw().detach()).copy_(p.raw().detach() * 0.5);
+    ParallelSGD one(a, options);
+    a.load_state_dict(other.state_dict());
+    b.load_state_dict(other.state_dict());
+    ParallelSGD two(b, options);
+    one.synchronize();  // nothing to average yet: the network stays as it is
+    EXPECT_EQ(values(a), values(b));
+    for (ParallelSGD<Net>* parallel : {&one, &two}) {
+      manual_seed(3);
+      for (int t = 0; t < 2; ++t) parallel->step(m.inputs, m.targets, kLoss);
+    }
+    EXPECT_EQ(values(a), values(b));
+    EXPECT_NE(values(a), values(other));
+  }
+}
+
+TEST(ParallelSGD, ResumesAtAnyStepWithTheSameBits) {
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd}) {
+    const ParallelSGDOptions options{
+        .sgd = {.lr = 0.1, .momentum = 0.9}, .workers = 3, .mode = mode, .shards = 3, .period = 3};
+    std::vector<data::Batch> batches;
+    manual_seed(8);
+    for (int t = 0; t < 8; ++t) batches.push_back(batch(12, f32));
+    const auto go = [&](ParallelSGD<Net>& parallel, int from, int to) {
+      for (int t = from; t < to; ++t) {
+        const auto& [x, y] = batches[static_cast<size_t>(t)];
+        parallel.step(x, y, kLoss);
+      }
+    };
+    Net whole = make_net(false, f32);
+    ParallelSGD reference(whole, options);
+    manual_seed(4);
+    go(reference, 0, 8);
+    for (int cut = 0; cut <= 8; ++cut) {
+      Net first = make_net(false, f32), second = make_net(false, f32);
+      ParallelSGD before(first, options), after(second, options);
+      manual_seed(4);
+      go(before, 0, cut);
+      train::Checkpoint saved, loaded;
+      saved.add("net", first).add("sgd", before);
+      loaded.add("net", second).add("sgd", after);
+      const test::TempDir folder;
+      saved.save(folder / "f");
+      go(after, 0, 2);  // to be forgotten
+      loaded.load(folder / "f");
+      go(after, cut, 8);
+      ASSERT_EQ(values(second), values(whole)) << cut;
+    }
+  }
+}
+
+TEST(ParallelSGD, StatesThatDoNotFit) {
+  Net a = make_net(true), b = a, c = a;
+  const optim::SGDOptions sgd{.lr = 0.1, .momentum = 0.9};
+  ParallelSGD local(a, {.sgd = sgd, .workers = 2, .mode = ParallelMode::local_sgd}),
+      same(b, {.sgd = sgd, .workers = 2}), three(c, {.sgd = sgd, .workers = 3, .mode = ParallelMode::local_sgd});
+  const data::Batch m = batch(12);
+  local.step(m.inputs, m.targets, kLoss);
+  three.step(m.inputs, m.targets, kLoss);
+  const TensorFile state = local.state_dict();
+  expect_error<FormatError>([&] { same.load_state_dict(state); },
+                            "ParallelSGD.load_state_dict: the state is of 'local_sgd'");
+  expect_error<FormatError>([&] { three.load_state_dict(state); }, "the state is of 2 workers, here there are 3");
+  expect_error<FormatError>([&] { SGD(b.parameters(), sgd).load_state_dict(state); }, "no entry 'non_finite_steps'");
+  const auto refused = [&](auto change, const std::string& part) {
+    TensorFile file = state;
+    change(file);
+    expect_error<FormatError>([&] { local.load_state_dict(file); }, part);
+    const TensorFile now = local.state_dict();
+    for (size_t i = 0; i < now.tensors.size(); ++i)
+      EXPECT_TRUE(equal(now.tensors[i].second, state.tensors[i].second)) << state.tensors[i].first;
+  };
+  for (size_t i = 0; i < state.tensors.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    refused([&](TensorFile& f) { f.tensors.erase(f.tensors.begin() + at); }, "no entry '");
+    refused([&](TensorFile& f) { f.tensors[i].second = zeros({2, 1, 3}, u8); }, "expected");
+  }
+  for (const char* extra : {"extra", "network.extra", "worker.1.extra", "worker.2.group.0.lr", "weight.2.0"})
+    refused([&](TensorFile& f) { f.tensors.emplace_back(extra, ones({1})); }, "not known here");
+}
+
+TEST(ParallelSGD, GradientsThatAreNotFinite) {
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd, ParallelMode::hogwild}) {
+    Net net = make_net(true);
+    const ParallelSGDOptions options{.sgd = {.lr = 0.1}, .workers = 2, .mode = mode, .shards = 2, .period = 1};
+    ParallelSGD parallel(net, options);
+    data::Batch m = batch(8);
+    const auto bad = [](Net& n, const Tensor& x, const Tensor& y) { return kLoss(n, x, y) * std::nan(""); };
+    const std::vector<double> before = values(net);
+    expect_error<NumericError>([&] { parallel.step(m.inputs, m.targets, bad); }, "the gradient of parameter 0");
+    EXPECT_EQ(values(net), before);
+    parallel.optimizer().set_non_finite(optim::NonFinite::skip);
+    parallel.step(m.inputs, m.targets, bad);
+    EXPECT_EQ(values(net), before);
+    EXPECT_EQ(parallel.non_finite_steps(), mode == ParallelMode::synchronous ? 1 : 2);
+    parallel.optimizer().set_non_finite(optim::NonFinite::clip);
+    parallel.step(m.inputs, m.targets, bad);  // all NaN: 0
+    EXPECT_EQ(values(net), before);
+    EXPECT_EQ(parallel.non_finite_steps(), mode == ParallelMode::synchronous ? 2 : 4);
+    const int64_t counted = parallel.non_finite_steps();
+    ParallelSGD again(net, options);
+    again.load_state_dict(parallel.state_dict());
+    EXPECT_EQ(again.non_finite_steps(), counted);
+    parallel.step(m.inputs, m.targets, kLoss);
+    EXPECT_NE(values(net), before);
+    EXPECT_EQ(parallel.non_finite_steps(), counted);
+  }
+}
+
 TEST(ParallelSGD, Errors) {
   Net net = make_net(true);
   const data::Batch m = batch(3);
@@ -243,6 +385,9 @@ TEST(FullBatch, IsTheExactGradient) {
   }
   data::Loader partial(data::Dataset(x, y), {.batch = 16, .drop_last = true});
   expect_error<ValueError>([&] { optim::full_batch(partial, loss); }, "48 of 50 samples");
+  data::Loader drawn(data::Dataset(x, y),
+                     {.batch = 16, .sampler = data::weighted_sampler(std::vector<double>(50, 1.0))});
+  expect_error<ValueError>([&] { optim::full_batch(drawn, loss); }, "a sampler may leave samples out");
 }
 
 TEST(FullBatch, DescendsUntilConverged) {

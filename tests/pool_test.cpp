@@ -2,13 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
-
 #include <cmath>
 #include <limits>
 #include <random>
 
 #include "hone/hone.h"
+#include "simd_targets.h"
 #include "support.h"
 
 namespace hone {
@@ -29,7 +28,6 @@ struct Case {
 class Pool : public testing::Test {
  protected:
   void SetUp() override { manual_seed(12); }
-  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 };
 
 // Values, indices (their element is the maximum, and the first of equals unless NaN) and the gradient.
@@ -129,8 +127,7 @@ Case random_case(std::mt19937& rng, bool dilated) {
 }
 
 TEST_F(Pool, MaxOfTilesOnEveryTarget) {
-  for (int64_t left = hwy::SupportedTargets() & ~(HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL); left != 0; left &= left - 1) {
-    hwy::SetSupportedTargetsForTest(left & -left);
+  test::on_every_target([](int64_t) {
     for (const auto& [h, w] : std::vector<std::pair<int64_t, int64_t>>{
              {28, 28}, {10, 10}, {24, 24}, {8, 8}, {2, 2}, {4, 64}, {6, 2}, {5, 7}, {9, 66}, {2, 3}, {3, 2}}) {
       const Case s{.n = 3, .c = 5, .h = h, .w = w, .kh = 2, .kw = 2, .sh = 2, .sw = 2};
@@ -145,8 +142,7 @@ TEST_F(Pool, MaxOfTilesOnEveryTarget) {
       check_max(s, x);
       check_max(s, full({3, 5, h, w}, -std::numeric_limits<double>::infinity()));
     }
-    if (HasFatalFailure()) FAIL() << "target " << hwy::TargetName(left & -left);
-  }
+  });
 }
 
 TEST_F(Pool, MaxOfAnyWindows) {

@@ -95,7 +95,7 @@ TEST(ScheduleState, RefusesAnotherSchedulesState) {
           [](TensorFile& f) { set(f, "group.0.base_lr", scalar(-1)); });
   refused("no entry 'group.1.base_lr'",
           [](TensorFile& f) { std::erase_if(f.tensors, [](const auto& e) { return e.first == "group.1.base_lr"; }); });
-  refused("does not know: 'group.2.base_lr'",
+  refused("is not known here: 'group.2.base_lr'",
           [](TensorFile& f) { f.tensors.emplace_back("group.2.base_lr", scalar(0.1)); });
   b.load_state_dict(good);
   EXPECT_EQ(b.t(), 6);

@@ -38,7 +38,8 @@ bool same(const Attrs& a, const Attrs& b) {
   Attrs x = a, y = b;
   const Integers u = integers_of(x), v = integers_of(y);
   return u.layout == v.layout && u.others == v.others &&
-         std::equal(u.at.begin(), u.at.end(), v.at.begin(), [](const int64_t* p, const int64_t* q) { return *p == *q; });
+         std::equal(u.at.begin(), u.at.end(), v.at.begin(),
+                    [](const int64_t* p, const int64_t* q) { return *p == *q; });
 }
 
 bool operator==(const Attributes& a, const Attributes& b) {
@@ -49,7 +50,7 @@ Attrs Attributes::at(int64_t batch) const {
   Attrs a = fixed;
   if (per_batch.empty()) return a;
   const Integers v = integers_of(a);
-  HONE_CHECK(v.at.size() == per_batch.size(), GraphError, "graph: attributes have ", v.at.size(),
+  HONE_CHECK(v.at.size() == per_batch.size(), ValueError, "attributes have ", v.at.size(),
              " integers, their batch factors are ", per_batch.size());
   for (size_t i = 0; i < v.at.size(); ++i) *v.at[i] += per_batch[i] * batch;
   return a;
@@ -93,7 +94,8 @@ View view_of(const Value& v, int64_t batch) {
 
 std::vector<View> input_views(const std::vector<Value>& values, const Node& node, int64_t batch) {
   std::vector<View> in;
-  for (const ValueId v : node.inputs) in.push_back(v == kNone ? View() : view_of(values[static_cast<size_t>(v)], batch));
+  for (const ValueId v : node.inputs)
+    in.push_back(v == kNone ? View() : view_of(values[static_cast<size_t>(v)], batch));
   return in;
 }
 
@@ -149,9 +151,9 @@ std::vector<Inferred> infer(const std::vector<Value>& values, const Node& node) 
                  " becomes ", outputs[0].dtype, " ", to_string(outputs[0].shape));
     }
     return outputs;
-  } catch (const GraphError&) {
-    throw;
-  } catch (const Error& e) { throw GraphError(str("graph: node '", node.name, "': ", e.what())); }
+  } catch (const GraphError&) { throw; } catch (const Error& e) {
+    throw GraphError(str("graph: node '", node.name, "': ", e.what()));
+  }
 }
 
 int64_t node_macs(const Network& net, const Node& node, int64_t batch) {

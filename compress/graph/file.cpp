@@ -72,8 +72,7 @@ Tensor mask_of_gaps(const Files& file, const std::string& name, const Tensor& ga
   // Each byte stands for at most 255 elements: what is allocated is bounded by the file.
   int64_t total = 0;
   for (int64_t i = 0; i < count; ++i) total += g[i] == 255 || i + 1 == count ? g[i] : g[i] + 1;
-  if (g[count - 1] == 255 || total != n)
-    file.bad(str(what, " stands for ", total, " elements, the parameter has ", n));
+  if (g[count - 1] == 255 || total != n) file.bad(str(what, " stands for ", total, " elements, the parameter has ", n));
   Tensor mask = zeros({n}, DType::boolean);
   auto* m = mask.data<bool>();
   int64_t at = 0;
@@ -216,7 +215,7 @@ json to_json(const Dims& dims) {
 TensorFile to_tensor_file(const Network& network) {
   NoGrad no_grad;
   TensorFile file;
-  json graph{{"version", kVersion}, {"inputs", json::array()}, {"parameters", json::array()},
+  json graph{{"version", kVersion},      {"inputs", json::array()},    {"parameters", json::array()},
              {"buffers", json::array()}, {"constants", json::array()}, {"nodes", json::array()},
              {"outputs", json::array()}};
   const auto store = [&](const std::string& name, const Tensor& t) {
@@ -226,7 +225,8 @@ TensorFile to_tensor_file(const Network& network) {
     const auto v = static_cast<ValueId>(i);
     const Value& value = network.value(v);
     if (value.kind == ValueKind::input)
-      graph["inputs"].push_back({{"name", value.name}, {"dtype", hone::name(value.dtype)}, {"shape", to_json(value.shape)}});
+      graph["inputs"].push_back(
+          {{"name", value.name}, {"dtype", hone::name(value.dtype)}, {"shape", to_json(value.shape)}});
     if (value.kind == ValueKind::parameter) {
       const ParameterRef& p = network.parameter(v).ref();
       json entry{{"name", value.name}};
@@ -270,7 +270,10 @@ TensorFile to_tensor_file(const Network& network) {
     return j;
   };
   for (const Node& n : network.nodes()) {
-    json j{{"name", n.name}, {"op", n.op->name}, {"inputs", names(n.inputs)}, {"outputs", names(n.outputs)},
+    json j{{"name", n.name},
+           {"op", n.op->name},
+           {"inputs", names(n.inputs)},
+           {"outputs", names(n.outputs)},
            {"attributes", to_json(n.attributes)}};
     if (n.train) j["train"] = to_json(*n.train);
     if (n.train_only) j["train_only"] = true;
@@ -323,9 +326,8 @@ Parameter read_parameter(const Reader& read, Store& store, const json& j, const 
     const int64_t n = shape.numel();
     const Tensor kept = store.take(name + ".kept");
     if (!is_floating(kept.dtype()) || kept.ndim() != 1) read.file.bad("'" + name + ".kept' must be a floating vector");
-    const Tensor mask = store.has(name + ".gaps")
-                            ? mask_of_gaps(read.file, name, store.take(name + ".gaps"), n)
-                            : mask_of_bits(read.file, name, store.take(name + ".bits"), n);
+    const Tensor mask = store.has(name + ".gaps") ? mask_of_gaps(read.file, name, store.take(name + ".gaps"), n)
+                                                  : mask_of_bits(read.file, name, store.take(name + ".bits"), n);
     const bool* m = mask.data<bool>();
     const auto count = static_cast<int64_t>(std::count(m, m + n, true));
     if (count != kept.numel())

@@ -39,8 +39,8 @@ std::string to_string(const Dims& dims) {
 
 const Value& Network::checked(ValueId v, ValueKind kind) const {
   HONE_CHECK(v >= 0 && static_cast<size_t>(v) < values_.size() && value(v).kind == kind, GraphError, "graph: value ", v,
-             v >= 0 && static_cast<size_t>(v) < values_.size() ? " '" + value(v).name + "'" : std::string(),
-             " is no ", name(kind));
+             v >= 0 && static_cast<size_t>(v) < values_.size() ? " '" + value(v).name + "'" : std::string(), " is no ",
+             name(kind));
   return value(v);
 }
 const Parameter& Network::parameter(ValueId v) const {
@@ -159,8 +159,8 @@ Dims fixed_dims(const Shape& s) {
 }  // namespace
 
 ValueId Network::add_input(std::string name, DType dtype, Dims shape) {
-  const ValueId v = add_value({std::move(name), ValueKind::input, dtype, std::move(shape),
-                               static_cast<int32_t>(inputs_.size())});
+  const ValueId v =
+      add_value({std::move(name), ValueKind::input, dtype, std::move(shape), static_cast<int32_t>(inputs_.size())});
   inputs_.push_back(v);
   return v;
 }
@@ -252,8 +252,8 @@ void Network::erase_node(size_t i) {
     for (const Node& n : nodes_)
       HONE_CHECK(std::find(n.inputs.begin(), n.inputs.end(), v) == n.inputs.end(), GraphError, "graph: '",
                  nodes_[i].name, "' cannot be removed: '", n.name, "' reads it");
-    HONE_CHECK(std::find(outputs_.begin(), outputs_.end(), v) == outputs_.end(), GraphError, "graph: '",
-               nodes_[i].name, "' cannot be removed: it is an output");
+    HONE_CHECK(std::find(outputs_.begin(), outputs_.end(), v) == outputs_.end(), GraphError, "graph: '", nodes_[i].name,
+               "' cannot be removed: it is an output");
   }
   std::vector<ValueId> gone = nodes_[i].outputs;
   nodes_.erase(nodes_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -268,7 +268,8 @@ int64_t Network::remove_dead() {
   for (const ValueId v : inputs_) live[static_cast<size_t>(v)] = true;
   for (size_t i = nodes_.size(); i-- > 0;) {
     const Node& n = nodes_[i];
-    keep_node[i] = std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return live[static_cast<size_t>(v)]; });
+    keep_node[i] =
+        std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return live[static_cast<size_t>(v)]; });
     if (!keep_node[i]) continue;
     for (const ValueId v : n.inputs)
       if (v != kNone) live[static_cast<size_t>(v)] = true;

@@ -60,7 +60,7 @@ struct Node {
   std::string name;  ///< unique: the module that called the op ("conv1"), or that and the op ("stage1.0.relu")
   const OpDef* op = nullptr;
   std::vector<ValueId> inputs, outputs;
-  Attributes attributes;                ///< in eval mode
+  Attributes attributes;                 ///< in eval mode
   std::optional<Attributes> train = {};  ///< in training mode, where they differ
   bool train_only = false;  ///< not run in eval mode: output 0 is then input 0 (dropout); it has that shape
 };

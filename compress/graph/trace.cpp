@@ -181,7 +181,8 @@ Recording record_forward(nn::Module& module, const Tensor& x, const TraceOptions
   Tracer tracer(module, options.ops);
   for (const auto& [name, m] : module.named_modules()) {
     if (name.empty()) continue;
-    hooks.handles.push_back(m->register_forward_pre_hook([&tracer, n = name](nn::Module&, Tensor&) { tracer.enter(n); }));
+    hooks.handles.push_back(
+        m->register_forward_pre_hook([&tracer, n = name](nn::Module&, Tensor&) { tracer.enter(n); }));
     hooks.handles.push_back(
         m->register_forward_hook([&tracer](nn::Module&, const Tensor&, Tensor&) { tracer.leave(); }));
   }
@@ -257,16 +258,15 @@ Merged merge_batches(const std::vector<Recording>& runs, const char* mode) {
     const RecordedValue &x = a.values[i], &y = b.values[i];
     const auto who = [&] {
       if (x.kind == ValueKind::constant) return str("a constant of shape ", x.shape);
-      return str(name(x.kind), x.kind == ValueKind::result
-                                   ? " of " + node_label(a.nodes[static_cast<size_t>(x.index)],
-                                                         static_cast<size_t>(x.index))
-                                   : std::string());
+      return str(name(x.kind), x.kind == ValueKind::result ? " of " + node_label(a.nodes[static_cast<size_t>(x.index)],
+                                                                                 static_cast<size_t>(x.index))
+                                                           : std::string());
     };
     MergedValue v{x.kind, x.index, x.dtype, {}, x.constant};
     for (const Recording& r : runs) {
       const RecordedValue& z = r.values[i];
-      HONE_CHECK(z.kind == x.kind && z.dtype == x.dtype && z.shape.ndim() == x.shape.ndim(), GraphError, "trace: ",
-                 who(), " changes its kind, dtype or dims with the batch");
+      HONE_CHECK(z.kind == x.kind && z.dtype == x.dtype && z.shape.ndim() == x.shape.ndim(), GraphError,
+                 "trace: ", who(), " changes its kind, dtype or dims with the batch");
     }
     for (int d = 0; d < x.shape.ndim(); ++d) {
       const int64_t per = (y.shape[d] - x.shape[d]) / (b.batch - a.batch);
@@ -280,11 +280,12 @@ Merged merge_batches(const std::vector<Recording>& runs, const char* mode) {
       const bool grows = std::any_of(v.shape.begin(), v.shape.end(), [](const Dim& d) { return d.per_batch != 0; });
       for (const Recording& r : runs) {
         const Tensor& z = r.values[i].constant;
-        const bool fits = grows ? is_uniform(z) && equal(first_element(z), first_element(x.constant))
-                                : equal(z, x.constant);
-        HONE_CHECK(fits, GraphError, "trace: ", who(),
-                   " differs from call to call or with the batch in other than its sizes: random numbers or values made "
-                   "outside of ops");
+        const bool fits =
+            grows ? is_uniform(z) && equal(first_element(z), first_element(x.constant)) : equal(z, x.constant);
+        HONE_CHECK(
+            fits, GraphError, "trace: ", who(),
+            " differs from call to call or with the batch in other than its sizes: random numbers or values made "
+            "outside of ops");
       }
       v.uniform = grows;
       if (grows) v.constant = first_element(x.constant);
@@ -381,7 +382,9 @@ Network build(nn::Module& module, const Merged& m, const Merged* eval) {
   if (eval) alignment.emplace(m, *eval);
   for (size_t i = 0; i < m.nodes.size(); ++i) {
     const MergedNode& n = m.nodes[i];
-    Node node{.name = n.scope.empty() ? std::string(n.op->name) : n.alone ? n.scope : n.scope + "." + n.op->name,
+    Node node{.name = n.scope.empty() ? std::string(n.op->name)
+                      : n.alone       ? n.scope
+                                      : n.scope + "." + n.op->name,
               .op = n.op,
               .inputs = {},
               .outputs = {},
@@ -504,7 +507,8 @@ void write_back(Network& network, nn::Module& module, const Tensor& sample, Trac
 
   std::vector<ParameterValue> former_values;
   std::vector<Tensor> former_buffers;
-  for (const auto& [name, p] : own_parameters) former_values.push_back({clone(p.raw().detach()), p.mask(), p.mask_gradient()});
+  for (const auto& [name, p] : own_parameters)
+    former_values.push_back({clone(p.raw().detach()), p.mask(), p.mask_gradient()});
   for (const auto& [name, b] : own_buffers) former_buffers.push_back(b->tensor());
   const auto undo = [&] {
     for (size_t i = 0; i < own_parameters.size(); ++i) assign(own_parameters[i].parameter, former_values[i]);

@@ -93,15 +93,16 @@ Dataset long_tailed(const Dataset& dataset, const LongTailedOptions& o) {
   const auto share = [&](int64_t c) {
     return classes == 1 ? 1 : std::pow(o.ratio, -static_cast<double>(c) / static_cast<double>(classes - 1));
   };
-  // A hair above the product, so that what is whole on paper is not one less by rounding.
+  // A hair above, so that what is whole on paper is not one less by rounding.
+  const auto whole = [](double v) { return std::floor(v * (1 + 1e-12)); };
   const auto wanted = [&](double first, int64_t c) {
-    return std::max<int64_t>(1, static_cast<int64_t>(std::floor(first * share(c) * (1 + 1e-12))));
+    return std::max<int64_t>(1, static_cast<int64_t>(whole(first * share(c))));
   };
   auto first = static_cast<double>(o.largest);
   if (o.largest == 0) {
     first = std::numeric_limits<double>::max();
     for (int64_t c = 0; c < classes; ++c)
-      first = std::min(first, std::floor(static_cast<double>(counts[static_cast<size_t>(c)]) / share(c)));
+      first = std::min(first, whole(static_cast<double>(counts[static_cast<size_t>(c)]) / share(c)));
   }
   std::vector<std::vector<int64_t>> of_class(counts.size());
   for (size_t i = 0; i < labels.size(); ++i)

@@ -1,0 +1,289 @@
+// Teachers: copies that do not touch their originals, ensembles, averages of the student, cached answers, taps.
+
+#include <set>
+
+#include "regularizer_support.h"
+
+namespace hone {
+namespace {
+
+using namespace compress;
+using regularizer_test::expect_error;
+using regularizer_test::values;
+
+struct Net : nn::Module {
+  nn::Conv2d conv{{.in = 1, .out = 3, .kernel = 3}};
+  nn::BatchNorm2d norm{{.features = 3}};
+  nn::Dropout drop{{.p = 0.5}};
+  nn::Linear fc{{.in = 12, .out = 4}};
+  HONE_MODULE(Net, conv, norm, drop, fc)
+  Tensor forward(const Tensor& x) { return fc(drop(flatten(relu(norm(conv(x))), 1))); }
+};
+
+std::string bytes_of(nn::Module& m) {
+  std::string all;
+  for (const auto& [name, t] : m.state_dict().tensors)
+    for (double v : values(t)) all += str(v, ' ');
+  return all;
+}
+
+TEST(Teacher, TouchesNothingOfItsModule) {
+  manual_seed(1);
+  Net net;
+  const Tensor x = randn({5, 1, 4, 4});
+  net(x);  // running statistics of its own
+  sum(net(x)).backward();
+  const std::string before = bytes_of(net);
+  const Tensor gradient = clone(net.fc.weight.grad());
+  const Teacher teacher(net);
+  const Tensor z = teacher.logits(x);
+  EXPECT_TRUE(net.training());
+  EXPECT_TRUE(net.drop.training());
+  EXPECT_TRUE(net.fc.weight.raw().requires_grad());
+  EXPECT_TRUE(equal(net.fc.weight.grad(), gradient));
+  EXPECT_EQ(bytes_of(net), before);
+
+  EXPECT_FALSE(z.requires_grad());
+  EXPECT_TRUE(equal(z, teacher.logits(x)));  // no dropout, no new statistics
+  net.eval();
+  EXPECT_TRUE(equal(z, net(x).detach()));
+  optim::SGD sgd(net.parameters(), {.lr = 1});
+  sgd.step();
+  EXPECT_FALSE(equal(net(x).detach(), z));
+  EXPECT_TRUE(equal(teacher.logits(x), z));  // its own copy
+  Teacher copy = teacher;
+  copy.network().requires_grad_(true);
+  EXPECT_FALSE(teacher.network().parameters()[0].raw().requires_grad());
+}
+
+TEST(Teacher, TeachesAStudentWhoseWeightsAreMasked) {
+  manual_seed(2);
+  nn::Linear wide({.in = 4, .out = 3}), student = wide;
+  const Teacher teacher(wide);
+  nn::init::constant_(student.weight, 0);
+  const Tensor x = randn({64, 4}), mask = gt(rand({3, 4}), 0.5), kept = cast(mask, f32);
+  optim::SGD sgd(student.parameters(), {.lr = 0.5});
+  double first = 0, last = 0;
+  for (int step = 0; step < 200; ++step) {
+    const Tensor loss = kd_loss(student(x), teacher.logits(x), {}, {.temperature = 2, .alpha = 1});
+    sgd.zero_grad();
+    loss.backward();
+    sgd.step();
+    const NoGrad no_grad;
+    Tensor w = student.weight.raw();
+    w.copy_(w * kept);
+    (step == 0 ? first : last) = loss.item();
+  }
+  EXPECT_LT(last, first);
+  for (double v : values(masked_fill(student.weight.raw().detach(), mask, 0))) EXPECT_EQ(v, 0);
+}
+
+TEST(Ensemble, IsAModuleOfCopies) {
+  manual_seed(3);
+  nn::Linear a({.in = 4, .out = 3}), b = a;
+  nn::init::constant_(b.weight, 0.1);
+  Ensemble both({.temperature = 2, .weights = {1, 3}});
+  both.add(a).add(b);
+  const Tensor x = randn({5, 4});
+  const std::vector<Tensor> z = {a(x), b(x)};
+  const Tensor want = ensemble_logits(z, both.options).detach();
+  EXPECT_TRUE(equal(both(x).detach(), want));
+  EXPECT_EQ(both.named_parameters()[2].name, "members.1.weight");
+  const Teacher teacher(both);
+  nn::init::constant_(a.weight, 0);
+  EXPECT_TRUE(equal(teacher.logits(x), want));
+
+  const test::TempDir dir;
+  both.save(dir / "both.safetensors");
+  Ensemble other = both;
+  other.members[0]->parameters()[0].replace(zeros({3, 4}));
+  EXPECT_FALSE(equal(other(x).detach(), want));
+  other.load(dir / "both.safetensors");
+  EXPECT_TRUE(equal(other(x).detach(), want));
+
+  Ensemble none;
+  expect_error<ValueError>([&] { none(x); }, "no members");
+  both.add(nn::Linear({.in = 4, .out = 2}));
+  both.options.weights = {};
+  expect_error<ShapeError>([&] { both(x); }, {"member 2", "[5, 2]"});
+}
+
+TEST(SelfTeacher, IsTheMovingAverage) {
+  manual_seed(4);
+  Net student;
+  const Tensor x = randn({6, 1, 4, 4});
+  SelfTeacher teacher(student, {.decay = 0.75, .warmup = false});
+  const Tensor at_first = teacher.logits(x);
+  {
+    Net copy = student;
+    copy.eval();
+    EXPECT_TRUE(equal(at_first, copy(x).detach()));
+  }
+  optim::SGD sgd(student.parameters(), {.lr = 0.1});
+  std::vector<double> average;
+  for (int step = 0; step < 5; ++step) {
+    const Tensor loss = kd_loss(student(x), teacher.logits(x), tensor({0, 1, 2, 3, 0, 1}));
+    sgd.zero_grad();
+    loss.backward();
+    sgd.step();
+    teacher.update();
+    const auto w = values(student.fc.weight.raw());
+    if (step == 0) average = w;
+    for (size_t i = 0; i < w.size(); ++i) average[i] += 0.25 * (w[i] - average[i]);
+  }
+  test::expect_close(values(teacher.network().named_parameters()[4].parameter.raw()), average, {1e-5, 1e-6},
+                     "fc.weight");
+  EXPECT_EQ(teacher.network().named_parameters()[4].name, "fc.weight");
+  EXPECT_TRUE(
+      equal(teacher.network().named_buffers()[0].buffer->tensor(), student.named_buffers()[0].buffer->tensor()));
+  EXPECT_FALSE(teacher.network().training());
+  EXPECT_TRUE(student.training());
+  EXPECT_FALSE(equal(teacher.logits(x), at_first));
+  student.fc.weight.ref().replace(zeros({2, 12}));
+  expect_error<GradError>([&] { teacher.update(); }, "changed its shape");
+}
+
+/// Sample i is an image of value i, of class i mod 4.
+data::Dataset images(int64_t n) {
+  Tensor x = empty({n, 1, 4, 4}), y = empty({n}, i64);
+  for (int64_t i = 0; i < n; ++i) {
+    std::fill_n(x.data<float>() + i * 16, 16, static_cast<float>(i) / 10);
+    y.data<int64_t>()[i] = i % 4;
+  }
+  return {x, y};
+}
+
+void expect_answers(const TeacherCache& cache, const Teacher& teacher, data::LoaderOptions options, int64_t shown) {
+  data::Loader batches = cache.loader(std::move(options));
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    int64_t seen = 0;
+    for (auto& [x, samples] : batches) {
+      seen += x.size(0);
+      // The same images in other batches: matrix products may differ in their last bits.
+      test::expect_close(cache.logits(samples), teacher.logits(x), {1e-5, 1e-5}, "logits");
+      for (int64_t i = 0; i < x.size(0); ++i) {
+        const int64_t number = std::lround(10 * x.data<float>()[i * 16]);
+        EXPECT_EQ(cache.targets(samples).to_vector<int64_t>()[static_cast<size_t>(i)], number % 4);
+      }
+    }
+    EXPECT_EQ(seen, shown);
+  }
+}
+
+TEST(TeacherCache, FindsTheAnswersInAnyOrder) {
+  manual_seed(5);
+  Net net;
+  const Teacher teacher(net);
+  const data::Dataset all = images(57);
+  const TeacherCache cache(teacher, all, {.batch = 10});
+  EXPECT_EQ(to_string(cache.all_logits().shape()), "[57, 4]");
+  std::set<double> distinct;
+  for (double v : values(select(cache.all_logits(), 1, 0))) distinct.insert(v);
+  EXPECT_GT(distinct.size(), 50u);  // the answers tell the samples apart
+  expect_answers(cache, teacher, {.batch = 8}, 57);
+  expect_answers(cache, teacher, {.batch = 8, .shuffle = true, .seed = 3}, 57);
+  expect_answers(cache, teacher, {.batch = 5, .sampler = data::class_aware_sampler(all, 100), .seed = 4}, 100);
+
+  // A subset, out of order, with samples that repeat: numbers are those of the subset.
+  const data::Dataset some = all.subset({50, 3, 3, 17, 56, 0, 50});
+  const TeacherCache part(teacher, some);
+  EXPECT_EQ(part.targets(arange(0, 7)).to_vector<int64_t>(), (std::vector<int64_t>{2, 3, 3, 1, 0, 0, 2}));
+  expect_answers(part, teacher, {.batch = 3, .shuffle = true, .seed = 5}, 7);
+  expect_answers(part, teacher, {.batch = 2, .sampler = data::weighted_sampler(std::vector<double>(7, 1.0), 20)}, 20);
+
+  const TeacherCache again(cache.all_logits(), all);
+  expect_answers(again, teacher, {.batch = 8, .shuffle = true, .seed = 6}, 57);
+}
+
+TEST(TeacherCache, TransformsAreThoseOfTheTeacher) {
+  manual_seed(6);
+  Net net;
+  const Teacher teacher(net);
+  const TeacherCache cache(teacher, images(9), {.transform = {data::normalize(0.5, 0.25)}});
+  data::Loader batches = cache.loader({.batch = 9});
+  for (auto& [x, samples] : batches) {
+    EXPECT_NEAR(x.data<float>()[0], -2, 1e-6);
+    test::expect_close(cache.logits(samples), teacher.logits(x), {1e-6, 1e-6}, "logits");
+  }
+}
+
+TEST(TeacherCache, RefusesWhatItCannotAnswer) {
+  Net net;
+  const Teacher teacher(net);
+  const data::Dataset all = images(6);
+  for (const auto& [step, named] : {std::pair{data::random_flip(), "random_flip"},
+                                    {data::random_crop(1), "random_crop"},
+                                    {data::custom([](std::span<float>, const Shape&, const Philox&) {}), "custom"}}) {
+    const TeacherCacheOptions options{.transform = {data::normalize(0, 1), step}};
+    expect_error<ValueError>([&] { TeacherCache(teacher, all, options); }, {"TeacherCache", named, "on each batch"});
+    expect_error<ValueError>([&] { TeacherCache(zeros({6, 4}), all, options); }, {"TeacherCache", named});
+  }
+  const TeacherCache cache(teacher, all);
+  expect_error<ValueError>([&] { cache.loader({.transform = {data::random_flip()}}); }, "when the cache is made");
+  expect_error<ValueError>([&] { cache.logits(tensor({6})); }, "6");
+  expect_error<ValueError>([&] { cache.targets(tensor({-1})); }, "-1");
+  expect_error<ShapeError>([&] { TeacherCache(zeros({5, 4}), all); }, {"[5, 4]", "6 samples"});
+  expect_error<ValueError>([&] { TeacherCache(teacher, all.first(0)); }, "empty");
+  struct Flat : nn::Module {
+    HONE_MODULE(Flat)
+    Tensor forward(const Tensor& x) { return flatten(x); }
+  };
+  expect_error<ShapeError>([&] { TeacherCache(Teacher(Flat()), all); }, {"[96]", "expected [n, C]"});
+}
+
+TEST(Taps, HoldWhatModulesReturned) {
+  manual_seed(7);
+  Net net;
+  const Tensor x = randn({2, 1, 4, 4});
+  Taps taps(net, {"conv", "fc"});
+  expect_error<ValueError>([&] { taps[0]; }, {"'conv'", "not called"});
+  const Tensor z = net(x);
+  EXPECT_EQ(taps.size(), 2);
+  EXPECT_TRUE(taps[1].is_same(z));
+  EXPECT_TRUE(equal(taps[0].detach(), net.conv(x).detach()));
+  sum(square(taps[0])).backward();  // the graph is there
+  EXPECT_TRUE(net.conv.weight.grad().defined());
+  EXPECT_FALSE(net.fc.weight.grad().defined());
+  expect_error<ValueError>([&] { taps[2]; }, "2 of 2");
+  expect_error<ValueError>([&] { Taps(net, {"conv", "fc9"}); }, {"'fc9'", "Net", "conv, norm, drop, fc"});
+
+  const Tensor held = taps[1];
+  taps = Taps(net, {"norm"});
+  net(x);
+  EXPECT_EQ(taps.size(), 1);
+  EXPECT_EQ(to_string(taps[0].shape()), "[2, 3, 2, 2]");
+  EXPECT_TRUE(held.is_same(z));
+  Taps moved = std::move(taps);
+  net(x * 2.0);
+  EXPECT_EQ(moved.size(), 1);
+
+  std::unique_ptr<Net> gone = std::make_unique<Net>();
+  Taps last(*gone, {"fc"});
+  (*gone)(x);
+  gone.reset();
+  EXPECT_EQ(to_string(last[0].shape()), "[2, 4]");
+
+  const Teacher teacher(net);
+  const Taps of_teacher(teacher.network(), {"conv"});
+  teacher.logits(x);
+  EXPECT_FALSE(of_teacher[0].requires_grad());
+}
+
+TEST(Distill, SameBitsAtAnyThreadCount) {
+  const int threads = num_threads();
+  std::vector<double> results[2];
+  for (int k : {0, 1}) {
+    set_num_threads(k == 0 ? 1 : 4);
+    manual_seed(8);
+    const Tensor s = randn({200, 50}).requires_grad_(), t = randn({200, 50}), y = randint(0, 50, {200});
+    const Tensor loss = kd_loss(s, t, y) + decoupled_kd_loss(s, t, y) + relational_kd_loss(s, t);
+    loss.backward();
+    results[k] = values(s.grad());
+    results[k].push_back(loss.item());
+  }
+  set_num_threads(threads);
+  EXPECT_EQ(results[0], results[1]);
+}
+
+}  // namespace
+}  // namespace hone
