@@ -28,9 +28,9 @@ Tensor mask_of(const Shape& shape, double density) { return lt(rand(shape), dens
 Network make(uint64_t seed) {
   manual_seed(seed);
   Sample net;
-  net.fc1.weight.ref().set_mask(mask_of({300, 64}, 0.01));   // gaps
+  net.fc1.weight.ref().set_mask(mask_of({300, 64}, 0.01));                     // gaps
   net.fc2.weight.ref().set_mask(mask_of({3, 300}, 0.5), MaskGradient::dense);  // bits
-  net.conv.weight.ref().set_mask(zeros({4, 1, 3, 3}, DType::boolean));  // nothing is kept
+  net.conv.weight.ref().set_mask(zeros({4, 1, 3, 3}, DType::boolean));         // nothing is kept
   Tensor(net.bn.weight.raw()).requires_grad_(false);
   Tensor(net.bn.running_mean.tensor()).copy_(randn({4}));
   return graph::trace(net, randn({1, 1, 8, 8}));
@@ -83,7 +83,8 @@ TEST(GraphFile, MasksOfEveryLengthAndDensityComeBack) {
       const Tensor mask = mask_of({n}, density);
       w.ref().set_mask(mask);
       const graph::ValueId p = net.add_parameter("w", std::move(w));
-      net.set_outputs({net.add_node({.name = "y", .op = &kMul, .inputs = {x, p}, .outputs = {}, .attributes = {Attrs(kMul.attributes), {}}})});
+      net.set_outputs({net.add_node(
+          {.name = "y", .op = &kMul, .inputs = {x, p}, .outputs = {}, .attributes = {Attrs(kMul.attributes), {}}})});
       Network back = graph::from_tensor_file(graph::to_tensor_file(net));
       ASSERT_TRUE(equal(back.parameters()[0].mask(), mask)) << n << " elements, density " << density;
       ASSERT_TRUE(equal(back.parameters()[0].value(), net.parameters()[0].value()));
@@ -123,8 +124,10 @@ TEST(GraphFile, RefusesDamage) {
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["fields"].erase("groups"); }, {"groups"});
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["fields"]["more"] = 1; }, {"attributes"});
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["fields"]["groups"] = "1"; }, {"groups"});
-  expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["fields"]["stride_h"] = 0; }, {"'conv'", "stride"});
-  expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["per_batch"] = {1}; }, {"'conv'", "integers"});
+  expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["fields"]["stride_h"] = 0; },
+                 {"'conv'", "stride"});
+  expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["attributes"]["per_batch"] = {1}; },
+                 {"'conv'", "integers"});
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["train_only"] = true; }, {"'conv'", "training"});
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["outputs"] = json::array(); }, {"outputs"});
   expect_refused([](json& g, TensorFile&) { node_of(g, "conv")["name"] = "fc1.bias"; }, {"twice"});
@@ -135,11 +138,15 @@ TEST(GraphFile, RefusesDamage) {
   expect_refused([](json& g, TensorFile&) { g["inputs"][0]["dtype"] = "f16"; }, {"f16"});
   expect_refused([](json&, TensorFile& f) { f.tensors.pop_back(); }, {"not there"});
   expect_refused([](json&, TensorFile& f) { f.tensors.emplace_back("more", ones({1})); }, {"'more'", "no part"});
-  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.kept") = zeros({2}); }, {"fc1.weight.kept", "2 values"});
+  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.kept") = zeros({2}); },
+                 {"fc1.weight.kept", "2 values"});
   expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.kept") = zeros({2}, DType::i32); }, {"floating"});
-  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.gaps").data<uint8_t>()[0] += 1; }, {"fc1.weight.gaps"});
-  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.gaps") = zeros({0}, DType::u8); }, {"fc1.weight.gaps"});
-  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc2.weight.bits").data<uint8_t>()[112] |= 0x80; }, {"beyond its last"});
+  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.gaps").data<uint8_t>()[0] += 1; },
+                 {"fc1.weight.gaps"});
+  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc1.weight.gaps") = zeros({0}, DType::u8); },
+                 {"fc1.weight.gaps"});
+  expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc2.weight.bits").data<uint8_t>()[112] |= 0x80; },
+                 {"beyond its last"});
   expect_refused([](json&, TensorFile& f) { tensor_of(f, "fc2.weight.bits") = zeros({5}, DType::u8); }, {"113 bytes"});
   expect_refused(
       [](json& g, TensorFile&) {

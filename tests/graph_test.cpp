@@ -9,7 +9,8 @@ using graph::Network;
 
 /// Dropout, batch norm, a residual add, a concat, a split, a constant, a reshape by the batch: both modes differ.
 struct Mixed : nn::Module {
-  nn::Conv2d conv1{{.in = 2, .out = 4, .kernel = 3, .padding = 1}}, conv2{{.in = 4, .out = 4, .kernel = 3, .padding = 1}};
+  nn::Conv2d conv1{{.in = 2, .out = 4, .kernel = 3, .padding = 1}},
+      conv2{{.in = 4, .out = 4, .kernel = 3, .padding = 1}};
   nn::BatchNorm2d bn1{{.features = 4}}, bn2{{.features = 4}};
   nn::Dropout drop{{.p = 0.4}};
   nn::Linear fc{{.in = 8 * 9, .out = 5}};
@@ -38,8 +39,8 @@ TEST(Trace, LeNetHasItsNodesNamesAndBits) {
   Network g = graph::trace(net, randn({1, 3, 32, 32}));
   std::vector<std::string> names;
   for (const graph::Node& n : g.nodes()) names.push_back(n.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"conv1", "relu", "max_pool2d", "conv2", "relu_1", "max_pool2d_1", "flatten",
-                                             "fc1", "relu_2", "fc2", "relu_3", "fc3"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"conv1", "relu", "max_pool2d", "conv2", "relu_1", "max_pool2d_1",
+                                             "flatten", "fc1", "relu_2", "fc2", "relu_3", "fc3"}));
   std::vector<std::string> parameters, own;
   for (const auto& p : g.named_parameters()) parameters.push_back(p.name);
   for (const auto& p : net.named_parameters()) own.push_back(p.name);
@@ -157,7 +158,8 @@ void expect_untraceable(std::function<Tensor(const Tensor&)> f, std::initializer
 TEST(Trace, RefusesWhatCannotBeTraced) {
   expect_untraceable([](const Tensor& x) { return sum(x).item() > 0 ? relu(x) : x; }, {"item", "after op sum"});
   expect_untraceable([](const Tensor& x) { return relu(x) * x.data<float>()[0]; }, {"data", "[2, 4]"});
-  expect_untraceable([](const Tensor& x) { return tensor(relu(x).to_vector<float>(), x.shape()); }, {"to_vector", "relu"});
+  expect_untraceable([](const Tensor& x) { return tensor(relu(x).to_vector<float>(), x.shape()); },
+                     {"to_vector", "relu"});
   expect_untraceable(
       [](const Tensor& x) {
         Tensor y = relu(x);
@@ -183,13 +185,17 @@ TEST(Trace, RefusesWhatCannotBeTraced) {
   int calls = 0;
   expect_untraceable([&calls](const Tensor& x) { return x + tensor(std::vector<float>{static_cast<float>(++calls)}); },
                      {"constant", "call"});
-  expect_untraceable([](const Tensor& x) { return expand(reshape(slice(x, 0, 0, 1), {1, 4}), {x.size(0) * x.size(0), 4}); },
-                     {"batch"});
+  expect_untraceable(
+      [](const Tensor& x) {
+        return expand(reshape(slice(x, 0, 0, 1), {1, 4}), {x.size(0) * x.size(0), 4});
+      },
+      {"batch"});
   const OpDef unknown = {.name = "mystery",
                          .shapes = [](ShapeContext& c) { c.add(c.shape(0), c.dtype(0)); },
                          .run = [](RunContext& c) { hone::detail::copy_strided(c.in[0], c.out[0]); },
                          .not_differentiable = "a test"};
-  expect_untraceable([&](const Tensor& x) { return Tensor(apply(unknown, {}, {x})); }, {"mystery", "TraceOptions::ops"});
+  expect_untraceable([&](const Tensor& x) { return Tensor(apply(unknown, {}, {x})); },
+                     {"mystery", "TraceOptions::ops"});
   const OpDef* const own[] = {&unknown};
   Function module([&](const Tensor& x) { return Tensor(apply(unknown, {}, {x})); });
   EXPECT_EQ(graph::trace(module, ones({1, 4}), {.ops = own}).nodes()[0].name, "mystery");

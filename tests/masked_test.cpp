@@ -103,7 +103,8 @@ TEST(MaskedParameter, WhatIsMaskedStaysZeroUnderEveryUpdate) {
     const Tensor mask = alternating({20});
     p.ref().set_mask(mask);
     std::unique_ptr<optim::Optimizer> o;
-    if (kind == 0) o = std::make_unique<optim::SGD>(std::vector{p.ref()}, optim::SGDOptions{.lr = 0.1, .momentum = 0.9});
+    if (kind == 0)
+      o = std::make_unique<optim::SGD>(std::vector{p.ref()}, optim::SGDOptions{.lr = 0.1, .momentum = 0.9});
     if (kind == 1)
       o = std::make_unique<optim::Adam>(std::vector{p.ref()}, optim::AdamOptions{.lr = 0.1, .weight_decay = 0.1});
     if (kind == 2) o = std::make_unique<optim::Lion>(std::vector{p.ref()}, optim::LionOptions{.lr = 0.1});

@@ -118,7 +118,8 @@ std::vector<Tensor> hessian_diagonal(const Tensor& y, const std::vector<Tensor>&
 }  // namespace
 
 Criterion magnitude() {
-  return {.name = "magnitude", .finish = [](const ParameterRef& p, const Tensor&) { return abs(weights(p)); }};
+  // The raw value: a pruned weight that learns on behind its mask (Surgery) competes by what it would be.
+  return {.name = "magnitude", .finish = [](const ParameterRef& p, const Tensor&) { return abs(as_f64(p.raw())); }};
 }
 Criterion lamp() { return {.name = "lamp", .finish = lamp_scores}; }
 Criterion random() {
@@ -153,7 +154,7 @@ Criterion hessian(HessianOptions options) {
           .order = 2,
           .probes = options.probes,
           .term = [](const ParameterRef&, const Tensor& h) { return h; },
-          .finish = [](const ParameterRef& p, const Tensor& h) { return 0.5 * h * square(weights(p)); }};
+          .finish = [](const ParameterRef& p, const Tensor& h) { return 0.5 * h * square(as_f64(p.raw())); }};
 }
 
 namespace detail {

@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
       net.run(inputs);
     } catch (const hone::Error&) {}
-  } catch (const hone::FormatError&) {} catch (const hone::MemoryError&) {
-  }
+  } catch (const hone::FormatError&) {
+  } catch (const hone::MemoryError&) {}
   return 0;
 }
