@@ -1,0 +1,219 @@
+#include "hone/compress/prune/criteria.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "hone/core/autograd.h"
+#include "hone/core/basic_ops.h"
+#include "hone/core/error.h"
+#include "hone/core/random.h"
+#include "hone/ops/arithmetic.h"
+#include "hone/ops/reduce.h"
+#include "hone/ops/unary.h"
+
+namespace hone::compress {
+namespace {
+
+Tensor as_f64(const Tensor& t) { return cast(to(t.detach(), cpu), f64); }
+Tensor weights(const ParameterRef& p) { return as_f64(p.value()); }
+
+/// Sets the two functions of an average of x(p, g).
+template <class X> void set_average(Criterion& c, Reduce reduce, X x) {
+  c.order = 1;
+  c.term = [reduce, x](const ParameterRef& p, const Tensor& g) {
+    const Tensor v = x(p, g);
+    return reduce == Reduce::abs_of_mean ? v : reduce == Reduce::mean_of_abs ? abs(v) : square(v);
+  };
+  c.finish = [reduce](const ParameterRef&, const Tensor& mean) {
+    return reduce == Reduce::abs_of_mean ? abs(mean) : mean;
+  };
+}
+Tensor weight_times_gradient(const ParameterRef& p, const Tensor& g) { return as_f64(p.raw()) * g; }
+
+Tensor lamp_scores(const ParameterRef& p, const Tensor&) {
+  const Tensor squares = square(weights(p));
+  const double* w = squares.data<double>();
+  std::vector<int64_t> order(static_cast<size_t>(squares.numel()));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return w[a] > w[b]; });
+  Tensor scores = zeros_like(squares);
+  double sum = 0;
+  for (const int64_t i : order) {
+    sum += w[i];
+    scores.data<double>()[i] = sum > 0 ? w[i] / sum : 0;
+  }
+  return scores;
+}
+
+/// Differentiable with respect to the parameters' raw values: their tensors, checked.
+std::vector<Tensor> leaves(const Criterion& c, std::span<const ParameterRef> parameters) {
+  std::vector<Tensor> raws;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    HONE_CHECK(parameters[i].raw().requires_grad(), ValueError, c.name, ": parameter ", i, " of shape ",
+               parameters[i].raw().shape(), " is frozen (requires_grad is off): it has no gradient to be scored by");
+    raws.push_back(parameters[i].raw());
+  }
+  return raws;
+}
+
+/// The number that is differentiated.
+Tensor objective(const Criterion& c, const Tensor& value) {
+  HONE_CHECK(value.defined(), ValueError, c.name, ": a batch gave an undefined tensor");
+  if (c.of == GradientOf::loss) {
+    HONE_CHECK(value.numel() == 1, ValueError, c.name, ": a batch must give its loss, one number, not shape ",
+               value.shape());
+    return value;
+  }
+  HONE_CHECK(value.ndim() >= 1 && value.numel() > 0, ValueError, c.name,
+             ": a batch must give the network's outputs [N, …], not shape ", value.shape());
+  return sum(square(value)) / static_cast<double>(value.size(0));
+}
+
+std::vector<Tensor> gradients_of(const Tensor& y, const std::vector<Tensor>& raws, GradOptions options) {
+  options.allow_unused = true;
+  if (!y.requires_grad()) return std::vector<Tensor>(raws.size());
+  return grad({y}, raws, options);
+}
+
+/// One probe for each parameter: signs of the random vector times row k of the Hadamard matrix.
+std::vector<Tensor> probe(const std::vector<Tensor>& raws, const Philox& signs, uint64_t k) {
+  std::vector<Tensor> v;
+  uint64_t at = 0;
+  for (const Tensor& raw : raws) {
+    Tensor t = empty(raw.shape(), f64);
+    for (int64_t i = 0; i < t.numel(); ++i, ++at) {
+      const bool negative = ((signs.word(at) & 1) ^ (std::popcount(k & at) & 1)) != 0;
+      t.data<double>()[i] = negative ? -1 : 1;
+    }
+    v.push_back(to(cast(t, raw.dtype()), raw.device()));
+  }
+  return v;
+}
+
+/// The estimate of ∂²y/∂w² for each parameter.
+std::vector<Tensor> hessian_diagonal(const Tensor& y, const std::vector<Tensor>& raws, int64_t probes,
+                                     const Philox& signs) {
+  const std::vector<Tensor> g = gradients_of(y, raws, {.create_graph = true});
+  std::vector<Tensor> mean;
+  for (const Tensor& raw : raws) mean.push_back(zeros(raw.shape(), f64));
+  for (int64_t k = 0; k < probes; ++k) {
+    const std::vector<Tensor> v = probe(raws, signs, static_cast<uint64_t>(k));
+    Tensor dot;
+    for (size_t i = 0; i < g.size(); ++i) {
+      if (!g[i].defined()) continue;
+      const Tensor part = sum(g[i] * v[i]);
+      dot = dot.defined() ? dot + part : part;
+    }
+    if (!dot.defined()) break;
+    const std::vector<Tensor> hv = gradients_of(dot, raws, {.retain_graph = true});
+    const NoGrad no_grad;
+    for (size_t i = 0; i < hv.size(); ++i)
+      if (hv[i].defined()) mean[i] = mean[i] + as_f64(hv[i] * v[i]) / static_cast<double>(probes);
+  }
+  return mean;
+}
+
+}  // namespace
+
+Criterion magnitude() {
+  // The raw value: a pruned weight that learns on behind its mask (Surgery) competes by what it would be.
+  return {.name = "magnitude", .finish = [](const ParameterRef& p, const Tensor&) { return abs(as_f64(p.raw())); }};
+}
+Criterion lamp() { return {.name = "lamp", .finish = lamp_scores}; }
+Criterion random() {
+  return {.name = "random", .finish = [](const ParameterRef& p, const Tensor&) { return rand(p.raw().shape(), f64); }};
+}
+
+Criterion gradient(GradientOptions options) {
+  Criterion c{.name = "gradient", .of = options.of};
+  set_average(c, options.reduce, [](const ParameterRef&, const Tensor& g) { return g; });
+  return c;
+}
+Criterion taylor(Reduce reduce) {
+  Criterion c{.name = "taylor"};
+  set_average(c, reduce, weight_times_gradient);
+  return c;
+}
+Criterion movement() {
+  return {.name = "movement",
+          .order = 1,
+          .lasting = true,
+          .term = [](const ParameterRef& p, const Tensor& g) { return -weight_times_gradient(p, g); },
+          .finish = [](const ParameterRef&, const Tensor& mean) { return mean; }};
+}
+Criterion snip() {
+  Criterion c{.name = "snip", .normalized = true};
+  set_average(c, Reduce::abs_of_mean, weight_times_gradient);
+  return c;
+}
+Criterion hessian(HessianOptions options) {
+  HONE_CHECK(options.probes >= 1, ValueError, "hessian: probes must be at least 1, got ", options.probes);
+  return {.name = "hessian",
+          .order = 2,
+          .probes = options.probes,
+          .term = [](const ParameterRef&, const Tensor& h) { return h; },
+          .finish = [](const ParameterRef& p, const Tensor& h) { return 0.5 * h * square(as_f64(p.raw())); }};
+}
+
+namespace detail {
+
+void ScoreSum::add(const Criterion& c, std::span<const ParameterRef> parameters, std::span<const Tensor> gradients,
+                   double samples) {
+  HONE_CHECK(samples > 0, ValueError, c.name, ": a batch must stand for at least 1 sample, got ", samples);
+  const NoGrad no_grad;
+  sums.resize(parameters.size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Shape& shape = parameters[i].raw().shape();
+    Tensor& sum = sums[i];
+    if (!sum.defined()) sum = zeros(shape, f64);
+    HONE_CHECK(sum.shape() == shape, ShapeError, c.name, ": parameter ", i, " changed its shape from ", sum.shape(),
+               " to ", shape, " while its score was added up");
+    if (gradients[i].defined()) sum = sum + c.term(parameters[i], as_f64(gradients[i])) * samples;
+  }
+  weight += samples;
+}
+
+std::vector<Tensor> ScoreSum::finish(const Criterion& c, std::span<const ParameterRef> parameters) const {
+  const NoGrad no_grad;
+  std::vector<Tensor> scores;
+  double total = 0;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Shape& shape = parameters[i].raw().shape();
+    Tensor s = c.finish(parameters[i], c.order > 0 ? sums[i] / weight : Tensor());
+    HONE_CHECK(s.defined() && s.dtype() == f64 && s.shape() == shape, ShapeError, c.name,
+               ": scores must be f64 of the parameter's shape ", shape);
+    s = contiguous(s);
+    for (int64_t k = 0; k < s.numel(); ++k)
+      HONE_CHECK(!std::isnan(s.data<double>()[k]), NumericError, c.name, ": the score of element ", k, " of parameter ",
+                 i, ", of shape ", shape, ", is NaN");
+    if (c.normalized) total += sum(s).item();
+    scores.push_back(std::move(s));
+  }
+  if (c.normalized && total > 0)
+    for (Tensor& s : scores) s = s / total;
+  return scores;
+}
+
+}  // namespace detail
+
+std::vector<Tensor> scores(const Criterion& c, std::span<const ParameterRef> parameters, const Losses& losses) {
+  detail::ScoreSum sum;
+  if (c.order > 0) {
+    HONE_CHECK(losses, ValueError, c.name, ": this criterion scores by gradients; give it data (.losses)");
+    const std::vector<Tensor> raws = leaves(c, parameters);
+    const EnableGrad enable;
+    const Philox signs = c.order == 2 ? next_stream() : Philox();
+    losses([&](const Tensor& value, int64_t samples) {
+      const Tensor y = objective(c, value);
+      const std::vector<Tensor> g =
+          c.order == 2 ? hessian_diagonal(y, raws, c.probes, signs) : gradients_of(y, raws, {});
+      sum.add(c, parameters, g, static_cast<double>(samples));
+    });
+    HONE_CHECK(sum.weight > 0, ValueError, c.name, ": the data held no batch");
+  }
+  return sum.finish(c, parameters);
+}
+
+}  // namespace hone::compress

@@ -1,0 +1,105 @@
+#pragma once
+// Pruner: pruning while training, by a schedule; and what pruning recipes of several rounds need.
+
+#include <functional>
+#include <vector>
+
+#include "hone/compress/prune/prune.h"
+#include "hone/core/serialize.h"
+
+namespace hone::compress {
+
+/// Decides the masks of a module's parameters at the steps that its schedule names.
+///
+///   compress::Pruner pruner(net, {.criterion = compress::magnitude(), .density = 0.05,
+///                                 .schedule = compress::CubicRamp{.end = 4000, .every = 100}});
+///   for (auto& [images, labels] : batches) {
+///     adam.zero_grad();
+///     cross_entropy(net(images), labels).backward();
+///     pruner.observe();                       // for movement() and other criteria that learn from training's
+///     gradients adam.step(); pruner.step();                          // after the optimizer, before gradients are
+///     cleared
+///   }
+///
+/// It keeps the parameters' identities, not the module: the module may move, and every parameter chosen is masked from
+/// the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays masked, whoever masked it.
+class Pruner {
+ public:
+  /// Does what the schedule says for t = 0: OneShot prunes here. ValueError as prune(), and for a schedule's fields;
+  /// then nothing has changed.
+  Pruner(nn::Module& module, PruneOptions options);
+
+  /// Adds the gradients that the parameters hold, the mean over `samples`, to the scores: between backward() and the
+  /// optimizer's step(). A first-order criterion then needs no losses. ValueError for a criterion of another order.
+  void observe(int64_t samples = 1);
+  /// t + 1; true where masks were decided anew. What scores() throws, ValueError for a criterion that has neither
+  /// losses nor anything observed, GradError for RigL without gradients; on an error t and the masks are as they were.
+  bool step();
+
+  int64_t t() const { return t_; }
+  /// Of the parameters that it prunes.
+  PruneReport report() const;
+  /// Slices what was observed of a parameter that was shrunk. Others are ignored.
+  void apply(const Shrink& shrink);
+
+  /// t and what was observed. Masks are in the module's state: with both in a train::Checkpoint a resumed run goes on
+  /// to the same bytes.
+  TensorFile state_dict() const;
+  /// FormatError naming what differs: another schedule or criterion, entries missing, unexpected or of another shape;
+  /// on error nothing has changed.
+  void load_state_dict(const TensorFile& file);
+
+ private:
+  bool decide(int64_t t);
+  void swap_weights(int64_t t, const RigL& schedule);
+  std::vector<Tensor> current_scores() const;
+  MaskGradient gradient_for_next(int64_t t) const;
+  void set_masks(const std::vector<Tensor>& masks, MaskGradient gradient);
+
+  PruneOptions options_;
+  std::vector<nn::NamedParameter> parameters_;
+  std::vector<ParameterRef> refs_;
+  detail::ScoreSum observed_;
+  int64_t t_ = 0;
+};
+
+/// Values, masks and buffers of a module at one moment, by name: to go back.
+///
+///   train(net, 500);
+///   const compress::Snapshot early(net);
+///   train(net, 20000);
+///   compress::prune(net, {.density = 0.2});
+///   early.rewind(net);                        // the lottery ticket: early values under the late mask
+class Snapshot {
+ public:
+  explicit Snapshot(nn::Module& module) : state_(module.state_dict()) {}
+  /// Values and buffers as they were; masks stay. Frankle and Carbin, "The lottery ticket hypothesis", 2019; from step
+  /// k > 0: Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", 2020.
+  void rewind(nn::Module& module) const;
+  /// All as it was: a parameter that was dense is dense again.
+  void restore(nn::Module& module) const;
+  // Both: FormatError or ShapeError for a module of other names or shapes, which is left as it was. Optimizers keep
+  // their state: make a new one.
+
+  TensorFile state_dict() const { return state_; }
+  void load_state_dict(const TensorFile& file) { state_ = file; }
+
+ private:
+  void check(const char* what, nn::Module& module) const;
+  TensorFile state_;
+};
+
+struct IterateOptions {
+  double factor = 0.8;   ///< in (0, 1): part of the density that a round keeps
+  int64_t rounds = 100;  ///< at most
+  std::function<void()> retrain = {};
+  std::function<bool()> satisfactory = {};
+};
+
+/// The survey's four steps: score the weights on data, mask those that score lowest, retrain, and do so again while
+/// performance is satisfactory. Round k prunes to max(density, factor^k) by prune(), retrains and asks; the first
+/// round that is not satisfactory is undone and ends it, as does reaching the density. Returns what is kept at the end.
+/// Make optimizers inside retrain(). ValueError without retrain or satisfactory, and as prune().
+PruneReport prune_while(nn::Module& module, PruneOptions options, const IterateOptions& iterate);
+
+}  // namespace hone::compress
