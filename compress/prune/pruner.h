@@ -16,9 +16,9 @@ namespace hone::compress {
 ///   for (auto& [images, labels] : batches) {
 ///     adam.zero_grad();
 ///     cross_entropy(net(images), labels).backward();
-///     pruner.observe();                       // for movement() and other criteria that learn from training's
-///     gradients adam.step(); pruner.step();                          // after the optimizer, before gradients are
-///     cleared
+///     pruner.observe();   // for movement() and other criteria that learn from training's own gradients
+///     adam.step();
+///     pruner.step();      // after the optimizer, before gradients are cleared
 ///   }
 ///
 /// It keeps the parameters' identities, not the module: the module may move, and every parameter chosen is masked from
