@@ -14,6 +14,7 @@ namespace hone {
 namespace {
 
 using test::expect_error;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 std::vector<double> softmax_of(const std::vector<double>& z, size_t row, size_t classes) {
   double top = -1e300, total = 0;
@@ -107,6 +108,16 @@ TEST(FocalLoss, IgnoresALabelThatIsAClassToo) {
               focal_loss(rest, tensor<int64_t>({1, 0})).item(), 1e-15);
 }
 
+TEST(FocalLoss, OnlyLogitsThatCountHaveGradients) {
+  Tensor z = tensor<double>({kNaN, 1, 0, 0.5}, {2, 2}).requires_grad_(), weight = ones({2}, f64).requires_grad_();
+  focal_loss(z, tensor<int64_t>({-100, 1}), {.weight = weight}).backward();
+  const std::vector<double> g = z.grad().to_vector<double>();
+  EXPECT_EQ(g[0], 0);
+  EXPECT_EQ(g[1], 0);
+  EXPECT_LT(g[3], 0);
+  EXPECT_FALSE(weight.grad().defined());
+}
+
 TEST(FocalLoss, Errors) {
   const Tensor z = zeros({2, 3}), y = zeros({2}, i64);
   expect_error<ValueError>([&] { focal_loss(z, y, {.gamma = -1}); }, "gamma must be finite and at least 0, got -1");
@@ -150,7 +161,7 @@ TEST(LogitAdjustment, EqualsItsFormula) {
   expect_error<ShapeError>([&] { logit_adjusted(z, zeros({2}, f64)); }, "expected [3]");
   expect_error<DTypeError>([&] { logit_adjusted(z, zeros({3})); }, "cast");
   expect_error<ValueError>([&] { logit_adjusted(z, log(tensor<double>({1, 0, 1}))); }, "without samples");
-  expect_error<ValueError>([&] { logit_adjusted(z, full({3}, HUGE_VAL, f64)); }, "must be finite, got inf");
+  expect_error<ValueError>([&] { logit_adjusted(z, tensor<double>({-1, HUGE_VAL, -1})); }, "must be finite, got inf");
   expect_error<ValueError>([&] { logit_adjusted(z, prior, std::nan("")); }, "tau");
   Tensor learned = clone(prior).requires_grad_();
   logit_adjusted_cross_entropy(clone(z).requires_grad_(), y, learned).backward();
@@ -242,6 +253,7 @@ TEST(Samplers, WeightedDrawsInProportion) {
       "weight 1 must be finite and at least 0, got -1");
   expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{0, 0}); }, "the sum of 2 weights");
   expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1, std::nan("")}); }, "weight 1");
+  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1e308, 1e308}); }, "got inf");
   expect_error<ValueError>([&] { data::weighted_sampler(w, -1); }, "length must be at least 0, got -1");
 }
 
@@ -302,6 +314,8 @@ TEST(Samplers, PowersOfFrequency) {
     expect_shares(data::class_power_sampler(d, power, 20000), 0, shares);
     if (power == 0.5) expect_shares(data::square_root_sampler(d, 20000), 0, shares);
   }
+  for (int64_t i : order_of(data::class_power_sampler(d, -300, 50), 1, 0))  // 90^300 is beyond any double
+    EXPECT_EQ(labels[static_cast<size_t>(i)], 2);
   const data::Sampler progressive = data::progressively_balanced_sampler(d, 4, 20000);
   for (int64_t t : {0, 1, 4, 9}) {
     const double part = std::min(1.0, static_cast<double>(t) / 4);
