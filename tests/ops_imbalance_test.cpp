@@ -169,7 +169,7 @@ TEST(LogitAdjustment, EqualsItsFormula) {
   expect_error<ShapeError>([&] { logit_adjusted(z, zeros({2}, f64)); }, "expected [3]");
   expect_error<DTypeError>([&] { logit_adjusted(z, zeros({3})); }, "cast");
   expect_error<ValueError>([&] { logit_adjusted(z, log(tensor<double>({1, 0, 1}))); }, "without samples");
-  expect_error<ValueError>([&] { logit_adjusted(z, full({3}, HUGE_VAL, f64)); }, "must be finite, got inf");
+  expect_error<ValueError>([&] { logit_adjusted(z, tensor<double>({-1, HUGE_VAL, -1})); }, "must be finite, got inf");
   expect_error<ValueError>([&] { logit_adjusted(z, prior, std::nan("")); }, "tau");
   Tensor learned = clone(prior).requires_grad_();
   logit_adjusted_cross_entropy(clone(z).requires_grad_(), y, learned).backward();
@@ -261,6 +261,7 @@ TEST(Samplers, WeightedDrawsInProportion) {
       "weight 1 must be finite and at least 0, got -1");
   expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{0, 0}); }, "the sum of 2 weights");
   expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1, std::nan("")}); }, "weight 1");
+  expect_error<ValueError>([] { data::weighted_sampler(std::vector<double>{1e308, 1e308}); }, "got inf");
   expect_error<ValueError>([&] { data::weighted_sampler(w, -1); }, "length must be at least 0, got -1");
 }
 
@@ -321,6 +322,8 @@ TEST(Samplers, PowersOfFrequency) {
     expect_shares(data::class_power_sampler(d, power, 20000), 0, shares);
     if (power == 0.5) expect_shares(data::square_root_sampler(d, 20000), 0, shares);
   }
+  for (int64_t i : order_of(data::class_power_sampler(d, -300, 50), 1, 0))  // 90^300 is beyond any double
+    EXPECT_EQ(labels[static_cast<size_t>(i)], 2);
   const data::Sampler progressive = data::progressively_balanced_sampler(d, 4, 20000);
   for (int64_t t : {0, 1, 4, 9}) {
     const double part = std::min(1.0, static_cast<double>(t) / 4);
