@@ -32,6 +32,8 @@ struct RandomNet : nn::Module {
   std::set<std::string> kinds;                                  // of the blocks drawn
   std::set<int> zero;                                           // labels held at 0
 
+  std::vector<size_t> shuffled;  // values, in labels
+
   explicit RandomNet(uint64_t seed) : random_(seed) {
     now_ = add({-1, -2, -3});
     locked = {-1, -2, -3};
@@ -43,6 +45,13 @@ struct RandomNet : nn::Module {
     Tensor h = x;
     for (const Step& s : steps_) h = s(*this, h);
     return h;
+  }
+
+  /// A shuffle whose channels are all tied by taking one of each group at a time could be cut the other way, into whole
+  /// groups: this account does not try that.
+  bool could_be_finer() const {
+    return std::any_of(shuffled.begin(), shuffled.end(),
+                       [&](size_t v) { return std::set<int>(labels[v].begin(), labels[v].end()).size() == 1; });
   }
 
   /// Labels that can go: neither locked nor all that some value has.
@@ -154,8 +163,9 @@ struct RandomNet : nn::Module {
                                      "shuffle",  "padded",    "transposed"};
     const int kind = draw(13);
     const int64_t c = channels();
-    if (((kind == 3 || kind == 10) && (c % 2 != 0 || c < 4)) || (kind == 4 && c % 2 != 0) ||
-        (kind == 7 && size_ <= 2) || (kind == 2 && c > 12))
+    // Four channels can be shuffled by either of two equal dims: which is no matter of right and wrong.
+    if (((kind == 3 || kind == 10) && (c % 2 != 0 || c < (kind == 3 ? 4 : 6))) ||
+        (kind == 4 && (c % 2 != 0 || c < 4)) || (kind == 7 && size_ <= 2) || (kind == 2 && c > 12))
       return block();
     kinds.insert(names[kind]);
     switch (kind) {
@@ -226,7 +236,8 @@ struct RandomNet : nn::Module {
     in_step(per);
     Labels l;
     for (int64_t i = 0; i < c; ++i) l.push_back(labels[now_][static_cast<size_t>(i % 2 * per + i / 2)]);
-    step(add(l), [=](RandomNet&, const Tensor& x) {
+    shuffled.push_back(add(l));
+    step(shuffled.back(), [=](RandomNet&, const Tensor& x) {
       const Shape s = x.shape();
       return reshape(transpose(reshape(x, {s[0], 2, per, s[2], s[3]}), 1, 2), s);
     });
