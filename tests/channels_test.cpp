@@ -5,92 +5,138 @@
 namespace hone::test {
 namespace {
 
-using compress::Channel;
 using compress::ChannelGroup;
 using graph::Network;
 
-/// Removes some channels of each group and returns them; at least one of each layer stays.
-std::vector<Channel> choose(const Network& net, uint64_t seed, std::vector<compress::LayerChannels>& chosen) {
-  std::mt19937_64 random(seed);
-  std::vector<Channel> gone;
-  std::map<std::pair<graph::ValueId, int64_t>, int64_t> left;  // of each dim: at least one index stays
-  const auto fits = [&](const Channel& c) {
-    for (const compress::ChannelSlice& s : c.slices) {
-      const int64_t size = net.value(s.value).shape[static_cast<size_t>(s.dim)].fixed;
-      const auto it = left.emplace(std::pair(s.value, s.dim), size).first;
-      if (it->second <= static_cast<int64_t>(s.indices.size())) return false;
-    }
-    for (const compress::ChannelSlice& s : c.slices) left[{s.value, s.dim}] -= static_cast<int64_t>(s.indices.size());
-    return true;
-  };
-  for (const ChannelGroup& g : compress::channel_groups(net)) {
-    // Only groups whose channels are those of their first layer, in order, have a name for each channel.
-    const graph::Node& layer = net.nodes()[net.find_node(g.layers[0])];
-    const graph::ValueId out = layer.outputs[0];
-    const int64_t dim = layer.op == &kConv2d ? 1 : static_cast<int64_t>(net.value(out).shape.size()) - 1;
-    compress::LayerChannels of{g.layers[0], {}};
-    std::vector<Channel> picked;
-    for (const Channel& c : g.channels) {
-      if (!c.blocked.empty() || random() % 3 != 0 || !fits(c)) continue;
-      for (const compress::ChannelSlice& s : c.slices)
-        if (s.value == out && s.dim == dim) of.channels.push_back(s.indices[0]);
-      if (of.channels.size() > picked.size()) picked.push_back(c);
-    }
-    if (of.channels.empty()) continue;
-    chosen.push_back(of);
-    gone.insert(gone.end(), picked.begin(), picked.end());
+/// For each layer of the random network, its channels' classes: which group and which of its channels.
+std::map<std::pair<std::string, int64_t>, std::pair<size_t, size_t>> classes_of(const Network& net) {
+  std::map<std::pair<std::string, int64_t>, std::pair<size_t, size_t>> classes;
+  const auto groups = compress::channel_groups(net);
+  for (const graph::Node& n : net.nodes()) {
+    if (n.op != &kConv2d && n.op != &kLinear) continue;
+    for (size_t g = 0; g < groups.size(); ++g)
+      for (size_t c = 0; c < groups[g].channels.size(); ++c)
+        for (const compress::ChannelSlice& s : groups[g].channels[c].slices)
+          if (s.value == n.outputs[0] && s.dim == 1)
+            for (const int64_t i : s.indices) classes[{n.name, i}] = {g, c};
   }
-  return gone;
+  return classes;
+}
+
+/// The partition that the library finds is the one that the network's own account has, and so is what can go.
+void expect_same_partition(const RandomNet& module, const Network& net) {
+  const auto classes = classes_of(net);
+  const auto groups = compress::channel_groups(net);
+  const std::set<int> free = module.free();
+  std::map<int, std::pair<size_t, size_t>> class_of;
+  std::map<std::pair<size_t, size_t>, int> label_of;
+  for (const auto& [layer, at] : module.labels_of_layer) {
+    const Labels& labels = module.labels[at];
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const auto found = classes.find({layer, static_cast<int64_t>(i)});
+      ASSERT_NE(found, classes.end()) << layer << " channel " << i;
+      const auto [a, first] = class_of.emplace(labels[i], found->second);
+      const auto [b, other] = label_of.emplace(found->second, labels[i]);
+      EXPECT_EQ(a->second, found->second) << layer << " channel " << i << " is apart from what it is tied to";
+      EXPECT_EQ(b->second, labels[i]) << layer << " channel " << i << " is tied to another";
+      const std::string& blocked = groups[found->second.first].channels[found->second.second].blocked;
+      EXPECT_EQ(blocked.empty(), free.count(labels[i]) > 0) << layer << " channel " << i << ": " << blocked;
+    }
+  }
+}
+
+/// About a third of the labels that can go, so that every value keeps one; by the name of one layer that has each.
+std::vector<compress::LayerChannels> choose(RandomNet& module, std::mt19937_64& random) {
+  const std::set<int> free = module.free();
+  std::vector<compress::LayerChannels> chosen;
+  for (const auto& [layer, at] : module.labels_of_layer) {
+    compress::LayerChannels of{layer, {}};
+    for (size_t i = 0; i < module.labels[at].size(); ++i) {
+      const int label = module.labels[at][i];
+      if (!free.count(label) || module.zero.count(label) || random() % 3 != 0) continue;
+      module.zero.insert(label);
+      const bool empties = std::any_of(module.labels.begin(), module.labels.end(), [&](const Labels& l) {
+        return std::all_of(l.begin(), l.end(), [&](int k) { return module.zero.count(k) > 0; });
+      });
+      if (empties)
+        module.zero.erase(label);
+      else
+        of.channels.push_back(static_cast<int64_t>(i));
+    }
+    if (!of.channels.empty()) chosen.push_back(of);
+  }
+  return chosen;
+}
+
+/// Train mode's losses over a few steps of Adam.
+template <class Net> std::vector<double> losses(Net& net, optim::Adam& adam, const Tensor& x, const Tensor& target) {
+  net.train();
+  std::vector<double> values;
+  for (int step = 0; step < 4; ++step) {
+    adam.zero_grad();
+    const Tensor loss = mse_loss(net(x), target);
+    loss.backward();
+    adam.step();
+    values.push_back(loss.item());
+  }
+  return values;
+}
+
+/// Pruned is masked: to rounding in eval mode, and step by step when both train on, with the optimizer's state sliced.
+/// Returns whether there was anything to prune.
+bool expect_pruned_equals_masked(uint64_t seed, DType dtype, Tolerance tolerance) {
+  SCOPED_TRACE(str("seed ", seed));
+  manual_seed(seed);
+  RandomNet module(seed);
+  if (module.could_be_finer()) return false;
+  module.to(dtype);
+  const Tensor x = randn({5, 3, 8, 8}, dtype), target = randn({5, 5}, dtype);
+  Network net = graph::trace(module, x);
+  expect_same_partition(module, net);
+  optim::Adam of_module(module.parameters(), {.lr = 1e-3}), of_net(net.parameters(), {.lr = 1e-3});
+  EXPECT_EQ(losses(module, of_module, x, target), losses(net, of_net, x, target));  // makes state
+
+  std::mt19937_64 random(seed);
+  const auto chosen = choose(module, random);
+  if (chosen.empty()) return false;
+  const int64_t parameters = net.parameter_count(), macs = net.macs();
+  const std::vector<Shrink> shrinks = compress::remove_channels(net, chosen);
+  EXPECT_LT(net.parameter_count(), parameters);
+  EXPECT_LT(net.macs(), macs);
+  {
+    const NoGrad no_grad;
+    module.eval(), net.eval();
+    const Tensor want = module(x), got = net(x);
+    const double scale = std::max(1.0, max(abs(want)).item());
+    expect_close(got / scale, want / scale, tolerance, "eval");
+  }
+  for (const Shrink& s : shrinks) of_net.apply(s);
+  if (dtype == f64)  // rounding is magnified by the square root in Adam where a gradient is all but 0
+    expect_close(losses(net, of_net, x, target), losses(module, of_module, x, target), {1e-7, 1e-9}, "losses");
+  return true;
 }
 
 class PrunedEqualsMasked : public ::testing::TestWithParam<int> {};
 
 TEST_P(PrunedEqualsMasked, OnRandomGraphsThenRetrains) {
   int pruned = 0;
-  for (int k = 0; k < 20; ++k) {
-    const auto seed = static_cast<uint64_t>(GetParam() * 20 + k);
-    SCOPED_TRACE(str("seed ", seed));
-    manual_seed(seed);
-    RandomNet module(seed);
-    const Tensor x = randn({6, 3, 8, 8});
-    Network net = graph::trace(module, x);
-    std::vector<compress::LayerChannels> chosen;
-    const std::vector<Channel> gone = choose(net, seed, chosen);
-    if (chosen.empty()) continue;
-    ++pruned;
-    Network masked = held_at_zero(net, gone);
-    const int64_t parameters = net.parameter_count(), macs = net.macs();
-    optim::Adam adam(net.parameters(), {.lr = 0});
-    net.eval();
-    const Tensor target = randn({6, 5});
-    mse_loss(net(x), target).backward();
-    adam.step();  // state to slice, without a change of the weights
-    adam.set_lr(2e-3);
-    const std::vector<Shrink> shrinks = compress::remove_channels(net, chosen);
-    ASSERT_FALSE(shrinks.empty());
-    EXPECT_LT(net.parameter_count(), parameters);
-    EXPECT_LE(net.macs(), macs);
-    {
-      NoGrad no_grad;
-      net.eval(), masked.eval();
-      const Tensor want = masked(x), got = net(x);
-      const double scale = std::max(1.0, max(abs(want)).item());
-      expect_close(got / scale, want / scale, {1e-5, 1e-6}, "eval");
-    }
-    for (const Shrink& s : shrinks) adam.apply(s);
-    double first = 0, last = 0;
-    for (int step = 0; step < 60; ++step) {
-      adam.zero_grad();
-      const Tensor loss = mse_loss(net(x), target);
-      loss.backward();
-      adam.step();
-      (step == 0 ? first : last) = loss.item();
-    }
-    EXPECT_LT(last, first);
-  }
-  EXPECT_GE(pruned, 15);
+  for (uint64_t seed = 0; pruned < 25; ++seed)
+    pruned += expect_pruned_equals_masked(static_cast<uint64_t>(GetParam()) * 1000 + seed, f64, {1e-9, 1e-10});
 }
-INSTANTIATE_TEST_SUITE_P(Graphs, PrunedEqualsMasked, ::testing::Range(0, 10));
+INSTANTIATE_TEST_SUITE_P(Graphs, PrunedEqualsMasked, ::testing::Range(0, 8));
+
+TEST(PrunedEqualsMaskedToo, InSinglePrecision) {
+  for (uint64_t seed = 9000; seed < 9025; ++seed) expect_pruned_equals_masked(seed, f32, {1e-5, 1e-5});
+}
+
+TEST(RandomNet, DrawsEveryKindOfBlock) {
+  std::map<std::string, int> drawn;
+  for (uint64_t group = 0; group < 8; ++group)
+    for (uint64_t seed = 0; seed < 25; ++seed)
+      for (const std::string& kind : RandomNet(group * 1000 + seed).kinds) ++drawn[kind];
+  EXPECT_EQ(drawn.size(), 13u);
+  for (const auto& [kind, count] : drawn) EXPECT_GE(count, 10) << kind;
+}
 
 TEST(Channels, LeNetsLayersLoseWhatIsCoupled) {
   manual_seed(1);

@@ -416,6 +416,7 @@ class Rules {
     const int d = loose.empty() ? from[0] : loose[0];
     const Split split{node_, i0};
     const auto chosen = choices_.find(split);
+    std::stable_sort(to.begin(), to.end(), [&](int a, int b) { return size(y, a) > size(y, b); });
     const int e = to[chosen == choices_.end() ? 0 : chosen->second];
     if (to.size() > 1) {
       splits_.push_back({split, {y, e}});
@@ -443,7 +444,7 @@ class Rules {
 }  // namespace
 
 Coupling couple(const Network& network) {
-  // Which dim of a split can lose channels shows only where they are used: begin with the first, and try the next
+  // Which dim of a split can lose channels shows only where they are used: begin with the longest, and try the next
   // where nothing could go. One split at a time, for a wrong choice locks others too.
   Choices choices;
   std::set<Split> settled;
