@@ -244,11 +244,12 @@ TEST(Threshold, IsTheSurveysProgram) {
   Tensor raw = net.fc1.weight.raw().detach(), bias = net.fc1.bias.raw().detach();
   raw.data<float>()[3] = 9.9e-4f;
   raw.data<float>()[4] = -1.1e-3f;
+  raw.data<float>()[7] = std::nanf("");
   bias.fill_(1e-4);
   const auto report = compress::threshold(net);
   const auto mask = net.fc1.weight.ref().mask().to_vector<bool>();
   const auto w = raw.to_vector<double>();
-  for (size_t i = 0; i < w.size(); ++i) EXPECT_EQ(mask[i], std::abs(w[i]) >= 1e-3) << i;
+  for (size_t i = 0; i < w.size(); ++i) EXPECT_EQ(mask[i], !(std::abs(w[i]) < 1e-3)) << i;
   EXPECT_EQ(kept(net.fc1.bias.ref()), 0);
   EXPECT_LT(report.density(), 1);
   Mlp other;

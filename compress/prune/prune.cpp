@@ -161,8 +161,8 @@ PruneReport threshold(nn::Module& module, const ThresholdOptions& options) {
   const auto parameters = detail::chosen("threshold", module, options.only, options.except, options.biases);
   const NoGrad no_grad;
   for (const auto& [name, p] : parameters) {
-    const Tensor large = ge(abs(cast(to(p.value().detach(), cpu), f64)), options.below);
-    p.set_mask(logical_and(detail::mask_of(p), large), p.mask_gradient());
+    const Tensor small = lt(abs(cast(to(p.value().detach(), cpu), f64)), options.below);  // a NaN is not small
+    p.set_mask(logical_and(detail::mask_of(p), logical_not(small)), p.mask_gradient());
   }
   return detail::report_of(parameters);
 }
