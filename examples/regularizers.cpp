@@ -147,7 +147,7 @@ void run(const Options& o) {
       .set("epochs", o.epochs)
       .set("seeds", o.seeds)
       .set("scored_on", o.held_out ? "held out" : "test");
-  std::printf("%-20s %-17s %-17s %s\n", "accuracy, %", "training", o.held_out ? "held out" : "test", "gap");
+  std::printf("%-24s %-17s %-17s %s\n", "accuracy, %", "training", o.held_out ? "held out" : "test", "gap");
   const Stopwatch total;
   for (const Method& m : chosen) {
     const Stopwatch watch;
@@ -159,7 +159,7 @@ void run(const Options& o) {
       test.values.push_back(r.test_accuracy);
       gap.values.push_back(r.train_accuracy - r.test_accuracy);
     }
-    std::printf("%-20s %6.2f +- %-7.2f %6.2f +- %-7.2f %6.2f +- %.2f\n", m.name.c_str(), 100 * train.mean(),
+    std::printf("%-24s %6.2f +- %-7.2f %6.2f +- %-7.2f %6.2f +- %.2f\n", m.name.c_str(), 100 * train.mean(),
                 100 * train.sd(), 100 * test.mean(), 100 * test.sd(), 100 * gap.mean(), 100 * gap.sd());
     std::fflush(stdout);
     results.rows.emplace_back()
