@@ -115,8 +115,9 @@ std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, con
   std::vector<nn::NamedParameter> found = chosen(what, module, o.only, o.except, o.biases);
   for (const auto& [name, d] : o.densities) {
     check_names(what, module.named_parameters(), name);
-    HONE_CHECK(std::any_of(found.begin(), found.end(), [&](const auto& n) { return is_named(n.name, name); }),
-               ValueError, what, ": a density for '", name, "', of which nothing is pruned here");
+    HONE_CHECK(
+        std::any_of(found.begin(), found.end(), [&named = name](const auto& n) { return is_named(n.name, named); }),
+        ValueError, what, ": a density for '", name, "', of which nothing is pruned here");
   }
   if (!o.density && !n_m)
     std::erase_if(found, [&](const auto& n) {
