@@ -60,10 +60,10 @@ std::vector<Case> cases() {
                                                  {"kd_1_0.5", 1.0, 0.5},
                                                  {"kd_0.5_0.3", 0.5, 0.3},
                                                  {"kd_20_0.7", 20.0, 0.7},
-                                                 {"kd_3_0", 3.0, 0.0}})
-    all.push_back({name, {s}, [=](const Inputs& x) {
-                     return kd_loss(x[0], t, y, {.temperature = temperature, .alpha = alpha});
-                   }});
+                                                 {"kd_3_0", 3.0, 0.0}}) {
+    const KdOptions options{.temperature = temperature, .alpha = alpha};  // clang 14 captures no structured binding
+    all.push_back({name, {s}, [=](const Inputs& x) { return kd_loss(x[0], t, y, options); }});
+  }
   all.push_back({"kd_unlabelled", {s}, [=](const Inputs& x) { return kd_loss(x[0], t, {}, {.temperature = 20}); }});
   for (const auto& [name, labels] : {std::pair{"kd_partly_labelled", partly}, {"kd_soft_labels", soft}})
     all.push_back({name, {s}, [=, labels = labels](const Inputs& x) {
@@ -77,7 +77,7 @@ std::vector<Case> cases() {
                                                        {"dkd_1_0.5_2", 1.0, 0.5, 2.0},
                                                        {"dkd_2_0_1", 2.0, 0.0, 1.0},
                                                        {"dkd_2_1_0", 2.0, 1.0, 0.0}})
-    all.push_back({name, {s}, [=](const Inputs& x) {
+    all.push_back({name, {s}, [=, temperature = temperature, alpha = alpha, beta = beta](const Inputs& x) {
                      return decoupled_kd_loss(x[0], t, y, {.temperature = temperature, .alpha = alpha, .beta = beta});
                    }});
   all.push_back({"dkd_two_classes", {slice(s, 1, 0, 2)}, [=](const Inputs& x) {
@@ -107,7 +107,7 @@ std::vector<Case> cases() {
   const Tensor rt = wave({n, 7}, 1.9, 5);
   for (const auto& [name, distance, angle] :
        {std::tuple{"relational_25_50", 25.0, 50.0}, {"relational_1_0", 1.0, 0.0}, {"relational_0_1", 0.0, 1.0}})
-    all.push_back({name, {wave({n, 2, 4}, 0.3)}, [=](const Inputs& x) {
+    all.push_back({name, {wave({n, 2, 4}, 0.3)}, [=, distance = distance, angle = angle](const Inputs& x) {
                      return relational_kd_loss(x[0], rt, {.distance = distance, .angle = angle});
                    }});
   return all;
