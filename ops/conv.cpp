@@ -4,13 +4,27 @@
 #include "hone/core/error.h"
 #include "hone/ops/contiguous_view.h"
 #include "hone/ops/conv_gemm.h"
+#include "hone/ops/conv_shapes.h"
 #include "hone/ops/simd/conv_direct.h"
 
 namespace hone {
 namespace {
 
-void check_attrs(const ShapeContext& c) {
-  const auto& a = c.attrs.as<ConvAttrs>();
+constexpr int64_t kLargest = int64_t{1} << 60;  // of sizes: beyond any tensor, and twice it is no overflow
+
+// Of numbers of at least 0; kLargest where it would pass that.
+int64_t product(int64_t a, int64_t b) { return b == 0 || a <= kLargest / b ? a * b : kLargest; }
+
+int64_t at(const char* op, const char* what, const Shape& s, int i) {
+  HONE_CHECK(s.ndim() == 1 || s.ndim() == 2, ShapeError, op, ": ", what, " ", s, " must have one or two values");
+  return s[s.ndim() == 1 ? 0 : i];
+}
+
+}  // namespace
+
+namespace detail {
+
+void check_conv_attrs(const ShapeContext& c, const ConvAttrs& a) {
   HONE_CHECK(a.stride_h >= 1 && a.stride_w >= 1, ValueError, c.op, ": stride [", a.stride_h, ", ", a.stride_w,
              "] must be at least 1");
   HONE_CHECK(a.dilation_h >= 1 && a.dilation_w >= 1, ValueError, c.op, ": dilation [", a.dilation_h, ", ", a.dilation_w,
@@ -24,14 +38,7 @@ void check_attrs(const ShapeContext& c) {
              ValueError, c.op, ": stride, padding and dilation must be below 2^31");
 }
 
-constexpr int64_t kLargest = int64_t{1} << 60;  // of sizes: beyond any tensor, and twice it is no overflow
-
-// Of numbers of at least 0; kLargest where it would pass that.
-int64_t product(int64_t a, int64_t b) { return b == 0 || a <= kLargest / b ? a * b : kLargest; }
-
-// Rules of x [N, C, H, W] and a weight [O, C/groups, KH, KW]; returns the output's height and width.
-std::array<int64_t, 2> check_conv(const ShapeContext& c, const Shape& x, const Shape& weight) {
-  const auto& a = c.attrs.as<ConvAttrs>();
+std::array<int64_t, 2> check_conv(const ShapeContext& c, const ConvAttrs& a, const Shape& x, const Shape& weight) {
   HONE_CHECK(weight[1] >= 1 && weight[2] >= 1 && weight[3] >= 1, ShapeError, c.op, ": weight ", weight,
              " has an empty kernel");
   HONE_CHECK(weight[0] % a.groups == 0, ShapeError, c.op, ": groups ", a.groups, " do not divide the ", weight[0],
@@ -46,6 +53,31 @@ std::array<int64_t, 2> check_conv(const ShapeContext& c, const Shape& x, const S
              " (with dilation) is larger than the padded input of ", height, "x", width);
   return {(height - extent_h) / a.stride_h + 1, (width - extent_w) / a.stride_w + 1};
 }
+
+ConvAttrs conv_attrs(const char* op, const Conv2dOptions& o) {
+  ConvAttrs a;
+  a.stride_h = at(op, "stride", o.stride, 0), a.stride_w = at(op, "stride", o.stride, 1);
+  a.pad_h = at(op, "padding", o.padding, 0), a.pad_w = at(op, "padding", o.padding, 1);
+  a.dilation_h = at(op, "dilation", o.dilation, 0), a.dilation_w = at(op, "dilation", o.dilation, 1);
+  a.groups = o.groups;
+  return a;
+}
+
+ConvGeometry conv_geometry(const ConvAttrs& a, const View& x, int64_t kh, int64_t kw, const View& y) {
+  ConvGeometry s;
+  s.n = x.sizes[0], s.groups = a.groups;
+  s.c = x.sizes[1] / a.groups, s.h = x.sizes[2], s.w = x.sizes[3];
+  s.o = y.sizes[1] / a.groups, s.kh = kh, s.kw = kw;
+  s.oh = y.sizes[2], s.ow = y.sizes[3];
+  s.stride_h = a.stride_h, s.stride_w = a.stride_w, s.pad_h = a.pad_h, s.pad_w = a.pad_w;
+  s.dilation_h = a.dilation_h, s.dilation_w = a.dilation_w;
+  return s;
+}
+
+}  // namespace detail
+
+namespace {
+
 void check_size(const ShapeContext& c) {
   const auto& a = c.attrs.as<ConvAttrs>();
   HONE_CHECK(a.size_h >= 0 && a.size_w >= 0, ShapeError, c.op, ": size [", a.size_h, ", ", a.size_w, "] is negative");
@@ -63,9 +95,9 @@ void conv_shapes(ShapeContext& c) {
   check_same_dtype(c, 0, 1);
   check_ndim(c, 0, 4, "x");
   check_ndim(c, 1, 4, "weight");
-  check_attrs(c);
+  detail::check_conv_attrs(c, c.attrs.as<ConvAttrs>());
   const Shape x = c.shape(0), weight = c.shape(1);
-  const auto [oh, ow] = check_conv(c, x, weight);
+  const auto [oh, ow] = detail::check_conv(c, c.attrs.as<ConvAttrs>(), x, weight);
   if (c.has(2)) {
     check_same_dtype(c, 0, 2);
     HONE_CHECK(c.shape(2) == Shape{weight[0]}, ShapeError, c.op, ": bias ", c.shape(2), " must have shape ",
@@ -79,11 +111,11 @@ void input_grad_shapes(ShapeContext& c) {
   check_same_dtype(c, 0, 1);
   check_ndim(c, 0, 4, "gradient");
   check_ndim(c, 1, 4, "weight");
-  check_attrs(c);
+  detail::check_conv_attrs(c, c.attrs.as<ConvAttrs>());
   const auto& a = c.attrs.as<ConvAttrs>();
   check_size(c);
   const Shape g = c.shape(0), weight = c.shape(1), x = {g[0], product(weight[1], a.groups), a.size_h, a.size_w};
-  const auto [oh, ow] = check_conv(c, x, weight);
+  const auto [oh, ow] = detail::check_conv(c, c.attrs.as<ConvAttrs>(), x, weight);
   check_gradient(c, 0, {g[0], weight[0], oh, ow});
   c.add(x, c.dtype(0));
 }
@@ -93,28 +125,21 @@ void weight_grad_shapes(ShapeContext& c) {
   check_same_dtype(c, 0, 1);
   check_ndim(c, 0, 4, "x");
   check_ndim(c, 1, 4, "gradient");
-  check_attrs(c);
+  detail::check_conv_attrs(c, c.attrs.as<ConvAttrs>());
   const auto& a = c.attrs.as<ConvAttrs>();
   const Shape x = c.shape(0), g = c.shape(1);
   HONE_CHECK(x[1] % a.groups == 0, ShapeError, c.op, ": groups ", a.groups, " do not divide the ", x[1],
              " channels of x ", x);
   check_size(c);
   const Shape weight = {g[1], x[1] / a.groups, a.size_h, a.size_w};
-  const auto [oh, ow] = check_conv(c, x, weight);
+  const auto [oh, ow] = detail::check_conv(c, c.attrs.as<ConvAttrs>(), x, weight);
   check_gradient(c, 1, {x[0], g[1], oh, ow});
   c.add(weight, c.dtype(0));
   if (a.bias) c.add({g[1]}, c.dtype(0));
 }
 
-ConvGeometry geometry(const ConvAttrs& a, const View& x, const View& weight, const View& y) {
-  ConvGeometry s;
-  s.n = x.sizes[0], s.groups = a.groups;
-  s.c = x.sizes[1] / a.groups, s.h = x.sizes[2], s.w = x.sizes[3];
-  s.o = y.sizes[1] / a.groups, s.kh = weight.sizes[2], s.kw = weight.sizes[3];
-  s.oh = y.sizes[2], s.ow = y.sizes[3];
-  s.stride_h = a.stride_h, s.stride_w = a.stride_w, s.pad_h = a.pad_h, s.pad_w = a.pad_w;
-  s.dilation_h = a.dilation_h, s.dilation_w = a.dilation_w;
-  return s;
+ConvGeometry geometry(const RunContext& c, const View& x, const View& weight, const View& y) {
+  return detail::conv_geometry(c.attrs.as<ConvAttrs>(), x, weight.sizes[2], weight.sizes[3], y);
 }
 bool empty(const ConvGeometry& s) { return s.n == 0 || s.o == 0; }
 
@@ -141,7 +166,7 @@ void correlate_weight_grad(const ConvGeometry& s, const T* x, const T* g, T* dw,
 
 void conv_run(RunContext& c) {
   detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
-    const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.in[0], c.in[1], c.out[0]);
+    const ConvGeometry s = geometry(c, c.in[0], c.in[1], c.out[0]);
     if (empty(s)) return;
     const T* x = detail::contiguous_input<T>(c.in[0], c.workspace);
     const T* weight = detail::contiguous_input<T>(c.in[1], c.workspace);
@@ -153,7 +178,7 @@ void conv_run(RunContext& c) {
 }
 void input_grad_run(RunContext& c) {
   detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
-    const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.out[0], c.in[1], c.in[0]);
+    const ConvGeometry s = geometry(c, c.out[0], c.in[1], c.in[0]);
     T* dx = detail::begin_output<T>(c.out[0], c.workspace);
     const T* g = detail::contiguous_input<T>(c.in[0], c.workspace);
     const T* weight = detail::contiguous_input<T>(c.in[1], c.workspace);
@@ -167,7 +192,7 @@ void input_grad_run(RunContext& c) {
 }
 void weight_grad_run(RunContext& c) {
   detail::with_compute_type(c.out[0].dtype, [&]<class T>() {
-    const ConvGeometry s = geometry(c.attrs.as<ConvAttrs>(), c.in[0], c.out[0], c.in[1]);
+    const ConvGeometry s = geometry(c, c.in[0], c.out[0], c.in[1]);
     const bool bias = c.out.size() > 1;
     T* dw = detail::begin_output<T>(c.out[0], c.workspace);
     T* db = bias ? detail::begin_output<T>(c.out[1], c.workspace) : nullptr;
@@ -234,19 +259,6 @@ int64_t weight_grad_macs(std::span<const View> in, std::span<const View> out, co
   return macs(in[1], out[0]);
 }
 
-int64_t at(const char* op, const char* what, const Shape& s, int i) {
-  HONE_CHECK(s.ndim() == 1 || s.ndim() == 2, ShapeError, op, ": ", what, " ", s, " must have one or two values");
-  return s[s.ndim() == 1 ? 0 : i];
-}
-ConvAttrs to_attrs(const char* op, const Conv2dOptions& o) {
-  ConvAttrs a;
-  a.stride_h = at(op, "stride", o.stride, 0), a.stride_w = at(op, "stride", o.stride, 1);
-  a.pad_h = at(op, "padding", o.padding, 0), a.pad_w = at(op, "padding", o.padding, 1);
-  a.dilation_h = at(op, "dilation", o.dilation, 0), a.dilation_w = at(op, "dilation", o.dilation, 1);
-  a.groups = o.groups;
-  return a;
-}
-
 }  // namespace
 
 const OpDef kConv2d = {.name = "conv2d",
@@ -272,16 +284,17 @@ const OpDef kConv2dWeightGrad = {.name = "conv2d_weight_grad",
                                  .macs = weight_grad_macs};
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
-  return apply(kConv2d, to_attrs("conv2d", options), {x, weight, bias});
+  return apply(kConv2d, detail::conv_attrs("conv2d", options), {x, weight, bias});
 }
 Tensor conv2d_input_grad(const Tensor& g, const Tensor& weight, const Shape& size, const Conv2dOptions& options) {
   constexpr const char* op = "conv2d_input_grad";
-  return input_grad(g, weight, at(op, "size", size, 0), at(op, "size", size, 1), to_attrs(op, options));
+  return input_grad(g, weight, at(op, "size", size, 0), at(op, "size", size, 1), detail::conv_attrs(op, options));
 }
 Outputs conv2d_weight_grad(const Tensor& x, const Tensor& g, const Shape& kernel, const Conv2dOptions& options,
                            bool bias) {
   constexpr const char* op = "conv2d_weight_grad";
-  return weight_grad(x, g, at(op, "kernel", kernel, 0), at(op, "kernel", kernel, 1), to_attrs(op, options), bias);
+  return weight_grad(x, g, at(op, "kernel", kernel, 0), at(op, "kernel", kernel, 1), detail::conv_attrs(op, options),
+                     bias);
 }
 
 }  // namespace hone

@@ -8,6 +8,9 @@
 #include "hone/ops/loss.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/norm.h"
+#include "hone/ops/packed/block_sparse.h"
+#include "hone/ops/packed/csr.h"
+#include "hone/ops/packed/n_m.h"
 #include "hone/ops/pool.h"
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
@@ -36,6 +39,8 @@ constexpr const OpDef* kTable[] = {
     &kMatmul, &kLinear,
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
+    // ops/packed/block_sparse.h, csr.h, n_m.h
+    &kBlockSparseLinear, &kBlockSparseConv2d, &kCsrLinear, &kCsrConv2d, &kNMLinear, &kNMConv2d,
     // ops/pool.h
     &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d, &kAvgPool2dGrad,
     // ops/reduce.h
