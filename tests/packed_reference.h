@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "hone/ops/conv.h"
+#include "hone/hone.h"
 
 namespace hone::detail {
 
