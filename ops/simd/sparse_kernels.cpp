@@ -170,7 +170,8 @@ template <int R, int VB>
 HWY_INLINE void panel_list(Taps t, int64_t outs, const PanelArgs& a, const float* bias, float* y) {
   for (; outs >= R; outs -= R) {
     panel_tile<R, VB>(t, a.x, bias, a.accumulate, y, a.pitch, a.last);
-    t.values += R, y += R * a.pitch;
+    if (t.values) t.values += R;  // null where nothing is stored
+    y += R * a.pitch;
     if (bias) bias += R;
   }
   if constexpr (R > 1) {
