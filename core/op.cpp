@@ -3,6 +3,7 @@
 #include "hone/core/op.h"
 
 #include <cmath>
+#include <utility>
 
 #include "hone/core/modes.h"
 #include "hone/core/node.h"
@@ -15,8 +16,14 @@ Workspace::~Workspace() {
 }
 void* Workspace::bytes(size_t n) {
   if (n == 0) n = 1;
-  blocks_.emplace_back(nullptr, n);
-  return blocks_.back().first = detail::allocate_data(n);
+  if (used_ == blocks_.size()) blocks_.emplace_back(nullptr, 0);
+  auto& [p, size] = blocks_[used_++];
+  if (size < n) {
+    detail::free_data(std::exchange(p, nullptr), std::exchange(size, 0));
+    p = detail::allocate_data(n);
+    size = n;
+  }
+  return p;
 }
 
 namespace {

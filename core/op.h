@@ -86,10 +86,13 @@ class Workspace {
   ~Workspace();
   /// Uninitialized room for n elements of T.
   template <class T> T* get(int64_t n) { return static_cast<T*>(bytes(static_cast<size_t>(n) * sizeof(T))); }
+  /// Begins another run: what earlier ones were given is given out again where it is large enough.
+  void reuse() { used_ = 0; }
 
  private:
   void* bytes(size_t n);
   PoolVector<std::pair<void*, size_t>> blocks_;
+  size_t used_ = 0;  // of the blocks, by this run
 };
 
 /// What `shapes` sees and fills: check every rule here, then describe each output.

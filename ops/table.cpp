@@ -4,6 +4,7 @@
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
+#include "hone/ops/fused.h"
 #include "hone/ops/indexing.h"
 #include "hone/ops/loss.h"
 #include "hone/ops/matmul.h"
@@ -11,6 +12,7 @@
 #include "hone/ops/packed/block_sparse.h"
 #include "hone/ops/packed/csr.h"
 #include "hone/ops/packed/n_m.h"
+#include "hone/ops/packed/panels.h"
 #include "hone/ops/pool.h"
 #include "hone/ops/reduce.h"
 #include "hone/ops/shape_ops.h"
@@ -31,6 +33,8 @@ constexpr const OpDef* kTable[] = {
     &kConv2d, &kConv2dInputGrad, &kConv2dWeightGrad,
     // ops/dropout.h
     &kDropout,
+    // ops/fused.h
+    &kConv2dFused, &kLinearFused,
     // ops/indexing.h
     &kIndexSelect, &kIndexAdd, &kGather, &kScatterAdd, &kOneHot, &kTopk, &kSort,
     // ops/loss.h
@@ -39,7 +43,8 @@ constexpr const OpDef* kTable[] = {
     &kMatmul, &kLinear,
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
-    // ops/packed/block_sparse.h, csr.h, n_m.h
+    // ops/packed/block_sparse.h, csr.h, n_m.h, panels.h
+    &kPanelLinear, &kPanelConv2d,
     &kBlockSparseLinear, &kBlockSparseConv2d, &kCsrLinear, &kCsrConv2d, &kNMLinear, &kNMConv2d,
     // ops/pool.h
     &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d, &kAvgPool2dGrad,

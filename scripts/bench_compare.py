@@ -92,4 +92,5 @@ def main():
                       "settings": {"rounds": o.rounds, "seconds": o.seconds, "optimizer": "adam"}, "rows": rows})
 
 
-main()
+if __name__ == "__main__":
+    main()

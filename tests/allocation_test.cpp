@@ -146,5 +146,27 @@ TEST(Allocation, CallsOfModules) {
   EXPECT_EQ(calls.load(), 0);
 }
 
+TEST(Allocation, ExecutorsRun) {
+  nn::ResNet resnet{{.depth = 8, .in = 1, .width = 4}};
+  nn::LeNet lenet;
+  const Tensor small = rand({1, 1, 32, 32}), images = rand({2, 3, 32, 32}), turned = transpose(rand({2, 3, 32, 32}));
+  const int before = num_threads();
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    graph::Executor one(graph::trace(resnet, small)), two(graph::trace(lenet, images), {.batch = 2});
+    const auto step = [&] { one.run(small), two.run(images), two.run(turned); };
+    for (int i = 0; i < 3; ++i) step();
+    const MemoryStats stats = memory_stats();
+    calls = 0;
+    counting = true;
+    for (int i = 0; i < 10; ++i) step();
+    counting = false;
+    EXPECT_EQ(calls.load(), 0) << threads << " threads";
+    EXPECT_EQ(memory_stats().system_calls - stats.system_calls, 0);
+    EXPECT_EQ(memory_stats().live_bytes, stats.live_bytes);
+  }
+  set_num_threads(before);
+}
+
 }  // namespace
 }  // namespace hone

@@ -85,7 +85,7 @@ void correlate(const ConvGeometry& s, const float* x, Weight weight, const float
           const bool last = band + 1 == bands.count;
           const int64_t row = band * bands.rows, rows = last ? last_rows : bands.rows;
           kernels.pack(s, x + image * s.c * s.in_plane(), row, rows, packed);
-          kernels.correlate(packed, offsets.get() + (last ? taps : 0), taps, weights.get() + gr * s.o * taps, s.o,
+          kernels.correlate(packed, offsets.get() + (last ? taps : 0), taps, weights.get() + gr * s.o * taps, 0, s.o,
                             rows * s.ow, bias ? bias + gr * s.o : nullptr, false,
                             y + image * s.o * s.out_plane() + row * s.ow, s.out_plane());
         }
@@ -133,8 +133,8 @@ void scatter_input_grad(const ConvGeometry& s, const float* g, const float* weig
               for (int64_t i = 0; i < s.kh; ++i, w += s.o * s.c) {
                 const int64_t r = i * s.dilation_h;
                 const int64_t shift = (r % s.stride_h * per_class + r / s.stride_h) * s.ow;
-                kernels.correlate(grads, offsets.get(), s.o, w, s.c, length, nullptr, true, packed + j * column + shift,
-                                  s.kw * column);
+                kernels.correlate(grads, offsets.get(), s.o, w, 0, s.c, length, nullptr, true,
+                                  packed + j * column + shift, s.kw * column);
               }
             }
             kernels.unpack_add(s, packed, row, rows, to_image);

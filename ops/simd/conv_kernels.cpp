@@ -146,6 +146,7 @@ struct CorrelateArgs {
   const int32_t* offsets;
   int64_t taps;
   const float* w;
+  int64_t w_step;
   const float* bias;
   bool accumulate;
   float* y;
@@ -163,7 +164,8 @@ template <int OB, int VB> HWY_NOINLINE void correlate_tile(const CorrelateArgs& 
     for (int v = 0; v < VB; ++v) acc[o][v] = a.accumulate ? hn::LoadU(d, a.y + o * a.pitch + v * kLanes) : start;
   }
   const float* HWY_RESTRICT w = a.w;
-  for (int64_t t = 0; t < a.taps; ++t, w += OB) {
+  const int64_t w_step = a.w_step;
+  for (int64_t t = 0; t < a.taps; ++t, w += w_step) {
     const float* HWY_RESTRICT x = a.x + a.offsets[t];
     V in[VB];
 #pragma GCC unroll 8
@@ -202,8 +204,8 @@ template <int OB = kBlock> HWY_INLINE void correlate_block(int64_t ob, int64_t v
   }
 }
 
-void correlate(const float* x, const int32_t* offsets, int64_t taps, const float* w, int64_t outs, int64_t length,
-               const float* bias, bool accumulate, float* y, int64_t pitch) {
+void correlate(const float* x, const int32_t* offsets, int64_t taps, const float* w, int64_t w_step, int64_t outs,
+               int64_t length, const float* bias, bool accumulate, float* y, int64_t pitch) {
   const ConvBlocks blocks(outs, kBlock);
   const int64_t tile = vectors_for(static_cast<int>(blocks.size(0))), total = (length + kLanes - 1) / kLanes;
   for (int64_t v = 0; v < total; v += tile) {
@@ -216,13 +218,14 @@ void correlate(const float* x, const int32_t* offsets, int64_t taps, const float
                             offsets,
                             taps,
                             block_w,
+                            w_step > 0 ? w_step : ob,
                             bias ? bias + o : nullptr,
                             accumulate,
                             y + o * pitch + v * kLanes,
                             pitch,
                             std::min(kLanes, length - (v + vectors - 1) * kLanes)};
       correlate_block(ob, vectors, a);
-      block_w += ob * taps;
+      block_w += w_step > 0 ? ob : ob * taps;
       o += ob;
     }
   }

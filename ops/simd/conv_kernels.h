@@ -26,10 +26,10 @@ struct ConvKernels {
   /// dx [c, h, w] += what pack would have read from it: the transpose of pack.
   void (*unpack_add)(const ConvGeometry& s, const float* packed, int64_t row, int64_t rows, float* dx);
   /// y[o·pitch + q] = (accumulate ? y[…] : bias ? bias[o] : 0) + sum_t w_t,o x[offsets[t] + q] for q < length, o <
-  /// outs. `w` is in blocks, as pack_weights lays it out. x is readable for a vector past its end; with accumulate, y
-  /// too.
-  void (*correlate)(const float* x, const int32_t* offsets, int64_t taps, const float* w, int64_t outs, int64_t length,
-                    const float* bias, bool accumulate, float* y, int64_t pitch);
+  /// outs. w_t,o lies at w[t·w_step + o]; for a w_step of 0, `w` is in blocks, as pack_weights lays it out. x is
+  /// readable for a vector past its end; with accumulate, y too.
+  void (*correlate)(const float* x, const int32_t* offsets, int64_t taps, const float* w, int64_t w_step, int64_t outs,
+                    int64_t length, const float* bias, bool accumulate, float* y, int64_t pitch);
   /// dw[o·taps + t] += sum_{u < units, q < length} g[u·g_unit + o·pitch + q] · x[u·x_unit + offsets[t] + q], where g is
   /// zero from length to the next multiple of 16 (pitch and g_unit are such multiples).
   void (*weight_grad)(const float* x, int64_t x_unit, const int32_t* offsets, int64_t taps, const float* g,

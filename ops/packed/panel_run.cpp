@@ -1,0 +1,226 @@
+#include "hone/ops/packed/panel_run.h"
+
+#include <algorithm>
+
+#include "hone/core/parallel.h"
+#include "hone/ops/simd/conv_direct.h"
+
+namespace hone::detail {
+namespace {
+
+using simd::kConvSlack;
+using simd::kPanel;
+using simd::kPanelSlack;
+using simd::panel_columns;
+using simd::panel_width;
+using simd::PoolGeometry;
+
+constexpr int64_t kPieceMacs = 1'000'000;   // of one piece of parallel work: some 20 microseconds
+constexpr int64_t kPositions = 400;         // of one band: its products stay in the first-level cache
+constexpr int64_t kBandFloats = 64 * 1024;  // of a band's input: a part of the second-level cache
+constexpr int64_t kTogether = 4;            // panels of one piece of a linear layer
+constexpr int64_t kRows = 48;               // and rows
+constexpr int64_t kMostPlaces = 1 << 30;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// body(begin, end, scratch), as parallel_for_scratch; one piece alone takes its scratch from the workspace.
+template <class Body> void pieces(int64_t n, int64_t grain, int64_t floats, Workspace& workspace, const Body& body) {
+  if (n <= std::max<int64_t>(grain, 1)) return body(int64_t{0}, n, workspace.get<float>(floats));
+  parallel_for_scratch<float>(n, grain, floats, body);
+}
+
+/// [columns of all groups]: the bias, zeros beside it.
+const float* padded_bias(const float* bias, int64_t groups, int64_t outs, Workspace& workspace) {
+  const int64_t columns = panel_columns(outs);
+  float* const start = workspace.get<float>(groups * columns + kPanelSlack);
+  std::fill_n(start, groups * columns + kPanelSlack, 0.0f);
+  for (int64_t g = 0; bias && g < groups; ++g) std::copy_n(bias + g * outs, outs, start + g * columns);
+  return start;
+}
+
+// f(place in the panels, place in the weight) for each weight.
+template <class F>
+void each_weight(int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw, const F& f) {
+  const int64_t depth = channels * kh * kw;
+  int64_t to = 0;
+  for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t first = 0; first < outs; first += kPanel) {
+      const int64_t width = panel_width(outs - first), n = std::min(width, outs - first);
+      const int64_t from = (g * outs + first) * depth;
+      for (int64_t c = 0; c < channels; ++c)
+        for (int64_t j = 0; j < kw; ++j)
+          for (int64_t i = 0; i < kh; ++i, to += width)
+            for (int64_t o = 0; o < n; ++o) f(to + o, from + o * depth + (c * kh + i) * kw + j);
+    }
+  }
+}
+
+PoolGeometry pool_geometry(const FusedPoolAttrs& a, int64_t rows, int64_t cols) {
+  PoolGeometry g{rows, cols, rows, cols};
+  if (!a.present()) return g;
+  g.kernel_h = a.kernel_h, g.kernel_w = a.kernel_w, g.stride_h = a.stride_h, g.stride_w = a.stride_w;
+  g.pad_h = a.pad_h, g.pad_w = a.pad_w;
+  g.out_rows = (rows + 2 * a.pad_h - a.kernel_h) / a.stride_h + 1;
+  g.out_cols = (cols + 2 * a.pad_w - a.kernel_w) / a.stride_w + 1;
+  return g;
+}
+
+/// The final output is made in bands of rows; the convolution's rows that a band needs are computed with it.
+struct Bands {
+  int64_t rows, count;               // of the final output
+  int64_t conv_rows = 0, plane = 0;  // most rows of the convolution in a band; elements of a channel of its input
+  int64_t width;                     // of the padded input
+
+  Bands(const ConvGeometry& s, const PoolGeometry& g, bool pools) : width(s.w + 2 * s.pad_w) {
+    const int64_t extent = (s.kh - 1) * s.dilation_h + 1, line = std::max<int64_t>(s.c * width, 1);
+    const int64_t fit = std::min(kPositions / s.ow, (kBandFloats / line - extent) / s.stride_h + 1);
+    rows = std::max<int64_t>(pools ? (fit - g.kernel_h) / g.stride_h + 1 : fit, 1);
+    count = ceil_div(g.out_rows, std::min(rows, g.out_rows));
+    rows = ceil_div(g.out_rows, count);
+    count = ceil_div(g.out_rows, rows);
+    conv_rows = std::min(pools ? (rows - 1) * g.stride_h + g.kernel_h : rows, s.oh);
+    plane = ((conv_rows - 1) * s.stride_h + extent) * width;
+  }
+};
+
+/// A convolution whose vectors run over positions instead of outputs: rows of the input follow each other, and what
+/// lies between an output row's end and the next row's begin is computed and left out.
+bool runs_over_positions(const ConvGeometry& s, int64_t lanes) {
+  if (s.stride_h != 1 || s.stride_w != 1) return false;
+  const double columns = static_cast<double>(ceil_div(s.o, std::min(lanes, kPanel)) * std::min(lanes, kPanel));
+  return static_cast<double>(s.w + 2 * s.pad_w) / static_cast<double>(s.ow) < columns / static_cast<double>(s.o);
+}
+
+}  // namespace
+
+int64_t panel_elements(int64_t groups, int64_t outs, int64_t depth) {
+  return Shape{groups, panel_columns(outs), depth}.numel() + kPanelSlack;
+}
+void pack_panels(const float* weight, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw,
+                 float* panels) {
+  std::fill_n(panels, panel_elements(groups, outs, channels * kh * kw), 0.0f);
+  each_weight(groups, outs, channels, kh, kw, [&](int64_t to, int64_t from) { panels[to] = weight[from]; });
+}
+void unpack_panels(const float* panels, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw,
+                   float* weight) {
+  each_weight(groups, outs, channels, kh, kw, [&](int64_t from, int64_t to) { weight[to] = panels[from]; });
+}
+
+bool panel_conv_suits(const ConvGeometry& s) {
+  if (!simd::conv_direct_suits(s)) return false;
+  const int64_t lanes = simd::panel_kernels().lanes;
+  return runs_over_positions(s, lanes) || ceil_div(s.o, std::min(lanes, kPanel)) * std::min(lanes, kPanel) <= 2 * s.o;
+}
+
+bool panel_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool) {
+  if (s.oh < 1 || s.ow < 1) return true;
+  int64_t places = s.c;
+  const int64_t rows = pool.present() ? std::min(pool.kernel_h, s.oh) : 1;
+  for (const int64_t factor : {s.w + 2 * s.pad_w, (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1})
+    if (__builtin_mul_overflow(places, factor, &places)) return false;
+  int64_t products = rows * kPanel;
+  if (__builtin_mul_overflow(products, s.w + 2 * s.pad_w, &products)) return false;
+  return places < kMostPlaces && products < kMostPlaces && s.taps() < kMostPlaces;
+}
+
+void panel_conv(const ConvGeometry& s, const float* x, const float* panels, const float* bias,
+                const ActivationAttrs& activation, const FusedPoolAttrs& pool, float* y, Workspace& workspace) {
+  const simd::PanelKernels& kernels = simd::panel_kernels();
+  const bool flat = runs_over_positions(s, kernels.lanes), pools = pool.present();
+  const PoolGeometry g = pool_geometry(pool, s.oh, s.ow);
+  const Bands bands(s, g, pools);
+  const bool relu = activation.activation() == Activation::relu;
+  const ElementwiseKernel function = relu ? nullptr : activation_kernel(activation, f32);
+  const int64_t depth = s.taps(), columns = panel_columns(s.o);
+  int32_t* const taps = workspace.get<int32_t>(depth);
+  int64_t t = 0;
+  for (int64_t c = 0; c < s.c; ++c)
+    for (int64_t j = 0; j < s.kw; ++j)
+      for (int64_t i = 0; i < s.kh; ++i)
+        taps[t++] = static_cast<int32_t>(c * bands.plane + i * s.dilation_h * bands.width + j * s.dilation_w);
+  int32_t* const positions = workspace.get<int32_t>(bands.conv_rows * s.ow);
+  for (int64_t i = 0, p = 0; i < bands.conv_rows && !flat; ++i)
+    for (int64_t j = 0; j < s.ow; ++j)
+      positions[p++] = static_cast<int32_t>(i * s.stride_h * bands.width + j * s.stride_w);
+  const float* const start = padded_bias(bias, s.groups, s.o, workspace);
+
+  // Scratch of one piece: the band's input; products, with and without the function; pooled positions.
+  const int64_t input = s.c * bands.plane + kConvSlack;
+  const int64_t products = kPanel * bands.conv_rows * (flat ? bands.width : s.ow) + kConvSlack;
+  const int64_t pooled = pools && !flat ? kPanel * bands.rows * g.out_cols + kConvSlack : 0;
+  const int64_t macs = std::max<int64_t>(depth * bands.conv_rows * s.ow * s.o, 1);
+  const int64_t panel_count = ceil_div(s.o, kPanel), blocks = std::clamp<int64_t>(macs / kPieceMacs, 1, panel_count);
+  const int64_t block = ceil_div(panel_count, blocks) * kPanel;  // outputs
+  const auto band_of_image = [&](int64_t image, int64_t band, int64_t first, float* scratch) {
+    float *const in = scratch, *const made = in + input, *const shown = function ? made + products : made;
+    float* const windows = shown + products;
+    const int64_t begin = band * bands.rows, end = std::min(begin + bands.rows, g.out_rows);
+    const int64_t row = pools ? g.first_row(begin) : begin, stop = pools ? g.end_row(end - 1) : end, rows = stop - row;
+    const int64_t group = image % s.groups;
+    kernels.copy_rows(x + image * s.c * s.in_plane(), s.c, s.h, s.w, s.pad_w, row * s.stride_h - s.pad_h,
+                      (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1, bands.plane, in);
+    const int64_t out_plane = g.out_rows * g.out_cols, last = std::min(first + block, s.o);
+    for (int64_t o = first; o < last; o += kPanel) {
+      const int64_t width = panel_width(s.o - o), outs = std::min(width, s.o - o);
+      const float* const w = panels + (group * columns + o) * depth;
+      float* const to = y + (image * s.o + o) * out_plane + begin * g.out_cols;
+      const int64_t length = flat ? (rows - 1) * bands.width + s.ow : rows * s.ow;
+      if (flat) {
+        simd::conv_kernels().correlate(in, taps, depth, w, width, outs, length, start + group * columns + o, false,
+                                       made, length);
+      } else {
+        kernels.product({in, positions, length, taps, depth, w, start + group * columns + o, width, relu, made, width});
+      }
+      if (function) {
+        const void* const from[] = {made};
+        function(from, shown, length * (flat ? outs : width), &activation.a);
+      }
+      if (flat && pools) {
+        kernels.pool_planes(shown, length, bands.width, g, row, begin, end, outs, relu, to, out_plane);
+      } else if (flat) {
+        kernels.copy_planes(shown, length, bands.width, rows, s.ow, outs, relu, to, out_plane);
+      } else if (pools) {
+        kernels.pool_positions(shown, g, row, begin, end, width, windows);
+        kernels.spread(windows, (end - begin) * g.out_cols, width, outs, to, out_plane);
+      } else {
+        kernels.spread(shown, length, width, outs, to, out_plane);
+      }
+    }
+  };
+  const int64_t in_block = ceil_div(s.o, block);
+  pieces(s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
+         input + (function ? 2 : 1) * products + pooled, workspace, [&](int64_t begin, int64_t end, float* scratch) {
+           for (int64_t u = begin; u < end; ++u)
+             band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block, scratch);
+         });
+}
+
+void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, const float* panels, const float* bias,
+                  const ActivationAttrs& activation, float* y, Workspace& workspace) {
+  const simd::PanelKernels& kernels = simd::panel_kernels();
+  const bool relu = activation.activation() == Activation::relu;
+  const ElementwiseKernel function = relu ? nullptr : activation_kernel(activation, f32);
+  const int64_t together = std::min(kRows, rows);
+  int32_t *const taps = workspace.get<int32_t>(depth), *const positions = workspace.get<int32_t>(together);
+  for (int64_t t = 0; t < depth; ++t) taps[t] = static_cast<int32_t>(t);
+  for (int64_t r = 0; r < together; ++r) positions[r] = static_cast<int32_t>(r * depth);
+  const float* const start = padded_bias(bias, 1, outs, workspace);
+  float* const made = function ? workspace.get<float>(rows * outs) : y;
+  const int64_t block = kTogether * kPanel, blocks = ceil_div(outs, block);
+  const int64_t macs = std::max<int64_t>(together * depth * std::min(outs, block), 1);
+  parallel_for(ceil_div(rows, together) * blocks, kPieceMacs / macs, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t row = u / blocks * together, first = u % blocks * block;
+      kernels.product({x + row * depth, positions, std::min(together, rows - row), taps, depth, panels + first * depth,
+                       start + first, std::min(block, outs - first), relu, made + row * outs + first, outs});
+    }
+  });
+  if (!function) return;
+  parallel_for(rows * outs, 1 << 15, [&](int64_t begin, int64_t end) {
+    const void* const from[] = {made + begin};
+    function(from, y + begin, end - begin, &activation.a);
+  });
+}
+
+}  // namespace hone::detail

@@ -1,0 +1,309 @@
+// Passes: what they change, what they leave, and that the network computes what it did.
+
+#include "graph_support.h"
+
+namespace hone::test {
+namespace {
+
+using graph::Network;
+
+std::vector<std::string> ops_of(const Network& net) {
+  std::vector<std::string> ops;
+  for (const graph::Node& n : net.nodes()) ops.push_back(n.op->name);
+  return ops;
+}
+Network reloaded(const Network& net) { return graph::from_tensor_file(graph::to_tensor_file(net)); }
+
+Tensor eval(Network& net, const Tensor& x) {
+  NoGrad no_grad;
+  const nn::ModeScope mode(net, false);
+  return net(x);
+}
+/// The network, what its file gives and an executor of it: near `want`, or its very bits.
+void expect_computes(Network& net, const Tensor& x, const Tensor& want, bool bits, const std::string& what) {
+  Network back = reloaded(net);
+  graph::Executor executor(net, {.batch = x.size(0)});
+  const Tensor got = eval(net, x);
+  EXPECT_TRUE(equal(eval(back, x), got)) << what << ": reloaded";
+  EXPECT_TRUE(equal(executor.run(x), got)) << what << ": executor";
+  if (bits)
+    EXPECT_TRUE(equal(got, want)) << what;
+  else
+    expect_close(got, want, {1e-5, 1e-5 * max(abs(want)).item()}, what);
+}
+template <class M> Network traced(M& module, const Shape& row) {
+  Shape one = row;
+  one.insert(0, 1);
+  return graph::trace(module, randn(one));
+}
+
+TEST(Optimize, TheZooComputesWhatItDid) {
+  manual_seed(21);
+  const auto check = [](auto& module, Shape row, std::initializer_list<int64_t> batches) {
+    disturb_norms(module);
+    module.eval();
+    const Network net = traced(module, row);
+    row.insert(0, 1);
+    for (const bool pack : {false, true}) {
+      graph::OptimizeCounts counts;
+      Network fast = graph::optimize(net, {.pack = pack}, &counts);
+      EXPECT_LT(fast.nodes().size(), net.nodes().size());
+      EXPECT_EQ(fast.macs(), net.macs());
+      EXPECT_EQ(counts.packed > 0, pack);
+      for (const int64_t n : batches) {
+        row[0] = n;
+        const Tensor x = randn(row);
+        NoGrad no_grad;
+        expect_computes(fast, x, module(x), false, str(module.type_name(), " batch ", n, pack ? " packed" : ""));
+      }
+    }
+  };
+  nn::LeNet lenet;
+  check(lenet, {3, 32, 32}, {1, 2, 64});
+  nn::LeNet5Caffe caffe;
+  check(caffe, {1, 28, 28}, {1, 3});
+  nn::LeNet300_100 mlp;
+  check(mlp, {1, 28, 28}, {1, 2, 64});
+  nn::ResNet resnet{{.depth = 8, .in = 3, .width = 8}};
+  check(resnet, {3, 32, 32}, {1, 2, 5});
+  Branches branches;
+  check(branches, {2, 6, 6}, {1, 2, 64});
+}
+
+TEST(Optimize, LeNetBecomesFiveOps) {
+  nn::LeNet module;
+  const Network net = traced(module, {3, 32, 32});
+  EXPECT_EQ(
+      ops_of(graph::optimize(net, {.pack = false})),
+      (std::vector<std::string>{"conv2d_fused", "conv2d_fused", "flatten", "linear_fused", "linear_fused", "linear"}));
+  Network packed = graph::optimize(net);
+  EXPECT_EQ(ops_of(packed), (std::vector<std::string>{"panel_conv2d", "panel_conv2d", "flatten", "panel_linear",
+                                                      "panel_linear", "panel_linear"}));
+  EXPECT_EQ(packed.parameters().size(), 5u) << "the biases";
+  EXPECT_FALSE(packed.training());
+  EXPECT_EQ(ops_of(net).size(), 12u) << "the network that was given stays";
+}
+
+TEST(Optimize, RandomNetworksKeepTheirResults) {
+  for (uint64_t seed = 100; seed < 140; ++seed) {
+    Network net = random_network(seed, 4 + static_cast<int>(seed % 20));
+    Network fast = graph::optimize(net);
+    const Tensor x = randn({3, 4, 6});
+    NoGrad no_grad;
+    const std::vector<Tensor> want = net.run({x});
+    graph::Executor executor(fast, {.batch = 3});
+    const std::vector<Tensor>& got = executor.run(std::vector<Tensor>{x});
+    for (size_t o = 0; o < want.size(); ++o)
+      ASSERT_TRUE(equal(got[o], want[o])) << "seed " << seed << " output " << o << "\n" << net.table();
+  }
+}
+
+TEST(DropTraining, LeavesEvalModeAlone) {
+  manual_seed(22);
+  Branches module;
+  disturb_norms(module);
+  Network net = traced(module, {2, 6, 6});
+  const Tensor x = branches_input(3), want = eval(net, x);
+  int64_t only = 0, other = 0;
+  for (const graph::Node& n : net.nodes()) n.train_only ? ++only : other += n.train.has_value();
+  EXPECT_EQ(other, 3) << "norms";
+  EXPECT_GE(only, 2) << "dropouts";
+  EXPECT_EQ(graph::drop_training(net), only + other);
+  EXPECT_EQ(graph::drop_training(net), 0);
+  for (const graph::Node& n : net.nodes()) EXPECT_TRUE(!n.train_only && !n.train) << n.name;
+  net.train();
+  NoGrad no_grad;
+  EXPECT_TRUE(equal(net(x), want)) << "both modes are eval mode now";
+  expect_computes(net, x, want, true, "dropped");
+}
+
+struct Computed : nn::Module {  // a weight made of parameters, a constant made of constants
+  Parameter direction{randn({3, 4})}, length{rand({3, 1}) + 0.5};
+  HONE_MODULE(Computed, direction, length)
+  Tensor forward(const Tensor& x) {
+    const Tensor w = direction.value() * length.value();
+    return linear(x, w) + tanh(reshape(tensor({1.0f, 2.0f, 3.0f}), {1, 3}) * 0.5) * full({x.size(0), 1}, 2.0);
+  }
+};
+
+TEST(FoldConstants, ConstantsAloneAndParametersWhereAsked) {
+  manual_seed(23);
+  Computed module;
+  const Tensor x = randn({2, 4}), want = module(x);
+  Network net = graph::trace(module, x), inference = net;
+  const size_t before = net.nodes().size();
+  EXPECT_EQ(graph::fold_constants(net), 3);  // reshape, times a half, tanh
+  EXPECT_EQ(net.nodes().size(), before - 3);
+  EXPECT_EQ(net.parameters().size(), 2u);
+  expect_computes(net, x, want, true, "constants");
+  EXPECT_EQ(graph::fold_constants(inference, {.parameters = true}), 4);
+  EXPECT_EQ(inference.parameters().size(), 0u);
+  expect_computes(inference, x, want, true, "parameters");
+  EXPECT_EQ(graph::fold_constants(inference, {.parameters = true}), 0);
+}
+
+struct Expanded : nn::Module {
+  HONE_MODULE(Expanded)
+  Tensor forward(const Tensor& x) { return x + expand(full({1}, 3.0), {1000, 1000}); }
+};
+
+TEST(FoldConstants, LeavesWhatWouldGrow) {
+  Expanded module;
+  Network net = graph::trace(module, randn({1, 1, 1}));
+  Network all = net;
+  EXPECT_EQ(graph::fold_constants(net), 0);
+  EXPECT_EQ(graph::fold_constants(all, {.most_growth = 1 << 23}), 1);
+}
+
+TEST(FoldBatchNorm, IntoConvolutionsAndLinearLayersWithAndWithoutBias) {
+  manual_seed(24);
+  Branches module;
+  disturb_norms(module);
+  module.eval();
+  Network net = traced(module, {2, 6, 6});
+  const Tensor x = branches_input(4), want = module(x);
+  Network with_dropout = net;
+  EXPECT_EQ(graph::fold_batch_norm(with_dropout), 3);
+  EXPECT_EQ(graph::fold_batch_norm(with_dropout), 0);
+  expect_computes(with_dropout, x, want, false, "folded");
+  EXPECT_EQ(with_dropout.named_buffers().size(), 0u) << "running statistics are gone";
+  EXPECT_EQ(with_dropout.parameter(with_dropout.find("conv2.bias")).shape(), (Shape{4}));
+  EXPECT_TRUE(with_dropout.parameter(with_dropout.find("conv2.bias")).raw().requires_grad());
+  // It trains on.
+  with_dropout.train();
+  optim::SGD sgd(with_dropout.parameters(), {.lr = 1e-2});
+  const Tensor labels = randint(0, 5, {4});
+  double first = 0, last = 0;
+  for (int i = 0; i < 30; ++i) {
+    sgd.zero_grad();
+    Tensor loss = cross_entropy(with_dropout(x), labels);
+    loss.backward();
+    sgd.step();
+    (i == 0 ? first : last) = loss.item();
+  }
+  EXPECT_LT(last, first);
+}
+
+TEST(FoldBatchNorm, KeepsMasksAndFrozenWeightsAndBakesThoseOfBiases) {
+  manual_seed(25);
+  Branches module;
+  disturb_norms(module);
+  module.eval();
+  const auto some = [](const Shape& s) { return cast(randint(0, 2, s), DType::boolean); };
+  module.conv1.weight.ref().set_mask(some(module.conv1.weight.shape()), MaskGradient::dense);
+  module.conv1.bias.ref().set_mask(tensor({true, false, true, false}));
+  module.conv2.requires_grad_(false);
+  Network net = traced(module, {2, 6, 6});
+  const Tensor x = branches_input(2), want = module(x), mask = module.conv1.weight.ref().mask();
+  EXPECT_EQ(graph::fold_batch_norm(net), 3);
+  expect_computes(net, x, want, false, "masked");
+  const ParameterRef& w = net.parameter(net.find("conv1.weight")).ref();
+  EXPECT_TRUE(equal(w.mask(), mask));
+  EXPECT_EQ(w.mask_gradient(), MaskGradient::dense);
+  EXPECT_EQ(net.parameter(net.find("conv1.bias")).ref().type(), WeightType::dense);
+  EXPECT_FALSE(net.parameter(net.find("conv2.weight")).raw().requires_grad());
+  EXPECT_FALSE(net.parameter(net.find("conv2.bias")).raw().requires_grad());
+}
+
+struct Shared : nn::Module {  // one convolution at two places, of which a norm follows one
+  nn::Conv2d conv{{.in = 2, .out = 2, .kernel = 1}};
+  nn::BatchNorm2d bn{{.features = 2}};
+  HONE_MODULE(Shared, conv, bn)
+  Tensor forward(const Tensor& x) { return bn(conv(x)) + conv(tanh(x)); }
+};
+struct TwoReaders : nn::Module {  // the norm is not the only reader
+  nn::Conv2d conv{{.in = 2, .out = 2, .kernel = 1}};
+  nn::BatchNorm2d bn{{.features = 2}};
+  HONE_MODULE(TwoReaders, conv, bn)
+  Tensor forward(const Tensor& x) {
+    const Tensor h = conv(x);
+    return bn(h) + relu(h);
+  }
+};
+
+TEST(FoldBatchNorm, SharedWeightsAreCopiedAndSharedResultsLeft) {
+  manual_seed(26);
+  Shared shared;
+  disturb_norms(shared);
+  shared.eval();
+  const Tensor x = randn({2, 2, 3, 3});
+  Network net = graph::trace(shared, x);
+  const Tensor want = shared(x);
+  EXPECT_EQ(graph::fold_batch_norm(net), 1);
+  expect_computes(net, x, want, false, "shared");
+  EXPECT_EQ(net.parameters().size(), 4u);
+  EXPECT_TRUE(equal(net.parameter(net.find("conv.weight")).raw(), shared.conv.weight.raw()));
+  TwoReaders readers;
+  Network left = graph::trace(readers, x);
+  EXPECT_EQ(graph::fold_batch_norm(left), 0);
+  EXPECT_EQ(graph::fuse(left), 0);
+  Network output = graph::trace(shared, x);
+  output.set_outputs({output.find("conv")});
+  output.remove_dead();
+  EXPECT_EQ(graph::fold_batch_norm(output), 0);
+}
+
+TEST(Fuse, HasTheSameBitsAndTrains) {
+  manual_seed(27);
+  nn::LeNet module;
+  Network net = traced(module, {3, 32, 32}), fused = net;
+  EXPECT_EQ(graph::fuse(fused), 6);
+  EXPECT_EQ(graph::fuse(fused), 0);
+  EXPECT_EQ(graph::to_string(fused.value(fused.find("conv1")).shape), "[B, 6, 14, 14]");
+  for (const int64_t n : {1, 2, 64}) {
+    const Tensor x = randn({n, 3, 32, 32});
+    expect_computes(fused, x, eval(net, x), true, str("batch ", n));
+  }
+  optim::Adam a(net.parameters(), {.lr = 1e-3}), b(fused.parameters(), {.lr = 1e-3});
+  const Tensor x = randn({8, 3, 32, 32}), y = randint(0, 10, {8});
+  for (int i = 0; i < 3; ++i) {
+    a.zero_grad(), b.zero_grad();
+    cross_entropy(net(x), y).backward();
+    cross_entropy(fused(x), y).backward();
+    a.step(), b.step();
+  }
+  const auto p = net.named_parameters(), q = fused.named_parameters();
+  ASSERT_EQ(p.size(), q.size());
+  for (size_t i = 0; i < p.size(); ++i) EXPECT_TRUE(equal(p[i].parameter.raw(), q[i].parameter.raw())) << p[i].name;
+}
+
+TEST(Fuse, LeavesWhatOthersRead) {
+  nn::LeNet module;
+  Network net = traced(module, {3, 32, 32});
+  net.set_outputs({net.find("fc3"), net.find("relu")});  // conv1's activation is an output, its pool reads it too
+  EXPECT_EQ(graph::fuse(net), 5);
+  EXPECT_EQ(ops_of(net)[0], "conv2d_fused");
+  EXPECT_EQ(ops_of(net)[1], "max_pool2d");
+  Branches branches;  // dropout of training mode stands between
+  Network mixed = traced(branches, {2, 6, 6});
+  EXPECT_EQ(graph::fuse(mixed), 0);
+}
+
+TEST(Pack, TiedWeightsArePackedOnceAndMasksApplied) {
+  manual_seed(28);
+  struct Tied : nn::Module {
+    nn::Linear fc{{.in = 5, .out = 5}};
+    HONE_MODULE(Tied, fc)
+    Tensor forward(const Tensor& x) { return fc(tanh(fc(x))); }
+  } tied;
+  tied.fc.weight.ref().set_mask(cast(randint(0, 2, {5, 5}), DType::boolean));
+  const Tensor x = randn({3, 5}), want = tied(x);
+  Network net = graph::trace(tied, x);
+  EXPECT_EQ(graph::pack(net), 2);
+  EXPECT_EQ(net.nodes()[0].inputs[1], net.nodes()[2].inputs[1]);
+  EXPECT_EQ(net.parameters().size(), 1u);
+  expect_computes(net, x, want, false, "tied");
+  Network wide = graph::trace(tied.to(f64), cast(x, f64));
+  EXPECT_EQ(graph::pack(wide), 0) << "f32 alone";
+}
+
+TEST(Pack, ConvolutionsThatPanelsDoNotSuitStay) {
+  nn::Sequential net{nn::Conv2d{{.in = 8, .out = 8, .kernel = 3, .stride = 2, .groups = 8}},
+                     nn::Conv2d{{.in = 8, .out = 8, .kernel = 3}}};
+  Network g = graph::trace(net, randn({1, 8, 20, 20}));
+  EXPECT_EQ(graph::pack(g), 1);
+  EXPECT_EQ(ops_of(g), (std::vector<std::string>{"conv2d", "panel_conv2d"}));
+}
+
+}  // namespace
+}  // namespace hone::test
