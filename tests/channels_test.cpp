@@ -249,6 +249,46 @@ TEST(Channels, OpsThatMixChannelsBlockThemAndOthersDoNot) {
             std::string::npos);
 }
 
+/// Removing channel 1 of `conv`, and with it all of `gone`, is the same as zeroing what makes them, for an f between it
+/// and `fc` that makes 0 of 0.
+void expect_removal_is_masking(std::function<Tensor(const Tensor&)> f, int64_t features, std::vector<int64_t> gone,
+                               const std::string& what) {
+  manual_seed(31);
+  Between module(std::move(f));
+  module.fc = nn::Linear{{.in = features, .out = 2}};
+  module.to(f64);
+  const Tensor x = randn({3, 1, 2, 2}, f64);
+  Network net = graph::trace(module, x);
+  compress::remove_channels(net, "conv", {1});
+  EXPECT_EQ(net.parameter(net.find("conv.weight")).shape()[0], 4 - static_cast<int64_t>(gone.size())) << what;
+  const NoGrad no_grad;
+  for (const int64_t c : gone) {
+    slice(module.conv.weight.raw().detach(), 0, c, c + 1).fill_(0);
+    slice(module.conv.bias.raw().detach(), 0, c, c + 1).fill_(0);
+  }
+  expect_close(net(x), module(x), {1e-12, 1e-12}, what);
+}
+
+TEST(Channels, GoThroughFlipsExpansionsAndTransposedConvolutions) {
+  const auto flat = [](const Tensor& x) { return flatten(x, 1); };
+  expect_removal_is_masking([&](const Tensor& x) { return flat(flip(x, {1})); }, 16, {1}, "flip");
+  expect_removal_is_masking([&](const Tensor& x) { return flat(flip(x, {2, -1})); }, 16, {1}, "flip of other dims");
+  expect_removal_is_masking([&](const Tensor& x) { return flat(flip(x, {1}) + x * 2.0); }, 16, {1, 2}, "flip and add");
+  expect_removal_is_masking([&](const Tensor& x) { return flat(x * expand(adaptive_avg_pool2d(x, 1), x.shape())); }, 16,
+                            {1}, "expand");
+  const Tensor w = randn({4, 3, 2, 2}, f64), depthwise = randn({4, 1, 2, 2}, f64);
+  expect_removal_is_masking(
+      [&](const Tensor& x) {
+        return flat(conv2d_input_grad(x, w, {3, 3}));
+      },
+      27, {1}, "transposed");
+  expect_removal_is_masking(
+      [&](const Tensor& x) {
+        return flat(conv2d_input_grad(x, depthwise, {3, 3}, {.groups = 4}));
+      },
+      36, {1}, "transposed, depthwise");
+}
+
 TEST(Channels, TableNamesGroupsAndReasons) {
   nn::LeNet module;
   const std::string table = compress::channel_table(graph::trace(module, randn({1, 3, 32, 32})));

@@ -109,6 +109,76 @@ TEST(FilterScores, GammaIsThatOfTheBatchNorm) {
   expect_close(compress::filter_scores(net, FilterCriterion::bn_gamma)[0].scores, want, {1e-6, 0}, "gamma");
 }
 
+/// conv1 and conv2 make the same channels, which a norm reads; conv3 has no norm.
+struct Tied : nn::Module {
+  nn::Conv2d conv1{{.in = 2, .out = 4, .kernel = 3, .padding = 1}}, conv2{{.in = 4, .out = 4, .kernel = 1}},
+      conv3{{.in = 4, .out = 3, .kernel = 1}};
+  nn::BatchNorm2d bn1{{.features = 4}}, bn2{{.features = 4}};
+  nn::Linear fc{{.in = 3, .out = 2}};
+  HONE_MODULE(Tied, conv1, bn1, conv2, bn2, conv3, fc)
+  Tied() {
+    for (nn::BatchNorm2d* bn : {&bn1, &bn2}) bn->weight.raw().detach().copy_(randn({4}));
+  }
+  Tensor forward(const Tensor& x) {
+    const Tensor h = bn1(conv1(x));
+    const Tensor sum = h + bn2(conv2(relu(h)));
+    return fc(flatten(adaptive_avg_pool2d(relu(conv3(sum)), 1), 1));
+  }
+};
+
+TEST(FilterScores, OfTiedLayersAreThoseOfAllTheirKernels) {
+  manual_seed(12);
+  Tied module;
+  Network net = graph::trace(module, randn({1, 2, 4, 4}));
+  const auto tied = [&](FilterCriterion c) {
+    const auto scores = compress::filter_scores(net, c);
+    EXPECT_EQ(scores.size(), 2u);
+    EXPECT_EQ(scores[0].layers, (std::vector<std::string>{"conv1", "conv2"}));
+    return scores[0].scores;
+  };
+  std::vector<double> l1(4, 0), squares(4, 0), distances(4, 0);
+  for (const nn::Conv2d* conv : {&module.conv1, &module.conv2}) {
+    const std::vector<double> w = conv->weight.raw().to_vector<double>();
+    const size_t row = w.size() / 4;
+    for (size_t a = 0; a < 4; ++a) {
+      for (size_t i = 0; i < row; ++i) l1[a] += std::abs(w[a * row + i]), squares[a] += w[a * row + i] * w[a * row + i];
+      for (size_t b = 0; b < 4; ++b) {
+        double s = 0;
+        for (size_t i = 0; i < row; ++i) s += (w[a * row + i] - w[b * row + i]) * (w[a * row + i] - w[b * row + i]);
+        distances[a] += std::sqrt(s);
+      }
+    }
+  }
+  expect_close(tied(FilterCriterion::l1), l1, {1e-6, 0}, "l1");
+  expect_close(tied(FilterCriterion::geometric_median), distances, {1e-6, 1e-6}, "distances");
+  std::vector<double> l2 = squares;
+  for (double& s : l2) s = std::sqrt(s);
+  expect_close(tied(FilterCriterion::l2), l2, {1e-6, 0}, "l2");
+}
+
+TEST(FilterScores, GammaIsForTheLayersThatHaveANorm) {
+  manual_seed(13);
+  Tied module;
+  Network net = graph::trace(module, randn({1, 2, 4, 4}));
+  const int64_t before = net.parameter_count();
+  // conv3 has no norm: naming the layers that have one is the way, and without it nothing has changed.
+  const compress::FilterOptions all{.criterion = FilterCriterion::bn_gamma, .ratio = 0.25};
+  expect_error<GraphError>([&] { compress::prune_filters(net, all); }, {"batch norm", "'conv3"});
+  EXPECT_EQ(net.parameter_count(), before);
+  const std::vector<double> a = module.bn1.weight.raw().to_vector<double>(),
+                            b = module.bn2.weight.raw().to_vector<double>();
+  size_t lowest = 0;
+  for (size_t i = 1; i < 4; ++i)
+    if (std::abs(a[i]) + std::abs(b[i]) < std::abs(a[lowest]) + std::abs(b[lowest])) lowest = i;
+  compress::FilterOptions some = all;
+  some.only = {"conv1"};
+  compress::prune_filters(net, some);
+  std::vector<double> kept = a;
+  kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(lowest));
+  expect_close(net.parameter(net.find("bn1.weight")).raw().to_vector<double>(), kept, {0, 0}, "kept");
+  EXPECT_EQ(net.parameter(net.find("conv2.weight")).shape(), (Shape{3, 3, 1, 1}));
+}
+
 TEST(FilterScores, DataDrivenOnesMatchPlainAutograd) {
   Fixture f;
   f.module.eval();
