@@ -106,11 +106,26 @@ ParallelState::ParallelState(std::vector<ParameterRef> master, ParameterLists re
       replicas_(std::move(replicas)),
       buffers_(std::move(buffers)),
       optimizer_(master_, options.sgd) {
+  for (const ParameterRef& p : master_) masks_.push_back(p.mask());
   if (options_.mode != ParallelMode::local_sgd) return;
   for (const auto& list : replicas_) local_.push_back(std::make_unique<SGD>(list, options.sgd));
 }
 
+// A mask that is set is a new tensor, and one that is kept here is no other's storage.
+void ParallelState::follow_masks() {
+  for (size_t i = 0; i < master_.size(); ++i) {
+    const Tensor& mask = master_[i].mask();
+    const bool same =
+        mask.defined() ? masks_[i].defined() && mask.shares_storage_with(masks_[i]) : !masks_[i].defined();
+    if (same) continue;
+    for (const auto& list : replicas_)
+      mask.defined() ? list[i].set_mask(mask, master_[i].mask_gradient()) : list[i].bake_mask();
+    masks_[i] = mask;
+  }
+}
+
 void ParallelState::begin_step() {
+  follow_masks();
   for (const auto& sgd : local_) {
     sgd->set_lr(optimizer_.lr());
     if (optimizer_.has_momentum()) sgd->set_momentum(optimizer_.momentum(), 0);

@@ -55,13 +55,15 @@ class ParallelState {
   TensorFile state_dict() const;
   void load_state_dict(const TensorFile& file);
 
-  void begin_step();  ///< rates, running statistics and (local_sgd, after an average) weights go to the workers
+  /// Masks, rates, running statistics and (local_sgd, after an average) weights go to the workers.
+  void begin_step();
   void begin_shard(int64_t replica);                 ///< before its forward: weights, no gradients
   void end_shard(int64_t replica);                   ///< after its backward: local_sgd and hogwild update here
   void end_step(const std::vector<double>& shares);  ///< shares: part of the mini-batch in each shard
   void average();                                    ///< local_sgd: of all workers' weights, into the master
 
  private:
+  void follow_masks();
   bool settle_non_finite(std::vector<Tensor>& gradients);
   void merge_buffers();
   void take_state(const TensorFile& file);
@@ -70,6 +72,7 @@ class ParallelState {
   ParallelSGDOptions options_;
   std::vector<ParameterRef> master_;
   ParameterLists replicas_;
+  std::vector<Tensor> masks_;                  // of the master, as the replicas have them
   std::vector<std::vector<Tensor*>> buffers_;  // of the master, then of each replica
   SGD optimizer_;
   std::vector<std::unique_ptr<SGD>> local_;
@@ -90,8 +93,9 @@ class ParallelState {
 ///
 /// The loss is called on replicas of the network, several at a time, and must be a mean over its samples; it must not
 /// touch anything else that another call changes. Running statistics of replicas are averaged into the network's. Draws
-/// (dropout) belong to the shard, not to the worker. Gradients that are not finite: optimizer().set_non_finite() holds
-/// for all workers; with hogwild an error leaves what other pieces have done.
+/// (dropout) belong to the shard, not to the worker. A mask that the network's parameters get or lose is followed from
+/// the next step on. Gradients that are not finite: optimizer().set_non_finite() holds for all workers; with hogwild an
+/// error leaves what other pieces have done.
 template <class Net> class ParallelSGD {
  public:
   /// `net` must outlive it, unmoved. ValueError for options out of range, or momentum with hogwild.

@@ -74,6 +74,54 @@ TEST(ParallelSGD, SynchronousIsTheStepOnTheWholeBatch) {
   }
 }
 
+TEST(ParallelSGD, MasksThatChangeAreFollowed) {
+  const auto change = [](Net& net, int step) {
+    const ParameterRef& w = net.fc1.weight.ref();
+    Tensor mask = ones(w.raw().shape(), DType::boolean);
+    slice(mask, 0, step, step + 2).fill_(0);
+    if (step < 5)
+      w.set_mask(mask, step % 2 ? MaskGradient::dense : MaskGradient::masked);
+    else
+      w.bake_mask();
+  };
+  for (const bool masked_before : {false, true}) {
+    Net a = make_net(true);
+    if (masked_before) change(a, 0);
+    Net b = a;
+    ParallelSGD parallel(a, {.sgd = {.lr = 0.2}, .workers = 2, .shards = 4});
+    std::vector<ParameterRef> used = b.fc1.parameters();
+    for (const ParameterRef& p : b.fc2.parameters()) used.push_back(p);
+    SGD sgd(used, {.lr = 0.2});
+    for (int step = masked_before ? 5 : 0; step < 7; ++step) {
+      if (step != 1) change(a, step), change(b, step);
+      const data::Batch m = batch(12);
+      parallel.step(m.inputs, m.targets, kLoss);
+      sgd.zero_grad();
+      kLoss(b, m.inputs, m.targets).backward();
+      sgd.step();
+      const std::vector<double> va = values(a), vb = values(b);
+      ASSERT_EQ(va.size(), vb.size());
+      for (size_t i = 0; i < va.size(); ++i) ASSERT_NEAR(va[i], vb[i], 1e-12) << step << " " << i;
+    }
+  }
+  for (const ParallelMode mode : {ParallelMode::local_sgd, ParallelMode::hogwild}) {
+    Net net = make_net(true);
+    ParallelSGD parallel(net, {.sgd = {.lr = 0.1}, .workers = 2, .mode = mode, .shards = 2, .period = 3});
+    for (int step = 0; step < 6; ++step) {
+      if (step % 2 == 0) change(net, step);
+      const Tensor mask = net.fc1.weight.ref().mask();
+      std::atomic<int> differing{0};
+      const data::Batch m = batch(12);
+      parallel.step(m.inputs, m.targets, [&](Net& replica, const Tensor& x, const Tensor& y) {
+        const Tensor& own = replica.fc1.weight.ref().mask();
+        if (!own.defined() || !equal(own, mask)) ++differing;
+        return kLoss(replica, x, y);
+      });
+      EXPECT_EQ(differing, 0) << step;
+    }
+  }
+}
+
 TEST(ParallelSGD, SameBitsForAnyWorkersAndThreads) {
   for (bool plain : {true, false}) {
     std::vector<double> first;

@@ -76,6 +76,25 @@ TEST(Criteria, WithoutDataMatchPlainLoops) {
   }
 }
 
+TEST(Criteria, HiddenWeightsAreScoredAmongThoseThatStay) {
+  Fixture f;
+  const ParameterRef w = f.weights()[0];
+  const std::vector<double> raw = w.raw().to_vector<double>();
+  std::vector<double> kept(raw.size());
+  for (size_t i = 0; i < raw.size(); ++i) kept[i] = i % 3 != 0;
+  w.set_mask(cast(tensor(kept, w.raw().shape()), DType::boolean), MaskGradient::dense);
+  std::vector<double> magnitude(raw.size()), lamp(raw.size());
+  for (size_t i = 0; i < raw.size(); ++i) {
+    magnitude[i] = std::abs(raw[i]);
+    double larger = kept[i] != 0 ? 0 : raw[i] * raw[i];
+    for (size_t k = 0; k < raw.size(); ++k)
+      if (kept[k] != 0 && raw[k] * raw[k] >= raw[i] * raw[i]) larger += raw[k] * raw[k];
+    lamp[i] = raw[i] * raw[i] / larger;
+  }
+  expect_close(f.score(compress::magnitude(), 0), magnitude, {0, 0}, "magnitude");
+  expect_close(f.score(compress::lamp(), 0), lamp, {1e-12, 0}, "lamp");
+}
+
 TEST(Criteria, OfGradientsMatchPlainLoops) {
   Fixture f;
   const Tolerance t{1e-9, 1e-13};

@@ -17,7 +17,6 @@ namespace hone::compress {
 namespace {
 
 Tensor as_f64(const Tensor& t) { return cast(to(t.detach(), cpu), f64); }
-Tensor weights(const ParameterRef& p) { return as_f64(p.value()); }
 
 /// Sets the two functions of an average of x(p, g).
 template <class X> void set_average(Criterion& c, Reduce reduce, X x) {
@@ -32,17 +31,21 @@ template <class X> void set_average(Criterion& c, Reduce reduce, X x) {
 }
 Tensor weight_times_gradient(const ParameterRef& p, const Tensor& g) { return as_f64(p.raw()) * g; }
 
+// A pruned weight that learns on behind its mask (Surgery) competes by what it would be among those that stay.
 Tensor lamp_scores(const ParameterRef& p, const Tensor&) {
-  const Tensor squares = square(weights(p));
+  const Tensor squares = square(as_f64(p.raw()));
+  const Tensor kept = p.mask().defined() ? to(p.mask(), cpu) : ones(squares.shape(), DType::boolean);
   const double* w = squares.data<double>();
+  const bool* stays = kept.data<bool>();
   std::vector<int64_t> order(static_cast<size_t>(squares.numel()));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return w[a] > w[b]; });
   Tensor scores = zeros_like(squares);
   double sum = 0;
   for (const int64_t i : order) {
-    sum += w[i];
-    scores.data<double>()[i] = sum > 0 ? w[i] / sum : 0;
+    if (stays[i]) sum += w[i];
+    const double all = stays[i] ? sum : sum + w[i];
+    scores.data<double>()[i] = all > 0 ? w[i] / all : 0;
   }
   return scores;
 }

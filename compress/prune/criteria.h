@@ -67,9 +67,9 @@ struct Criterion {
 
 /// |w|.
 Criterion magnitude();
-/// w² / Σ v² over w itself and the larger weights v of the same parameter (of equal ones, those that come before it):
-/// magnitudes made comparable across layers. Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning",
-/// 2021.
+/// w² / Σ v² over w itself and the larger weights v of the same parameter that no mask hides (of equal ones, those that
+/// come before it): magnitudes made comparable across layers. Lee et al., "Layer-adaptive sparsity for the
+/// magnitude-based pruning", 2021.
 Criterion lamp();
 /// Uniform in [0, 1), from the generator.
 Criterion random();
