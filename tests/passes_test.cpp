@@ -279,6 +279,32 @@ TEST(Fuse, LeavesWhatOthersRead) {
   EXPECT_EQ(graph::fuse(mixed), 0);
 }
 
+struct ModeDependent : nn::Module {
+  nn::Conv2d conv{{.in = 1, .out = 2, .kernel = 1}};
+  Parameter scale{ones({1})};
+  HONE_MODULE(ModeDependent, conv, scale)
+  Tensor forward(const Tensor& x) {
+    const double high = training() ? 1.0 : 2.0;
+    return clamp(conv(x), 0, high) * clamp(scale.value(), 0, high);
+  }
+};
+
+TEST(Passes, LeaveWhatDiffersBetweenModes) {
+  ModeDependent module;
+  module.conv.bias.raw().detach().fill_(5);
+  const Tensor x = zeros({1, 1, 2, 2});
+  Network net = graph::trace(module, x);
+  EXPECT_EQ(graph::fuse(net), 0);
+  EXPECT_EQ(graph::fold_constants(net, {.parameters = true}), 0);
+  NoGrad no_grad;
+  net.train();
+  EXPECT_TRUE(equal(net(x), ones({1, 2, 2, 2})));
+  net.eval();
+  EXPECT_TRUE(equal(net(x), full({1, 2, 2, 2}, 2.0)));
+  EXPECT_EQ(graph::drop_training(net), 2);
+  EXPECT_EQ(graph::fuse(net), 1);
+}
+
 TEST(Pack, TiedWeightsArePackedOnceAndMasksApplied) {
   manual_seed(28);
   struct Tied : nn::Module {
