@@ -62,7 +62,7 @@ void print(const Row& r) {
   std::printf(" %15s %15s %7lld %8lld %7lld %6.1f %5.0f", points(r.before).c_str(), points(r.after).c_str(),
               static_cast<long long>(r.last.weights), static_cast<long long>(r.last.after.macs),
               static_cast<long long>(r.last.after.bytes), r.latency_us.mean(), r.seconds.mean());
-  if (r.last.difference) std::printf("  masked and smaller differ by %.1e", *r.last.difference);
+  if (r.last.difference) std::printf("  masked and shrunk differ by %.1e", *r.last.difference);
   std::printf("\n");
   std::fflush(stdout);
 }
@@ -93,7 +93,7 @@ train::Record record(const Row& r, const std::string& size, const std::string& a
       .set("file_bytes", r.last.after.bytes)
       .set("latency_us", r.latency_us.mean())
       .set("seconds", r.seconds.mean());
-  if (r.last.difference) saved.set("masked_difference", *r.last.difference);
+  if (r.last.difference) saved.set("masked_shrunk_difference", *r.last.difference);
   return saved;
 }
 

@@ -110,7 +110,7 @@ struct Outcome {
   std::optional<Saved> before = {};  ///< retraining
   Saved after = {};
   int64_t weights = 0;                    ///< that are left, biases apart
-  std::optional<double> difference = {};  ///< the largest between answers of the masked and of the smaller network
+  std::optional<double> difference = {};  ///< of the shrunk network from the masked one
   std::string refused = {};               ///< why the network cannot be pruned so
 };
 

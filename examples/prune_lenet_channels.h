@@ -1,29 +1,12 @@
 #pragma once
 // Convolution kernels with their channels, neurons, and pools: networks that are really smaller.
 
+#include "masked_channels.h"
 #include "prune_lenet.h"
 
 namespace prune_lenet_channels {
 
 using namespace hone;
-
-/// The largest difference between the answers of a smaller network and those of the one it was, with the kernels that
-/// went and their biases at 0. The networks have the same parameters in the same order.
-inline double difference_from_masked(graph::Network whole, graph::Network& smaller, const std::vector<Shrink>& shrinks,
-                                     const data::Dataset& images) {
-  const NoGrad no_grad;
-  const std::vector<ParameterRef> of_whole = whole.parameters(), of_smaller = smaller.parameters();
-  for (const Shrink& s : shrinks) {
-    if (s.dim != 0) continue;  // a column of a layer that reads the channel
-    const auto at = std::find(of_smaller.begin(), of_smaller.end(), s.parameter) - of_smaller.begin();
-    const ParameterRef& p = of_whole[static_cast<size_t>(at)];
-    Tensor kept = zeros(p.raw().shape());
-    const int64_t row = kept.numel() / kept.size(0);
-    for (const int64_t k : s.kept) std::fill_n(kept.data<float>() + k * row, row, 1.0f);
-    p.replace(p.raw() * kept);
-  }
-  return max(abs(evaluate(whole, images).logits - evaluate(smaller, images).logits)).item();
-}
 
 /// A pass over part of the training images, to score with.
 struct Scoring {

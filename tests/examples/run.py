@@ -202,7 +202,7 @@ def prune_lenet(_):
             assert len(pruned) == 7, pruned
             for row in pruned:
                 assert row[size] == 0.5 and row["macs"] <= 0.5 * dense["macs"] and row["weights"] < dense["weights"], row
-                assert row["file_bytes"] < dense["file_bytes"] and row["masked_difference"] < 1e-4, row
+                assert row["file_bytes"] < dense["file_bytes"] and row["masked_shrunk_difference"] < 1e-4, row
         if structure == "pools":
             assert all("no pool" in row["name"] and "fc1" in row["refused"] for row in refused) and len(refused) == 3, refused
             assert len(pruned) == 6 and all(row["macs"] < dense["macs"] for row in pruned), pruned
