@@ -212,6 +212,7 @@ int main(int argc, char** argv) {
   count("--images", o.images, "Training images used, at most", 60000);
   count("--validation", o.validation, "Training images held out", 59999);
   app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")->check(positive());
+  app.add_option("--keep", o.keep, "Keep dense networks in this folder, and start from those that are there");
   app.add_option("--report", o.report, "Draw accuracy against bytes and time, in this HTML file");
   app.add_flag("--held-out", o.held_out, "Score on the images held out, not on the test images");
   return run_example(app, argc, argv, o.common, [&] { run(o); });

@@ -15,7 +15,7 @@ struct PruneLeNetOptions {
   int64_t images = 60000, validation = 5000;
   std::vector<double> densities = {0.5, 0.2, 0.1, 0.05, 0.02, 0.01}, shares = {0.75, 0.5, 0.25};
   std::vector<std::string> only;
-  std::string structure = "weights", report;
+  std::string structure = "weights", report, keep;
   double latency_seconds = 0.3;
   bool held_out = false;
 };
@@ -76,10 +76,22 @@ class Seed {
     hone::manual_seed(seed);
     fashion = open_fashion(common, options.validation, options.images);
     untrained = hone::nn::LeNet();
-    dense = untrained;
+    early = dense = untrained;
+    const auto file = [&](const char* stage) {
+      return hone::str(options.keep, "/lenet_", seed, "_of_", fashion.training.size(), "_", stage, "_of_",
+                       options.dense_epochs, ".safetensors");
+    };
+    if (!options.keep.empty() && std::filesystem::exists(file("last"))) {
+      early.load(file("first"));
+      dense.load(file("last"));
+      return;
+    }
     fit(dense, fashion, {.epochs = options.dense_epochs, .after_epoch = [&](int64_t epoch) {
                            if (epoch == 0) early = dense;
                          }});
+    if (options.keep.empty()) return;
+    early.save(file("first"));
+    dense.save(file("last"));
   }
 
   /// On the test images, or those held out.

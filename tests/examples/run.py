@@ -210,6 +210,10 @@ def prune_lenet(_):
     def row_of(*arguments):
         succeeds("prune_lenet", *few, "--only", "cubic ramp", *arguments, "--json", WORK / "row.json")
         return read(WORK / "row.json", "prune_lenet")["rows"][1]
+    for file in WORK.glob("lenet_*.safetensors"):
+        file.unlink()
+    trained, kept = [row_of("--seeds", 1, "--keep", WORK)["test_accuracy_mean"] for _ in range(2)]
+    assert trained == kept and len(list(WORK.glob("lenet_*.safetensors"))) == 2, (trained, kept)
     held_out = row_of("--held-out", "--seeds", 2)
     assert "validation_accuracy_sd" in held_out and not any(key.startswith("test") for key in held_out), held_out
     fails("prune_lenet", *few, "--only", "cubic", says="there is no 'cubic' among 'magnitude'")
