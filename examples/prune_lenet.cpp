@@ -1,314 +1,219 @@
-// Weights of LeNet pruned on Fashion-MNIST by every criterion and schedule, to densities down to 1 %: accuracy before
-// and after retraining, bytes of the file. With --held-out, for choosing settings, it scores on training images that
-// are not trained on. Every figure is of a network as reloaded from its file.
+// LeNet pruned on Fashion-MNIST: single weights, convolution kernels or pools, by every criterion and schedule, to a
+// hundredth of the weights. Accuracy before and after retraining, bytes of the file, time of one image. Every figure is
+// of a network as reloaded from its file. With --held-out, for choosing settings, accuracy is that of training images
+// that are not trained on; else the test images score each network once.
 
-#include <algorithm>
-#include <functional>
-#include <memory>
+#include <map>
 
-#include "fashion.h"
+#include "prune_lenet_channels.h"
+#include "prune_lenet_weights.h"
 
 using namespace hone;
 
 namespace {
 
-struct Options {
-  CommonOptions common;
-  int64_t seeds = 1, dense_epochs = 15, retrain = 1, epochs = 8, long_epochs = 25;
-  std::vector<double> densities = {0.5, 0.2, 0.1, 0.05, 0.02, 0.01};
-  std::vector<std::string> only;
-  std::string structure = "weights";
-  bool held_out = false;
+struct Structure {
+  std::string name, size;  ///< what `size` of its cases is, as a name in the JSON object
+  std::vector<Case> (*cases)(const PruneLeNetOptions&);
+};
+const std::vector<Structure> kStructures = {{"weights", "density", weights_cases},
+                                            {"kernels", "macs_share", kernels_cases},
+                                            {"pools", "channel_share", pools_cases}};
+
+/// A case over the seeds.
+struct Row {
+  Case of;
+  Figures before = {}, after = {}, latency_us = {}, seconds = {};
+  Outcome last = {};
 };
 
-constexpr int64_t kBatch = 64;
-constexpr double kLr = 4e-3, kSmoothing = 0.05;
-
-enum class Length { retrain, epochs, long_epochs };
-enum class Start { trained, early, untrained };
-
-struct Method {
-  std::string name;
-  compress::Criterion criterion = compress::magnitude();
-  std::function<compress::PruneSchedule(int64_t steps)> schedule = {};  ///< none: one shot
-  compress::PruneScope scope = compress::PruneScope::global;
-  Length length = Length::retrain;
-  Start start = Start::trained;
-  double teacher = 0;       ///< weight of the dense network's answers in the loss
-  bool per_sample = false;  ///< the criterion looks at one image at a time
-};
-
-std::vector<Method> methods() {
-  using namespace compress;
-  const auto ramp = [](int64_t steps) { return CubicRamp{.end = steps / 2, .every = 50}; };
-  const auto gradient_by = [](Reduce r, GradientOf of = GradientOf::loss) { return gradient({.reduce = r, .of = of}); };
-  return {
-      {.name = "magnitude"},
-      {.name = "magnitude, each layer", .scope = PruneScope::per_layer},
-      {.name = "lamp", .criterion = lamp()},
-      {.name = "gradient, |mean|", .criterion = gradient_by(Reduce::abs_of_mean)},
-      {.name = "gradient, mean | |", .criterion = gradient_by(Reduce::mean_of_abs), .per_sample = true},
-      {.name = "gradient, mean square", .criterion = gradient_by(Reduce::mean_of_square), .per_sample = true},
-      {.name = "gradient of output", .criterion = gradient_by(Reduce::abs_of_mean, GradientOf::output)},
-      {.name = "taylor", .criterion = taylor(), .per_sample = true},
-      {.name = "snip", .criterion = snip()},
-      {.name = "hessian", .criterion = hessian()},
-      {.name = "random", .criterion = compress::random()},
-      {.name = "iterative",
-       .schedule = [](int64_t steps) { return Iterative{.rounds = 4, .every = steps / 4}; },
-       .length = Length::epochs},
-      {.name = "cubic ramp", .schedule = ramp, .length = Length::epochs},
-      {.name = "movement",
-       .criterion = movement(),
-       .schedule = [](int64_t steps) { return Surgery{.begin = 50, .end = steps / 2, .every = 50, .margin = 0}; },
-       .length = Length::epochs},
-      {.name = "surgery",
-       .schedule = [](int64_t steps) { return Surgery{.end = steps / 2, .every = 50, .last = steps * 3 / 4}; },
-       .length = Length::epochs},
-      {.name = "rigl, untrained",
-       .criterion = compress::random(),
-       .schedule = [](int64_t steps) { return RigL{.every = 100, .end = steps * 3 / 4}; },
-       .scope = PruneScope::erdos_renyi,
-       .length = Length::epochs,
-       .start = Start::untrained},
-      {.name = "snip, untrained", .criterion = snip(), .length = Length::epochs, .start = Start::untrained},
-      {.name = "lottery ticket", .length = Length::epochs, .start = Start::early},
-      {.name = "long ramp, distilled",
-       .criterion = lamp(),
-       .schedule = ramp,
-       .length = Length::long_epochs,
-       .teacher = 0.9},
+/// The cases that --only names, or all.
+std::vector<Row> chosen_rows(const PruneLeNetOptions& o, const std::vector<Case>& cases) {
+  const auto wanted = [&](const Case& c) {
+    return o.only.empty() || std::find(o.only.begin(), o.only.end(), c.method) != o.only.end();
   };
-}
-
-/// A batch's loss: cross-entropy, with a teacher its mean with KL(teacher ‖ net) at temperature T, times T² (Hinton et
-/// al., "Distilling the knowledge in a neural network", 2015).
-Tensor loss_of(nn::LeNet& net, nn::LeNet* teacher, double weight, const data::Batch& batch) {
-  constexpr double kTemperature = 4;
-  const Tensor logits = net(batch.inputs);
-  if (!teacher) return cross_entropy(logits, batch.targets, {.label_smoothing = kSmoothing});
-  Tensor soft;
-  {
-    const NoGrad no_grad;
-    soft = softmax((*teacher)(batch.inputs) / kTemperature, 1);
+  for (const std::string& name : o.only) {
+    std::string names;
+    for (const Case& c : cases)
+      if (names.find("'" + c.method + "'") == std::string::npos)
+        names += (names.empty() ? "'" : ", '") + c.method + "'";
+    HONE_CHECK(std::any_of(cases.begin(), cases.end(), [&](const Case& c) { return c.method == name; }), ValueError,
+               "--only: there is no '", name, "' among ", names);
   }
-  const Tensor distance = kl_div(log_softmax(logits / kTemperature, 1), soft);
-  return (1 - weight) * cross_entropy(logits, batch.targets) + weight * kTemperature * kTemperature * distance;
+  std::vector<Row> rows;
+  for (const Case& c : cases)
+    if (wanted(c)) rows.push_back({.of = c});
+  return rows;
 }
 
-/// One cycle of Adam; `after` sees every step, between backward and update and after the update.
-struct Training {
-  nn::LeNet& net;
-  data::Loader& batches;
-  int64_t epochs;
-  nn::LeNet* teacher = nullptr;
-  double teacher_weight = 0;
-  compress::Pruner* pruner = nullptr;
-  std::function<void(int64_t epoch)> after_epoch = {};
+std::string points(const Figures& f, int decimals = 2) {
+  if (f.values.empty()) return "";
+  return train::format_number(100 * f.mean(), decimals) +
+         (f.values.size() > 1 ? " +- " + train::format_number(100 * f.sd(), decimals) : "");
+}
 
-  void run() {
-    optim::Adam adam(net.parameters(), {.lr = kLr});
-    optim::OneCycle schedule(adam, {.max_lr = kLr, .steps = epochs * batches.size()});
-    for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-      for (auto& batch : batches) {
-        adam.zero_grad();
-        const Tensor loss = loss_of(net, teacher, teacher_weight, batch);
-        loss.backward();
-        if (pruner && pruner_observes) pruner->observe();
-        adam.step();
-        schedule.step();
-        if (pruner) pruner->step();
-      }
-      if (after_epoch) after_epoch(epoch);
-    }
+void print(const Row& r) {
+  const std::string name = r.of.method.substr(0, 40);
+  std::printf("%-40s %5g %%", name.c_str(), 100 * r.of.size);
+  if (!r.last.refused.empty()) {
+    std::printf("  %s\n", r.last.refused.c_str());
+    return;
   }
-  bool pruner_observes = false;
-};
-
-data::Loader training_batches(const Fashion& fashion) {
-  return data::Loader(fashion.training,
-                      {.batch = kBatch, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
+  std::printf(" %15s %15s %7lld %8lld %7lld %6.1f %5.0f", points(r.before).c_str(), points(r.after).c_str(),
+              static_cast<long long>(r.last.weights), static_cast<long long>(r.last.after.macs),
+              static_cast<long long>(r.last.after.bytes), r.latency_us.mean(), r.seconds.mean());
+  if (r.last.difference) std::printf("  masked and shrunk differ by %.1e", *r.last.difference);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+void print_head() {
+  std::printf("%-40s %7s %15s %15s %7s %8s %7s %6s %5s\n", "method", "size", "before", "after", "weights", "macs",
+              "bytes", "us", "s");
 }
 
-/// A network as its file holds it.
-struct Saved {
-  double accuracy = 0;
-  int64_t bytes = 0;
-};
-Saved score_saved(nn::LeNet& net, const data::Dataset& images) {
-  const auto path = std::filesystem::temp_directory_path() / str("hone_prune_lenet_", getpid(), ".safetensors");
-  graph::save(graph::trace(net, zeros({1, 3, 32, 32})), path.string());
-  Saved saved{.bytes = static_cast<int64_t>(std::filesystem::file_size(path))};
-  graph::Network network = graph::load(path.string());
-  std::filesystem::remove(path);
-  saved.accuracy = evaluate(network, images).accuracy;
+void add(const Outcome& out, double seconds, Row& row) {
+  row.last = out;
+  if (!out.refused.empty()) return;
+  if (out.before) row.before.values.push_back(out.before->accuracy);
+  row.after.values.push_back(out.after.accuracy);
+  row.latency_us.values.push_back(out.after.latency_us);
+  row.seconds.values.push_back(seconds);
+}
+
+train::Record record(const Row& r, const std::string& size, const std::string& accuracy) {
+  train::Record saved;
+  saved.set("name", r.of.method).set(size, r.of.size);
+  if (!r.last.refused.empty()) return saved.set("refused", r.last.refused);
+  if (!r.before.values.empty())
+    saved.set(accuracy + "_before_mean", r.before.mean()).set(accuracy + "_before_sd", r.before.sd());
+  saved.set(accuracy + "_mean", r.after.mean())
+      .set(accuracy + "_sd", r.after.sd())
+      .set("weights", r.last.weights)
+      .set("macs", r.last.after.macs)
+      .set("file_bytes", r.last.after.bytes)
+      .set("latency_us", r.latency_us.mean())
+      .set("seconds", r.seconds.mean());
+  if (r.last.difference) saved.set("masked_shrunk_difference", *r.last.difference);
   return saved;
 }
 
-/// What every method starts from, for one seed.
-struct Dense {
-  nn::LeNet untrained, early, trained;
-  Saved saved;
-};
-Dense train_dense(const Options& o, const Fashion& fashion, const data::Dataset& scored) {
-  Dense d;
-  data::Loader batches = training_batches(fashion);
-  nn::LeNet net = d.untrained;
-  Training{.net = net,
-           .batches = batches,
-           .epochs = o.dense_epochs,
-           .after_epoch =
-               [&](int64_t epoch) {
-                 if (epoch == 0) d.early = net;
-               }}
-      .run();
-  d.trained = net;
-  d.saved = score_saved(d.trained, scored);
-  return d;
-}
-
-struct Outcome {
-  Saved before, after;
-  int64_t kept = 0;
-  double seconds = 0;
-};
-Outcome run_one(const Method& m, double density, const Options& o, Dense& dense, const Fashion& fashion,
-                const data::Dataset& scored) {
-  const Stopwatch watch;
-  nn::LeNet net = m.start == Start::untrained ? dense.untrained : dense.trained;
-  data::Loader few(fashion.training.first(m.per_sample ? 1000 : 5000),
-                   {.batch = m.per_sample ? 1 : 100, .transform = fashion_transforms()});
-  const auto losses = compress::over(few, [&](const data::Batch& b) {
-    const Tensor logits = net(b.inputs);
-    return m.criterion.of == compress::GradientOf::output ? logits : cross_entropy(logits, b.targets);
-  });
-  data::Loader batches = training_batches(fashion);
-  const int64_t epochs = m.length == Length::retrain  ? o.retrain
-                         : m.length == Length::epochs ? o.epochs
-                                                      : o.long_epochs;
-  compress::PruneOptions options{.criterion = m.criterion, .density = density, .scope = m.scope};
-  const bool observes = m.criterion.lasting;
-  if (m.criterion.order > 0 && !observes) options.losses = losses;
-  if (m.schedule) options.schedule = m.schedule(epochs * batches.size());
-  compress::Pruner pruner(net, options);
-  Outcome out;
-  if (!m.schedule) out.before = score_saved(net, scored);
-  if (m.start == Start::early) compress::Snapshot(dense.early).rewind(net);
-  Training{.net = net,
-           .batches = batches,
-           .epochs = epochs,
-           .teacher = m.teacher > 0 ? &dense.trained : nullptr,
-           .teacher_weight = m.teacher,
-           .pruner = &pruner,
-           .pruner_observes = observes}
-      .run();
-  out.after = score_saved(net, scored);
-  out.kept = pruner.report().kept();
-  out.seconds = watch.seconds();
-  return out;
-}
-
-std::string points(const Figures& f) {
-  return train::format_number(100 * f.mean(), 2) +
-         (f.values.size() > 1 ? " ± " + train::format_number(100 * f.sd(), 2) : "");
-}
-
-std::vector<Method> chosen_methods(const Options& o) {
-  std::vector<Method> all = methods(), chosen;
-  if (o.only.empty()) return all;
-  for (const std::string& name : o.only) {
-    const auto at = std::find_if(all.begin(), all.end(), [&](const Method& m) { return m.name == name; });
-    std::string names;
-    for (const Method& m : all) names += (names.empty() ? "'" : ", '") + m.name + "'";
-    HONE_CHECK(at != all.end(), ValueError, "--only: there is no '", name, "' among ", names);
-    chosen.push_back(*at);
-  }
-  return chosen;
-}
-
-void run(const Options& o) {
-  const std::vector<Method> chosen = chosen_methods(o);
-  const Stopwatch total;
-  struct Row {
-    Figures before, after;
-    Outcome last;
+/// Accuracy against bytes and against time: a line a method, a few to a chart, beside the dense network.
+void save_picture(const std::string& path, const std::vector<Row>& rows, const train::Results& results) {
+  constexpr size_t kLines = 5;
+  struct Axis {
+    std::string title, label;
+    double (*x)(const Row&);
   };
-  std::vector<std::vector<Row>> table(chosen.size(), std::vector<Row>(o.densities.size()));
-  Figures dense_accuracy;
-  int64_t dense_bytes = 0;
-  for (int64_t s = 0; s < o.seeds; ++s) {
-    CommonOptions common = o.common;
-    common.seed += static_cast<uint64_t>(s);
-    manual_seed(common.seed);
-    const Fashion fashion = open_fashion(common);
-    const data::Dataset& scored = o.held_out ? fashion.validation : fashion.test;
-    Dense dense = train_dense(o, fashion, scored);
-    dense_accuracy.values.push_back(dense.saved.accuracy);
-    dense_bytes = dense.saved.bytes;
-    std::printf("seed %llu, dense: %.2f %%, %lld bytes\n", static_cast<unsigned long long>(common.seed),
-                100 * dense.saved.accuracy, static_cast<long long>(dense.saved.bytes));
-    for (size_t i = 0; i < chosen.size(); ++i)
-      for (size_t k = 0; k < o.densities.size(); ++k) {
-        manual_seed(common.seed + 1000);
-        const Outcome out = run_one(chosen[i], o.densities[k], o, dense, fashion, scored);
-        Row& row = table[i][k];
-        if (out.before.bytes > 0) row.before.values.push_back(out.before.accuracy);
-        row.after.values.push_back(out.after.accuracy);
-        row.last = out;
-        std::printf(
-            "%-24s %5.1f %%: %s %.2f %%, %lld bytes, %.0f s\n", chosen[i].name.c_str(), 100 * o.densities[k],
-            out.before.bytes > 0 ? str(train::format_number(100 * out.before.accuracy, 2), " % ->").c_str() : "",
-            100 * out.after.accuracy, static_cast<long long>(out.after.bytes), out.seconds);
-        std::fflush(stdout);
-      }
-  }
-  train::Results results{.job = "prune_lenet", .figures = {}, .settings = {}, .rows = {}};
-  std::printf("\n%-24s %8s %16s %16s %8s %8s\n", "method", "density", "before", "after", "weights", "bytes");
-  std::printf("%-24s %6d %% %16s %16s %8s %8lld\n", "dense", 100, "", points(dense_accuracy).c_str(), "",
-              static_cast<long long>(dense_bytes));
-  for (size_t i = 0; i < chosen.size(); ++i)
-    for (size_t k = 0; k < o.densities.size(); ++k) {
-      const Row& row = table[i][k];
-      std::printf("%-24s %6g %% %16s %16s %8lld %8lld\n", chosen[i].name.c_str(), 100 * o.densities[k],
-                  row.before.values.empty() ? "" : points(row.before).c_str(), points(row.after).c_str(),
-                  static_cast<long long>(row.last.kept), static_cast<long long>(row.last.after.bytes));
-      auto& saved = results.rows.emplace_back();
-      saved.set("name", chosen[i].name).set("density", o.densities[k]).set("weights", row.last.kept);
-      if (!row.before.values.empty()) saved.set("accuracy_before_mean", row.before.mean());
-      saved.set("accuracy_mean", row.after.mean()).set("accuracy_sd", row.after.sd());
-      saved.set("file_bytes", row.last.after.bytes);
+  const std::vector<Axis> axes = {
+      {"Accuracy by size of the file", "bytes", [](const Row& r) { return static_cast<double>(r.last.after.bytes); }},
+      {"Accuracy by time of one image", "microseconds", [](const Row& r) { return r.latency_us.mean(); }}};
+  train::Report page;
+  page.title = "LeNet pruned on Fashion-MNIST";
+  page.machine = train::machine();
+  for (const auto& [name, value] : results.settings.items())
+    page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
+  for (const Axis& axis : axes) {
+    std::map<std::string, size_t> line_of;
+    std::vector<train::Curve> lines;
+    for (const Row& r : rows) {
+      if (r.after.values.empty()) continue;
+      const auto [at, fresh] = line_of.emplace(r.of.method, lines.size());
+      if (fresh) lines.push_back({.name = r.of.method, .y = {}});
+      lines[at->second].x.push_back(axis.x(r));
+      lines[at->second].y.push_back(100 * r.after.mean());
     }
-  results.settings.set("seed", o.common.seed)
+    for (size_t first = 1; first < lines.size(); first += kLines) {
+      train::Chart& chart = page.charts.emplace_back();
+      chart = {
+          .title = axis.title, .x_label = axis.label, .y_label = "accuracy (%)", .curves = {lines[0]}, .log_x = true};
+      for (size_t i = first; i < std::min(lines.size(), first + kLines); ++i) chart.curves.push_back(lines[i]);
+    }
+  }
+  train::save_report(path, page);
+}
+
+void run(const PruneLeNetOptions& o) {
+  const Structure& structure =
+      *std::find_if(kStructures.begin(), kStructures.end(), [&](const Structure& s) { return s.name == o.structure; });
+  std::vector<Row> rows = chosen_rows(o, structure.cases(o));
+  Case dense{.method = "dense", .run = [](Seed& seed) {
+               return Outcome{.after = seed.score(seed.dense), .weights = weights_left(seed.dense)};
+             }};
+  rows.insert(rows.begin(), {.of = dense});
+
+  const Stopwatch total;
+  for (int64_t s = 0; s < o.seeds; ++s) {
+    const uint64_t number = o.common.seed + static_cast<uint64_t>(s);
+    std::printf("seed %llu\n", static_cast<unsigned long long>(number));
+    print_head();
+    Stopwatch watch;
+    Seed seed(o, number);
+    for (Row& row : rows) {
+      manual_seed(number + 1000);
+      Row of_seed{.of = row.of};
+      const Outcome out = row.of.run(seed);
+      add(out, watch.seconds(), row);
+      add(out, watch.seconds(), of_seed);
+      print(of_seed);
+      watch = {};
+    }
+  }
+  if (o.seeds > 1) {
+    std::printf("\n%lld seeds\n", static_cast<long long>(o.seeds));
+    print_head();
+    for (const Row& row : rows) print(row);
+  }
+
+  train::Results results{.job = "prune_lenet", .figures = {}, .settings = {}, .rows = {}};
+  for (const Row& row : rows)
+    results.rows.push_back(record(row, structure.size, o.held_out ? "validation_accuracy" : "test_accuracy"));
+  results.settings.set("structure", o.structure)
+      .set("seed", o.common.seed)
       .set("seeds", o.seeds)
       .set("dense_epochs", o.dense_epochs)
       .set("retrain", o.retrain)
+      .set("short_epochs", o.short_epochs)
       .set("epochs", o.epochs)
       .set("long_epochs", o.long_epochs)
-      .set("held_out", o.held_out)
+      .set("images", o.images)
+      .set("validation", o.validation)
+      .set("scored_on", o.held_out ? "held out" : "test")
       .set("threads", o.common.threads);
-  results.figures.set("dense_accuracy", dense_accuracy.mean()).set("dense_file_bytes", dense_bytes);
   results.figures.set("seconds", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
+  if (!o.report.empty()) save_picture(o.report, rows, results);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Weights of LeNet pruned on Fashion-MNIST, by criterion, schedule and density.", "prune_lenet");
-  Options o;
+  CLI::App app("LeNet pruned on Fashion-MNIST: weights, kernels or pools.", "prune_lenet");
+  PruneLeNetOptions o;
   o.common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
-  app.add_option("--densities", o.densities, "Parts of the weights that stay, separated by commas")
+  std::vector<std::string> structures;
+  for (const Structure& s : kStructures) structures.push_back(s.name);
+  app.add_option("--structure", o.structure, "What is pruned")->check(CLI::IsMember(structures))->capture_default_str();
+  app.add_option("--densities", o.densities, "weights: the parts that stay, separated by commas")
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--structure", o.structure, "What is pruned")
-      ->check(CLI::IsMember({"weights"}))
-      ->capture_default_str();
+  app.add_option("--shares", o.shares, "kernels: the parts of the multiply-adds that may stay; pools: of the channels")
+      ->delimiter(',')
+      ->check(CLI::Range(0.01, 0.99));
   app.add_option("--only", o.only, "Names of methods, separated by ';'")->delimiter(';');
-  app.add_option("--seeds", o.seeds, "Runs of each")->check(CLI::Range(1, 100))->capture_default_str();
-  app.add_option("--dense-epochs", o.dense_epochs, "Epochs of the dense network")->check(CLI::Range(1, 1000));
-  app.add_option("--retrain", o.retrain, "Epochs after pruning in one shot")->check(CLI::Range(1, 1000));
-  app.add_option("--epochs", o.epochs, "Epochs of the schedules")->check(CLI::Range(1, 1000));
-  app.add_option("--long-epochs", o.long_epochs, "Epochs of the long ramp")->check(CLI::Range(1, 1000));
-  app.add_flag("--held-out", o.held_out, "Score on 5,000 training images that are not trained on, not on the test set");
+  const auto count = [&](const char* name, int64_t& value, const char* help, int most = 1000) {
+    app.add_option(name, value, help)->check(CLI::Range(1, most))->capture_default_str();
+  };
+  count("--seeds", o.seeds, "Runs of each, from --seed upwards", 100);
+  count("--dense-epochs", o.dense_epochs, "Epochs of the dense network");
+  count("--retrain", o.retrain, "Epochs after weights were pruned in one shot");
+  count("--short-epochs", o.short_epochs, "Epochs of the short ramp");
+  count("--epochs", o.epochs, "Epochs of schedules, and after kernels or pools went");
+  count("--long-epochs", o.long_epochs, "Epochs of the long ramp");
+  count("--images", o.images, "Training images used, at most", 60000);
+  count("--validation", o.validation, "Training images held out", 59999);
+  app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")->check(positive());
+  app.add_option("--keep", o.keep, "Keep dense networks in this folder, and start from those that are there");
+  app.add_option("--report", o.report, "Draw accuracy against bytes and time, in this HTML file");
+  app.add_flag("--held-out", o.held_out, "Score on the images held out, not on the test images");
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -117,6 +117,70 @@ TEST(Chart, SurvivesOddCurves) {
   EXPECT_EQ(count(gap.substr(d, gap.find('"', d) - d), "M"), 2);  // the pen is lifted over the gap
 }
 
+// Where the points of a chart's first curve lie, left to right as they were given.
+std::vector<double> places_of_points(const std::string& svg) {
+  std::vector<double> places;
+  for (size_t at = svg.find("cx=\""); at != std::string::npos; at = svg.find("cx=\"", at + 1))
+    places.push_back(std::stod(svg.substr(at + 4)));
+  return places;
+}
+
+TEST(Chart, PointsAtX) {
+  Chart chart{"t", "bytes", "y", {{.name = "a", .y = {1, 2, 3}, .x = {4000, 1000, 2000}}}};
+  std::string svg = detail::draw_chart(chart, 0);
+  std::vector<double> at = places_of_points(svg);
+  ASSERT_EQ(at.size(), 3u);
+  EXPECT_NEAR((at[2] - at[1]) / (at[0] - at[1]), 1.0 / 3, 1e-3);
+  EXPECT_TRUE(has(svg, ">2,000</text>")) << svg;
+  EXPECT_TRUE(has(svg, "a, 4000: 1"));
+
+  chart.log_x = true;
+  svg = detail::draw_chart(chart, 0);
+  at = places_of_points(svg);
+  EXPECT_NEAR((at[2] - at[1]) / (at[0] - at[1]), 0.5, 1e-3);
+  EXPECT_TRUE(has(svg, ">1,000</text>") && has(svg, ">2,000</text>") && !has(svg, ">4,000</text>")) << svg;
+
+  chart.curves = {{.name = "few", .y = {1, 2}, .x = {0.01, 0.5}}, {.name = "one", .y = {3}, .x = {0.1}}};
+  svg = detail::draw_chart(chart, 0);
+  for (const char* tick : {">0.01<", ">0.02<", ">0.05<", ">0.1<", ">0.2<", ">0.5<"})
+    EXPECT_TRUE(has(svg, tick)) << tick;
+  expect_balanced(svg);
+  chart.curves = {{.name = "one", .y = {3}, .x = {0.1}}};
+  expect_balanced(detail::draw_chart(chart, 0));
+}
+
+TEST(Chart, RefusesOddX) {
+  const double nan = std::nan("");
+  const auto draw = [](std::vector<double> x, bool log_x) {
+    Report r;
+    r.charts = {{"t", "x", "y", {{.name = "line", .y = {1, 2}, .x = std::move(x)}}, log_x}};
+    to_html(r);
+  };
+  expect_error<ValueError>([&] { draw({1}, false); }, "chart 't': 'line' has 1 x for 2 y");
+  expect_error<ValueError>([&] { draw({1, nan}, false); }, "'line' has a point at x = nan");
+  expect_error<ValueError>([&] { draw({0, 1}, true); }, "'line' has a point at x = 0");
+  draw({0, 1}, false);
+}
+
+TEST(Chart, LongNamesTakeMoreRows) {
+  Chart chart{"t", "x", "y", {}};
+  for (int i = 0; i < 7; ++i) chart.curves.push_back({str("a curve of some long name, ", i), {1, 2}});
+  const std::string svg = detail::draw_chart(chart, 0);
+  const auto number = [&](const std::string& after, size_t from) {
+    return std::stod(svg.substr(svg.find(after, from) + after.size()));
+  };
+  const double height = number("viewBox=\"0 0 560.0 ", 0);
+  double last = 0;
+  for (size_t at = svg.find(" key\""); at != std::string::npos; at = svg.find(" key\"", at + 1)) {
+    const size_t line = svg.rfind("<line", at);
+    EXPECT_LE(number("x2=\"", line), 560);
+    last = std::max(last, number("y1=\"", line));
+  }
+  EXPECT_EQ(height, 330 + last - 12);  // the picture grows by what the names take
+  EXPECT_GT(last, 12 + 2 * 19);
+  expect_balanced(svg);
+}
+
 TEST(Report, Counts) {
   EXPECT_EQ(format_count(7), "7");
   EXPECT_EQ(format_count(999), "999");

@@ -12,15 +12,17 @@
 
 namespace hone::train {
 
-/// One line of a chart; y[i] stands at x = 1 + i. A NaN or infinity leaves a gap.
+/// One line of a chart, through the points (x[i], y[i]) in their order. A y of NaN or infinity leaves a gap.
 struct Curve {
   std::string name;
   std::vector<double> y;
+  std::vector<double> x = {};  ///< finite, one a y; none: 1, 2, …
 };
 
 struct Chart {
   std::string title, x_label, y_label;  ///< labels with their units: "accuracy (%)"
   std::vector<Curve> curves;
+  bool log_x = false;  ///< equal steps stand for equal factors; every x is above 0
 };
 
 struct Mistake {
@@ -42,7 +44,7 @@ struct Report {
 };
 
 /// The whole page; every text is escaped. ShapeError or DTypeError for an image of another form, ValueError for a
-/// confusion matrix whose classes do not fit `classes`.
+/// confusion matrix whose classes do not fit `classes`, and for a curve's x of another form than it says.
 std::string to_html(const Report& report);
 /// Written to a temporary, then renamed. IoError.
 void save_report(const std::string& path, const Report& report);

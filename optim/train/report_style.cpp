@@ -6,10 +6,10 @@ namespace hone::train::detail {
 const char* const kReportStyle = R"css(
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #fff; --ink: #16191f; --soft: #5a6270; --line: #dfe3e8; --grid: #e8ebef;
-  --c0: #1f5fd0; --c1: #c2570c; --c2: #0f7b5f; --c3: #8a3fb4; --right: 31 95 208; --wrong: 217 105 20; }
+  --c0: #1f5fd0; --c1: #c2570c; --c2: #0f7b5f; --c3: #8a3fb4; --c4: #b3123f; --c5: #4d5562; --right: 31 95 208; --wrong: 217 105 20; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #101318; --card: #191d24; --ink: #e8ebf0; --soft: #a0a9b8; --line: #2d343f; --grid: #262c36;
-  --c0: #78a9ff; --c1: #ff9d57; --c2: #5ed3ae; --c3: #d0a1f0; --right: 88 148 255; --wrong: 255 138 61; } }
+  --c0: #78a9ff; --c1: #ff9d57; --c2: #5ed3ae; --c3: #d0a1f0; --c4: #ff8fa8; --c5: #c3cad6; --right: 88 148 255; --wrong: 255 138 61; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
@@ -32,9 +32,11 @@ svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 13px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .grid { stroke: var(--grid); } svg .axis { stroke: var(--line); }
 svg .k0 { --k: var(--c0); } svg .k1 { --k: var(--c1); } svg .k2 { --k: var(--c2); } svg .k3 { --k: var(--c3); }
+svg .k4 { --k: var(--c4); } svg .k5 { --k: var(--c5); }
 svg .curve { fill: none; stroke: var(--k); stroke-width: 2.25; stroke-linejoin: round; stroke-linecap: round; }
 svg .k1 .curve, svg line.k1 { stroke-dasharray: 7 4; } svg .k2 .curve, svg line.k2 { stroke-dasharray: 2 4; }
-svg .k3 .curve, svg line.k3 { stroke-dasharray: 9 3 2 3; }
+svg .k3 .curve, svg line.k3 { stroke-dasharray: 9 3 2 3; } svg .k4 .curve, svg line.k4 { stroke-dasharray: 14 4; }
+svg .k5 .curve, svg line.k5 { stroke-dasharray: 4 3; }
 svg .dot { fill: var(--k); stroke: var(--card); stroke-width: 1.5; }
 svg .key { stroke: var(--k); stroke-width: 2.5; } svg .name { fill: var(--ink); }
 .scroll { overflow-x: auto; }

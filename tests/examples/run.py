@@ -163,12 +163,96 @@ def custom_op(_):
     assert last == found["mean_squared_error"] and last < first / 5, found
 
 
+def few_images():
+    write_images(WORK / "images", {"train": 700, "t10k": 200})
+    return ["--data", WORK / "images", "--threads", 1]
+
+
+def check_rows(found, numbers):
+    """Rows whose accuracies are shares and whose other numbers are above 0."""
+    for row in found["rows"]:
+        for key in numbers:
+            assert isinstance(row[key], (int, float)) and (0 <= row[key] <= 1 if "accuracy" in key else row[key] > 0), (key, row)
+
+
+def prune_lenet(_):
+    few = [*few_images(), "--validation", 100, "--dense-epochs", 3, "--epochs", 2, "--short-epochs", 1,
+           "--long-epochs", 1, "--latency-seconds", 0.01, "--shares", 0.5, "--densities", 0.1]
+    numbers = ("test_accuracy_mean", "weights", "macs", "file_bytes", "latency_us", "seconds")
+    for structure, size in (("weights", "density"), ("kernels", "macs_share"), ("pools", "channel_share")):
+        files = {name: WORK / f"{structure}.{name}" for name in ("json", "html")}
+        out = succeeds("prune_lenet", *few, "--structure", structure, "--json", files["json"], "--report", files["html"])
+        found = read(files["json"], "prune_lenet")
+        assert found["settings"]["structure"] == structure and found["settings"]["scored_on"] == "test", found["settings"]
+        refused = [row for row in found["rows"] if "refused" in row]
+        dense, *pruned = found["rows"] = [row for row in found["rows"] if "refused" not in row]
+        check_rows(found, numbers)
+        assert dense["name"] == "dense" and dense["weights"] == 61770 and dense["macs"] == 651720, dense
+        assert all(row["name"] in out for row in pruned + refused), out
+        page = files["html"].read_text()
+        assert page.rstrip().endswith("</html>") and "<svg" in page and all(row["name"] in page for row in pruned)
+        if structure == "weights":
+            assert len(pruned) == 21 and not refused, [row["name"] for row in pruned]
+            for row in pruned:
+                # RigL's densities are rounded layer by layer.
+                assert row[size] == 0.1 and abs(row["weights"] - 6177) <= 5 and row["macs"] == dense["macs"], row
+                assert row["file_bytes"] < dense["file_bytes"] / 6, row
+        if structure == "kernels":
+            assert [row["name"] for row in refused] == ["bn_gamma"], refused  # LeNet has no batch norm
+            assert len(pruned) == 7, pruned
+            for row in pruned:
+                assert row[size] == 0.5 and row["macs"] <= 0.5 * dense["macs"] and row["weights"] < dense["weights"], row
+                assert row["file_bytes"] < dense["file_bytes"] and row["masked_shrunk_difference"] < 1e-4, row
+        if structure == "pools":
+            assert all("no pool" in row["name"] and "fc1" in row["refused"] for row in refused) and len(refused) == 3, refused
+            assert len(pruned) == 6 and all(row["macs"] < dense["macs"] for row in pruned), pruned
+
+    def row_of(*arguments):
+        succeeds("prune_lenet", *few, "--only", "cubic ramp", *arguments, "--json", WORK / "row.json")
+        return read(WORK / "row.json", "prune_lenet")["rows"][1]
+    for file in WORK.glob("lenet_*.safetensors"):
+        file.unlink()
+    trained, kept = [row_of("--seeds", 1, "--keep", WORK)["test_accuracy_mean"] for _ in range(2)]
+    assert trained == kept and len(list(WORK.glob("lenet_*.safetensors"))) == 2, (trained, kept)
+    held_out = row_of("--held-out", "--seeds", 2)
+    assert "validation_accuracy_sd" in held_out and not any(key.startswith("test") for key in held_out), held_out
+    fails("prune_lenet", *few, "--only", "cubic", says="there is no 'cubic' among 'magnitude'")
+
+
+def prune_resnet(_):
+    succeeds("prune_resnet", *few_images(), "--validation", 100, "--width", 8, "--macs", 0.7, "--epochs", 1, "--tune-epochs", 1,
+             "--json", WORK / "resnet.json", "--save", WORK)
+    found = read(WORK / "resnet.json", "prune_resnet")
+    check_rows(found, ("test_accuracy", "validation_accuracy", "macs", "file_bytes", "latency_us", "parameters"))
+    dense, pruned = found["rows"]
+    assert (dense["name"], pruned["name"]) == ("dense", "pruned"), found["rows"]
+    assert pruned["macs"] <= found["settings"]["macs"] * dense["macs"], found["rows"]
+    for row in found["rows"]:
+        assert (WORK / f"prune_resnet_{row['name']}.safetensors").stat().st_size == row["file_bytes"], row
+    assert found["macs_ratio"] == dense["macs"] / pruned["macs"], found
+
+
+def distill_lenet(_):
+    names = ["1%/alone", "10%/alone", "10%/mutual", "10%/self"]  # those that need no teacher, which takes long to train
+    few = [*few_images(), "--epochs", 1, "--only", ",".join(names)]
+    out = succeeds("distill_lenet", *few, "--seeds", 2, "--json", WORK / "distill.json")
+    found = read(WORK / "distill.json", "distill_lenet")
+    check_rows(found, ("test_accuracy_mean", "validation_accuracy_mean"))
+    assert [row["name"] for row in found["rows"]] == names and all(name in out for name in names), found["rows"]
+    assert found["student_parameters"] <= 10000 and found["settings"]["scored_on"] == "test", found
+    assert all(("gain_points" in row) == (row["name"] in names[2:]) for row in found["rows"]), found["rows"]
+    succeeds("distill_lenet", *few, "--seeds", 1, "--tune", "--json", WORK / "tune.json")
+    tuned = read(WORK / "tune.json", "distill_lenet")
+    assert len(tuned["rows"]) == 8 and not any("test" in key for row in tuned["rows"] for key in row), tuned["rows"]
+
+
 def main():
     global PROGRAMS, WORK
     case, programs, work = sys.argv[1:4]
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
-    cases = {f.__name__: f for f in (train_lenet, errors, linear_regression, custom_op)}
+    cases = {f.__name__: f for f in (train_lenet, prune_lenet, prune_resnet, distill_lenet, errors, linear_regression,
+                                       custom_op)}
     cases[case]("--small" in sys.argv[4:])
 
 

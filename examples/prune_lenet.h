@@ -1,0 +1,141 @@
+#pragma once
+// What all parts of prune_lenet share: a seed's images and dense network, training, and scores of what a file holds.
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fashion.h"
+
+struct PruneLeNetOptions {
+  CommonOptions common;
+  int64_t seeds = 1, dense_epochs = 15, retrain = 1, short_epochs = 4, epochs = 8, long_epochs = 25;
+  int64_t images = 60000, validation = 5000;
+  std::vector<double> densities = {0.5, 0.2, 0.1, 0.05, 0.02, 0.01}, shares = {0.75, 0.5, 0.25};
+  std::vector<std::string> only;
+  std::string structure = "weights", report, keep;
+  double latency_seconds = 0.3;
+  bool held_out = false;
+};
+
+constexpr double kLr = 4e-3;  // highest of a cycle
+
+struct FitOptions {
+  int64_t epochs = 1;
+  const hone::compress::Teacher* teacher = nullptr;
+  hone::compress::KdOptions kd = {};
+  hone::compress::Pruner* pruner = nullptr;
+  bool observe = false;  ///< the pruner learns from training's own gradients
+  std::function<void(int64_t epoch)> after_epoch = {};
+};
+
+/// One cycle of Adam, on mirrored images.
+template <class Net> void fit(Net& net, const Fashion& fashion, const FitOptions& o) {
+  using namespace hone;
+  data::Loader batches(fashion.training,
+                       {.batch = 64, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
+  optim::Adam adam(net.parameters(), {.lr = kLr});
+  optim::OneCycle schedule(adam, {.max_lr = kLr, .steps = o.epochs * batches.size()});
+  for (int64_t epoch = 0; epoch < o.epochs; ++epoch) {
+    for (auto& [images, labels] : batches) {
+      adam.zero_grad();
+      const Tensor logits = net(images);
+      Tensor loss = o.teacher ? compress::kd_loss(logits, o.teacher->logits(images), labels, o.kd)
+                              : cross_entropy(logits, labels, {.label_smoothing = 0.05});
+      loss.backward();
+      if (o.observe) o.pruner->observe();
+      adam.step();
+      schedule.step();
+      if (o.pruner) o.pruner->step();
+    }
+    if (o.after_epoch) o.after_epoch(epoch);
+  }
+}
+/// Steps that fit() makes.
+inline int64_t steps_of(const Fashion& fashion, int64_t epochs) { return epochs * (fashion.training.size() / 64); }
+
+inline const hone::Tensor& sample_image() {
+  static const hone::Tensor image = hone::zeros({1, 3, 32, 32});
+  return image;
+}
+
+/// A network as its file holds it: saved and reloaded; and, optimized, the median time of one image on one thread.
+struct Saved {
+  double accuracy = 0, latency_us = 0;
+  int64_t bytes = 0, macs = 0;
+};
+
+/// What every method starts from, for one seed.
+class Seed {
+ public:
+  Seed(const PruneLeNetOptions& options, uint64_t seed) : options_(options) {
+    CommonOptions common = options.common;
+    common.seed = seed;
+    hone::manual_seed(seed);
+    fashion = open_fashion(common, options.validation, options.images);
+    untrained = hone::nn::LeNet();
+    early = dense = untrained;
+    const auto file = [&](const char* stage) {
+      return hone::str(options.keep, "/lenet_", seed, "_of_", fashion.training.size(), "_", stage, "_of_",
+                       options.dense_epochs, ".safetensors");
+    };
+    if (!options.keep.empty() && std::filesystem::exists(file("last"))) {
+      early.load(file("first"));
+      dense.load(file("last"));
+      return;
+    }
+    fit(dense, fashion, {.epochs = options.dense_epochs, .after_epoch = [&](int64_t epoch) {
+                           if (epoch == 0) early = dense;
+                         }});
+    if (options.keep.empty()) return;
+    early.save(file("first"));
+    dense.save(file("last"));
+  }
+
+  /// On the test images, or those held out.
+  Saved score(const hone::graph::Network& network) const {
+    using namespace hone;
+    const auto path = std::filesystem::temp_directory_path() / str("hone_prune_lenet_", getpid(), ".safetensors");
+    graph::save(network, path.string());
+    Saved saved{.bytes = static_cast<int64_t>(std::filesystem::file_size(path))};
+    graph::Network loaded = graph::load(path.string());
+    std::filesystem::remove(path);
+    saved.macs = loaded.macs();
+    saved.accuracy = evaluate(loaded, options_.held_out ? fashion.validation : fashion.test).accuracy;
+    const graph::MeasureOptions one_thread{.threads = 1, .seconds = options_.latency_seconds};
+    saved.latency_us = graph::measure(graph::optimize(loaded), sample_image(), one_thread).p50_us;
+    return saved;
+  }
+  Saved score(hone::nn::LeNet& net) const { return score(hone::graph::trace(net, sample_image())); }
+
+  Fashion fashion = {};
+  hone::nn::LeNet untrained, early, dense;  ///< early: after the first epoch
+
+ private:
+  const PruneLeNetOptions& options_;
+};
+
+/// What a method made of a seed's dense network.
+struct Outcome {
+  std::optional<Saved> before = {};  ///< retraining
+  Saved after = {};
+  int64_t weights = 0;                    ///< that are left, biases apart
+  std::optional<double> difference = {};  ///< of the shrunk network from the masked one
+  std::string refused = {};               ///< why the network cannot be pruned so
+};
+
+/// A method at one size: a line of the table.
+struct Case {
+  std::string method;
+  double size = 1;  ///< the share that stays of what the structure counts
+  std::function<Outcome(Seed&)> run;
+};
+
+inline int64_t weights_left(hone::nn::Module& module) {
+  int64_t kept = 0;
+  for (const auto& layer : hone::compress::prune_report(module).layers)
+    if (layer.name.ends_with("weight")) kept += layer.kept;
+  return kept;
+}

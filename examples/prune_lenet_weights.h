@@ -1,0 +1,113 @@
+#pragma once
+// Single weights, by every criterion in one shot and by schedules while training.
+
+#include "prune_lenet.h"
+
+namespace prune_lenet_weights {
+
+using namespace hone;
+using namespace hone::compress;
+
+enum class Start { trained, early, untrained };
+
+struct Method {
+  std::string name;
+  Criterion criterion = magnitude();
+  std::function<PruneSchedule(int64_t steps)> schedule = {};  ///< none: one shot
+  PruneScope scope = PruneScope::global;
+  int64_t PruneLeNetOptions::*epochs = &PruneLeNetOptions::retrain;
+  Start start = Start::trained;
+  bool taught = false;      ///< by the dense network
+  bool observed = false;    ///< the criterion averages training's own gradients
+  bool per_sample = false;  ///< the criterion looks at one image at a time
+};
+
+inline std::vector<Method> methods() {
+  const auto ramp = [](int64_t steps) { return CubicRamp{.end = steps / 2, .every = 50}; };
+  const auto gradient_by = [](Reduce r, GradientOf of = GradientOf::loss) { return gradient({.reduce = r, .of = of}); };
+  return {
+      {.name = "magnitude"},
+      {.name = "magnitude, each layer", .scope = PruneScope::per_layer},
+      {.name = "lamp", .criterion = lamp()},
+      {.name = "gradient, |mean|", .criterion = gradient_by(Reduce::abs_of_mean)},
+      {.name = "gradient, mean | |", .criterion = gradient_by(Reduce::mean_of_abs), .per_sample = true},
+      {.name = "gradient, mean square", .criterion = gradient_by(Reduce::mean_of_square), .per_sample = true},
+      {.name = "gradient of output", .criterion = gradient_by(Reduce::abs_of_mean, GradientOf::output)},
+      {.name = "taylor", .criterion = taylor(), .per_sample = true},
+      {.name = "snip", .criterion = snip()},
+      {.name = "hessian", .criterion = hessian()},
+      {.name = "random", .criterion = compress::random()},
+      {.name = "iterative",
+       .schedule = [](int64_t steps) { return Iterative{.rounds = 4, .every = std::max<int64_t>(1, steps / 4)}; },
+       .epochs = &PruneLeNetOptions::epochs},
+      {.name = "cubic ramp", .schedule = ramp, .epochs = &PruneLeNetOptions::epochs},
+      {.name = "movement",
+       .criterion = movement(),
+       .schedule = [](int64_t steps) { return Surgery{.end = steps / 2, .every = 50, .margin = 0}; },
+       .epochs = &PruneLeNetOptions::epochs,
+       .observed = true},
+      {.name = "surgery",
+       .schedule = [](int64_t steps) { return Surgery{.end = steps / 2, .every = 50, .last = steps * 3 / 4}; },
+       .epochs = &PruneLeNetOptions::epochs},
+      {.name = "rigl, untrained",
+       .criterion = compress::random(),
+       .schedule = [](int64_t steps) { return RigL{.every = 100, .end = steps * 3 / 4}; },
+       .scope = PruneScope::erdos_renyi,
+       .epochs = &PruneLeNetOptions::epochs,
+       .start = Start::untrained},
+      {.name = "snip, untrained", .criterion = snip(), .epochs = &PruneLeNetOptions::epochs, .start = Start::untrained},
+      {.name = "lottery ticket", .epochs = &PruneLeNetOptions::epochs, .start = Start::early},
+      {.name = "taylor ramp",
+       .criterion = taylor(),
+       .schedule = ramp,
+       .epochs = &PruneLeNetOptions::epochs,
+       .observed = true},
+      {.name = "short ramp, distilled",
+       .criterion = taylor(),
+       .schedule = ramp,
+       .epochs = &PruneLeNetOptions::short_epochs,
+       .taught = true,
+       .observed = true},
+      {.name = "long ramp, distilled",
+       .criterion = taylor(),
+       .schedule = ramp,
+       .epochs = &PruneLeNetOptions::long_epochs,
+       .taught = true,
+       .observed = true},
+  };
+}
+
+inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOptions& o, Seed& seed) {
+  nn::LeNet net = m.start == Start::untrained ? seed.untrained : seed.dense;
+  data::Loader few(seed.fashion.training.first(m.per_sample || m.criterion.order > 1 ? 1000 : 5000),
+                   {.batch = m.per_sample ? 1 : 100, .transform = fashion_transforms()});
+  PruneOptions options{.criterion = m.criterion, .density = density, .scope = m.scope};
+  if (m.criterion.order > 0 && !m.observed)
+    options.losses = over(few, [&](const data::Batch& b) {
+      const Tensor logits = net(b.inputs);
+      return m.criterion.of == GradientOf::output ? logits : cross_entropy(logits, b.targets);
+    });
+  const int64_t epochs = o.*m.epochs;
+  if (m.schedule) options.schedule = m.schedule(steps_of(seed.fashion, epochs));
+  Pruner pruner(net, options);
+  Outcome out;
+  if (!m.schedule) out.before = seed.score(net);
+  if (m.start == Start::early) Snapshot(seed.early).rewind(net);
+  const Teacher teacher(seed.dense);
+  fit(net, seed.fashion,
+      {.epochs = epochs, .teacher = m.taught ? &teacher : nullptr, .pruner = &pruner, .observe = m.observed});
+  out.after = seed.score(net);
+  out.weights = weights_left(net);
+  return out;
+}
+
+}  // namespace prune_lenet_weights
+
+inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
+  std::vector<Case> cases;
+  for (const auto& m : prune_lenet_weights::methods())
+    for (const double density : o.densities)
+      cases.push_back(
+          {m.name, density, [=, &o](Seed& seed) { return prune_lenet_weights::prune_and_fit(m, density, o, seed); }});
+  return cases;
+}
