@@ -128,7 +128,8 @@ int64_t most_of(const Tensor& weight, int64_t m) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t g = 0; g < cols; g += m) {
       const float* const begin = w + r * cols + g;
-      most = std::max<int64_t>(most, std::count_if(begin, begin + std::min(m, cols - g), [](float v) { return v != 0; }));
+      most =
+          std::max<int64_t>(most, std::count_if(begin, begin + std::min(m, cols - g), [](float v) { return v != 0; }));
     }
   return most;
 }
@@ -309,18 +310,22 @@ void choose(SparseLayer& l, double margin) {
     return;
   }
   l.reason = str("stays dense: ", time_of(dense), ", ", time_of(sparse), " by ", form, kept);
-  l.reason += sparse.microseconds < dense.microseconds
-                  ? str(", which saves less than ", fixed(100 * margin, 0), " %")
-                  : str("; in proportion it would take less than ",
-                        fixed(100 * density * dense.microseconds / sparse.microseconds, 1), " %");
+  if (sparse.microseconds < dense.microseconds)
+    l.reason += str(", which saves less than ", fixed(100 * margin, 0), " %");
+  else if (sparse.bytes >= dense.bytes)
+    l.reason += str(", with ", hone::detail::grouped(sparse.bytes), " bytes to read, ",
+                    hone::detail::grouped(dense.bytes), " dense");
+  else
+    l.reason +=
+        str("; in proportion it pays below ", fixed(100 * density * dense.microseconds / sparse.microseconds, 1), " %");
 }
 
 }  // namespace detail
 
 std::string SparseReport::table() const {
   using hone::detail::grouped;
-  std::vector<std::vector<std::string>> lines{{"layer", "weight", "kept", "of", "dense bytes", "dense us", "fastest sparse",
-                                               "bytes", "us", "chosen", "bytes", "us"}};
+  std::vector<std::vector<std::string>> lines{{"layer", "weight", "kept", "of", "dense bytes", "dense us",
+                                               "fastest sparse", "bytes", "us", "chosen", "bytes", "us"}};
   TimedForm dense, chosen;
   int64_t kept = 0, total = 0;
   const auto add = [](TimedForm& sum, const TimedForm& f) { sum.bytes += f.bytes, sum.microseconds += f.microseconds; };

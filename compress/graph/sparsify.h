@@ -1,6 +1,6 @@
 #pragma once
-// Sparse weights at run time, chosen by measurement: every layer is timed as it is and by sparse forms of its weight, on
-// the input that it reads, and what is faster stays.
+// Sparse weights at run time, chosen by measurement: every layer is timed as it is and by sparse forms of its weight,
+// on the input that it reads, and what is faster stays.
 //
 //   graph::Network fast = graph::optimize(graph::trace(pruned, images));
 //   const graph::SparseReport report = graph::sparsify(fast, images);
@@ -43,7 +43,7 @@ struct SparsifyOptions {
 
 struct TimedForm {
   WeightForm form;
-  int64_t bytes = 0;  ///< of the arrays that hold the weight
+  int64_t bytes = 0;        ///< of the arrays that hold the weight
   double microseconds = 0;  ///< the median
 };
 
