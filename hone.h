@@ -11,6 +11,7 @@
 #include "hone/compress/graph/measure.h"
 #include "hone/compress/graph/network.h"
 #include "hone/compress/graph/passes.h"
+#include "hone/compress/graph/sparsify.h"
 #include "hone/compress/graph/trace.h"
 #include "hone/compress/prune/channels.h"
 #include "hone/compress/prune/criteria.h"

@@ -19,16 +19,18 @@ struct LeNetRun {
   const hone::Tensor &logits, &labels;  // of the test images
   int64_t training_images = 0, validation_images = 0, parameters = 0;
   double training_seconds = 0, images_per_second = 0;
+  std::vector<std::pair<std::string, std::string>> more_figures;
+  std::vector<hone::train::ReportTable> tables;
 };
 
 inline std::string percent(double share) { return hone::train::format_number(100 * share, 2) + " %"; }
 
-/// Writes the page; settings and the number of epochs stand in `results`.
+/// Writes the page; settings stand in `results`.
 inline void save_lenet_report(const std::string& path, const LeNetRun& run, LeNetCurves curves,
                               const hone::train::Results& results, const std::vector<std::string>& class_names) {
   using namespace hone;
   const auto count = train::format_count;
-  const size_t epochs = results.rows.size();
+  const size_t epochs = curves.held_loss.y.size();
   train::Report page;
   page.title = "LeNet on Fashion-MNIST";
   page.summary = str("Trained from random weights on ", count(run.training_images), " images for ", epochs,
@@ -38,6 +40,8 @@ inline void save_lenet_report(const std::string& path, const LeNetRun& run, LeNe
                   {"Training time", train::format_seconds(run.training_seconds)},
                   {"Training images per second", train::format_number(run.images_per_second, 0)},
                   {"Parameters", count(run.parameters)}};
+  page.figures.insert(page.figures.end(), run.more_figures.begin(), run.more_figures.end());
+  page.tables = run.tables;
   for (const auto& [name, value] : results.settings.items()) {
     page.settings.emplace_back(name, std::visit([](const auto& v) { return str(v); }, value));
     const double* smoothing = name == "label_smoothing" ? std::get_if<double>(&value) : nullptr;

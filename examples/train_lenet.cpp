@@ -1,10 +1,12 @@
 // LeNet on Fashion-MNIST: what scripts/demo runs. Settings were chosen on images held out of the training set; the test
-// images are read once, at the end. With --save that is done by the network as reloaded from its file.
+// images are read once for each network, at the end. With --save that is done by the network as reloaded from its file.
+// With --prune a pruned network is made of the trained one, saved, reloaded, scored, and timed beside it.
 
 #include <cmath>
 #include <memory>
 
 #include "fashion.h"
+#include "lenet_pruning.h"
 #include "lenet_report.h"
 
 using namespace hone;
@@ -16,8 +18,16 @@ struct Options {
   int64_t epochs = 15, batch = 64, validation = 5000;
   double lr = 4e-3, width = 1, label_smoothing = 0.05;
   std::string optimizer = "adam", augment = "flip", save, report, checkpoint;
-  int64_t every = 0;
+  int64_t every = 0, seeds = 1;
   bool resume = false;
+  PruneRecipe prune{.density = 0};  // 0: none
+  std::string save_pruned;
+};
+
+/// What one seed gave.
+struct Outcome {
+  train::Results results = {};
+  double accuracy = 0, pruned_accuracy = 0;  // on the test images
 };
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::vector<ParameterRef>& parameters) {
@@ -28,7 +38,71 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
   return std::make_unique<optim::Adam>(parameters, optim::AdamOptions{.lr = o.lr});
 }
 
-void run(const Options& o) {
+/// Makes a pruned network of the trained one; adds what was measured to the results and the page.
+double prune(nn::LeNet& net, const Fashion& fashion, const Options& o, train::Results& results, LeNetRun& page) {
+  const Stopwatch watch;
+  nn::LeNet pruned = net;
+  const auto after_epoch = [&](int64_t epoch, double loss, double density) {
+    const Evaluation held = evaluate(pruned, fashion.validation);
+    std::printf("pruning epoch %lld/%lld: loss %.4f, %s of the weights kept; held out: accuracy %s\n",
+                static_cast<long long>(epoch), static_cast<long long>(o.prune.epochs), loss, percent(density).c_str(),
+                percent(held.accuracy).c_str());
+    std::fflush(stdout);
+    results.rows.emplace_back()
+        .set("name", str("pruning epoch ", epoch))
+        .set("train_loss", loss)
+        .set("density", density)
+        .set("validation_accuracy", held.accuracy);
+  };
+  const double density = prune_and_retrain(pruned, fashion.training, o.prune, after_epoch), seconds = watch.seconds();
+
+  data::Loader images(fashion.validation, {.batch = 1, .transform = fashion_transforms()});
+  const Tensor image = clone((*images.begin()).inputs);
+  const Stored dense = through_file(graph::trace(net, image));
+  Stored stored = through_file(graph::trace(pruned, image), o.save_pruned);
+  const Evaluation test = evaluate(stored.network, fashion.test);
+  Deployed d = deploy(dense.network, stored.network, image);
+  const double held = evaluate(d.pruned, fashion.validation).accuracy;
+  std::printf("%spruned to %s of the weights: test accuracy %s, file %s of %s bytes, one image %.1f of %.1f us\n",
+              d.layers.table().c_str(), percent(density).c_str(), percent(test.accuracy).c_str(),
+              train::format_count(stored.bytes).c_str(), train::format_count(dense.bytes).c_str(), d.pruned_us,
+              d.dense_us);
+
+  for (const graph::SparseLayer& l : d.layers.layers) {
+    const graph::TimedForm &before = l.forms.at(0), &runs = l.forms[l.chosen];
+    train::Record& row = results.rows.emplace_back();
+    row.set("name", l.name).set("weights", l.total()).set("kept", l.kept);
+    row.set("dense_bytes", before.bytes).set("dense_us", before.microseconds);
+    if (const size_t sparse = l.fastest_sparse(); sparse > 0) {
+      row.set("sparse_form", to_string(l.forms[sparse].form)).set("sparse_bytes", l.forms[sparse].bytes);
+      row.set("sparse_us", l.forms[sparse].microseconds);
+    }
+    row.set("runs_as", to_string(runs.form)).set("reason", l.reason);
+  }
+  results.settings.set("prune_density", o.prune.density)
+      .set("prune_epochs", o.prune.epochs)
+      .set("prune_criterion", o.prune.criterion.name)
+      .set("prune_lr", o.prune.lr)
+      .set("prune_temperature", o.prune.temperature)
+      .set("prune_teacher_weight", o.prune.teacher_weight);
+  results.figures.set("density", density)
+      .set("pruned_test_accuracy", test.accuracy)
+      .set("pruned_validation_accuracy", held)
+      .set("file_bytes", dense.bytes)
+      .set("pruned_file_bytes", stored.bytes)
+      .set("latency_us", d.dense_us)
+      .set("pruned_latency_us", d.pruned_us)
+      .set("pruning_seconds", seconds);
+  page.more_figures = {
+      {"Pruned: test accuracy", percent(test.accuracy)},
+      {"Pruned: file, bytes", str(train::format_count(stored.bytes), " of ", train::format_count(dense.bytes))},
+      {"Pruned: one image, µs",
+       str(train::format_number(d.pruned_us, 1), " of ", train::format_number(d.dense_us, 1))}};
+  page.tables = {layer_table(d.layers)};
+  return test.accuracy;
+}
+
+Outcome run_one(const Options& o) {
   const Fashion fashion = open_fashion(o.common, o.validation);
   const data::Dataset &training = fashion.training, &validation = fashion.validation;
   data::Loader batches(
@@ -140,18 +214,57 @@ void run(const Options& o) {
       .set("parameters", net.parameter_count())
       .set("threads", o.common.threads)
       .set("peak_rss_bytes", train::peak_rss_bytes());
+  LeNetRun page{.test = fashion.test,
+                .logits = test.logits,
+                .labels = test.labels,
+                .training_images = training.size(),
+                .validation_images = validation.size(),
+                .parameters = net.parameter_count(),
+                .training_seconds = training_seconds,
+                .images_per_second = rate,
+                .more_figures = {},
+                .tables = {}};
+  Outcome outcome{.accuracy = test.accuracy};
+  if (o.prune.density > 0) outcome.pruned_accuracy = prune(net, fashion, o, results, page);
+  if (!o.report.empty()) save_lenet_report(o.report, page, curves, results, fashion.classes);
+  outcome.results = std::move(results);
+  return outcome;
+}
+
+/// The first seed's files and figures; of several seeds also a row each, and means.
+void run(const Options& o) {
+  Outcome first = run_one(o);
+  train::Results& results = first.results;
+  Figures dense{{first.accuracy}}, pruned{{first.pruned_accuracy}}, lost{{first.accuracy - first.pruned_accuracy}};
+  for (int64_t s = 1; s < o.seeds; ++s) {
+    Options other = o;
+    other.common.seed += static_cast<uint64_t>(s);
+    other.save = other.save_pruned = other.report = other.checkpoint = "";
+    other.every = 0, other.resume = false;
+    manual_seed(other.common.seed);
+    const Outcome outcome = run_one(other);
+    dense.values.push_back(outcome.accuracy);
+    pruned.values.push_back(outcome.pruned_accuracy);
+    lost.values.push_back(outcome.accuracy - outcome.pruned_accuracy);
+  }
+  if (o.seeds > 1) {
+    const bool prunes = o.prune.density > 0;
+    for (size_t s = 0; s < dense.values.size(); ++s) {
+      train::Record& row = results.rows.emplace_back();
+      row.set("name", str("seed ", o.common.seed + s)).set("test_accuracy", dense.values[s]);
+      if (prunes) row.set("pruned_test_accuracy", pruned.values[s]);
+    }
+    results.settings.set("seeds", o.seeds);
+    const auto add = [&](const char* name, const char* text, const Figures& f) {
+      results.figures.set(str(name, "_mean"), f.mean()).set(str(name, "_sd"), f.sd());
+      std::printf("%s, %lld seeds: %s, standard deviation %s\n", text, static_cast<long long>(o.seeds),
+                  percent(f.mean()).c_str(), percent(f.sd()).c_str());
+    };
+    add("test_accuracy", "test accuracy", dense);
+    if (prunes) add("pruned_test_accuracy", "test accuracy, pruned", pruned);
+    if (prunes) add("lost_test_accuracy", "lost by pruning", lost);
+  }
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
-  if (o.report.empty()) return;
-  save_lenet_report(o.report,
-                    {.test = fashion.test,
-                     .logits = test.logits,
-                     .labels = test.labels,
-                     .training_images = training.size(),
-                     .validation_images = validation.size(),
-                     .parameters = net.parameter_count(),
-                     .training_seconds = training_seconds,
-                     .images_per_second = rate},
-                    curves, results, fashion.classes);
 }
 
 }  // namespace
@@ -190,5 +303,15 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--resume", o.resume, "Go on from the checkpoint; from the beginning if there is none")->needs(file);
   app.add_option("--report", o.report, "Write an HTML report to this file");
+  app.add_option("--prune", o.prune.density, "Part of the weights that a pruned network keeps; 0: make none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--prune-epochs", o.prune.epochs, "Epochs in which it is pruned and retrained")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--save-pruned", o.save_pruned, "Write the pruned network to this safetensors file, with its graph");
+  app.add_option("--seeds", o.seeds, "Runs, of seeds one after the other; files are the first one's")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

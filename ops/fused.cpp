@@ -208,22 +208,22 @@ FusedConvAttrs fused_conv_attrs(const char* op, const FusedConv2dOptions& o) {
   return a;
 }
 
-Shape fused_conv_shapes(ShapeContext& c, const FusedConvAttrs& a, std::span<const View> in) {
-  const Attrs conv(a.conv);
-  ShapeContext shapes{c.op, in, conv};
-  kConv2d.shapes(shapes);
+void add_fused_output(ShapeContext& c, const FusedConvAttrs& a, const Shape& y) {
   check_activation(c, a.activation);
-  const Shape y = shapes.out[0].shape;
-  if (!a.pool.present()) {
-    c.add(y, c.dtype(0));
-    return y;
-  }
-  View plane = contiguous_like(in[0], y);
+  if (!a.pool.present()) return c.add(y, c.dtype(0));
+  const View plane = contiguous_like(c.in[0], y);
   const Attrs pool(pool_attrs(a.pool));
   ShapeContext pooled{c.op, {&plane, 1}, pool};
   kMaxPool2d.shapes(pooled);
   c.add(pooled.out[0].shape, c.dtype(0));
-  return y;
+}
+
+Shape fused_conv_shapes(ShapeContext& c, const FusedConvAttrs& a, std::span<const View> in) {
+  const Attrs conv(a.conv);
+  ShapeContext shapes{c.op, in, conv};
+  kConv2d.shapes(shapes);
+  add_fused_output(c, a, shapes.out[0].shape);
+  return shapes.out[0].shape;
 }
 
 }  // namespace detail

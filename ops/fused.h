@@ -69,6 +69,8 @@ void check_activation(const ShapeContext& c, const ActivationAttrs& a);
 
 FusedConvAttrs fused_conv_attrs(const char* op, const FusedConv2dOptions& options);
 PoolAttrs pool_attrs(const FusedPoolAttrs& a);
+/// Checks what follows a convolution whose output has shape y, and adds the fused op's output.
+void add_fused_output(ShapeContext& c, const FusedConvAttrs& a, const Shape& y);
 /// Checks conv2d's inputs `in` and what follows; returns conv2d's output shape and adds the fused op's output.
 Shape fused_conv_shapes(ShapeContext& c, const FusedConvAttrs& a, std::span<const View> in);
 

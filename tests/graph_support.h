@@ -81,4 +81,32 @@ inline graph::Network random_network(uint64_t seed, int ops) {
   return net;
 }
 
+inline std::vector<std::string> ops_of(const graph::Network& net) {
+  std::vector<std::string> ops;
+  for (const graph::Node& n : net.nodes()) ops.push_back(n.op->name);
+  return ops;
+}
+inline graph::Network reloaded(const graph::Network& net) {
+  return graph::from_tensor_file(graph::to_tensor_file(net));
+}
+
+inline Tensor eval(nn::Module& module, const Tensor& x) {
+  NoGrad no_grad;
+  const nn::ModeScope mode(module, false);
+  return module.call(x);
+}
+/// The network, what its file gives and an executor of it: near `want`, or its very bits.
+inline void expect_computes(graph::Network& net, const Tensor& x, const Tensor& want, bool bits,
+                            const std::string& what) {
+  graph::Network back = reloaded(net);
+  graph::Executor executor(net, {.batch = x.size(0)});
+  const Tensor got = eval(net, x);
+  EXPECT_TRUE(equal(eval(back, x), got)) << what << ": reloaded";
+  EXPECT_TRUE(equal(executor.run(x), got)) << what << ": executor";
+  if (bits)
+    EXPECT_TRUE(equal(got, want)) << what;
+  else
+    expect_close(got, want, {1e-5, 1e-5 * max(abs(want)).item()}, what);
+}
+
 }  // namespace hone::test

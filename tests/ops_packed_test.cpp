@@ -98,14 +98,14 @@ std::vector<OpRow> packed_rows() {
                  [=](const auto& x, const auto& w, const auto& b) { return n_m_linear(x, two_of_four(w), b); }),
       conv_row("csr_conv2d",
                [=](const auto& x, const auto& w, const auto& b) {
-                 return csr_conv2d(x, csr(w), {3, 2}, b, kOptions);
+                 return csr_conv2d(x, csr(w), {3, 2}, b, {kOptions});
                }),
       conv_row("block_sparse_conv2d",
                [=](const auto& x, const auto& w, const auto& b) {
-                 return block_sparse_conv2d(x, blocks(w), {3, 2}, b, kOptions);
+                 return block_sparse_conv2d(x, blocks(w), {3, 2}, b, {kOptions});
                }),
       conv_row("n_m_conv2d", [=](const auto& x, const auto& w, const auto& b) {
-        return n_m_conv2d(x, two_of_four(w), {3, 2}, b, kOptions);
+        return n_m_conv2d(x, two_of_four(w), {3, 2}, b, {kOptions});
       })};
 }
 

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "activations.h"
 #include "hone/ops/packed/panel_run.h"
 #include "layouts.h"
 #include "simd_targets.h"
@@ -9,20 +10,6 @@
 
 namespace hone::test {
 namespace {
-
-Tensor shown(const Tensor& x, const ActivationAttrs& a) {
-  switch (a.activation()) {
-    case Activation::none: return x;
-    case Activation::relu: return relu(x);
-    case Activation::leaky_relu: return leaky_relu(x, a.a);
-    case Activation::clamp: return clamp(x, a.a, a.b);
-    case Activation::tanh: return tanh(x);
-    case Activation::sigmoid: return sigmoid(x);
-    case Activation::gelu: return gelu(x);
-    case Activation::gelu_tanh: return gelu(x, Gelu::tanh);
-    default: return silu(x);
-  }
-}
 
 struct Case {
   Tensor x, weight, bias;
@@ -48,13 +35,6 @@ struct Case {
       expect_close(got, want, {1e-4, 1e-4}, text());
   }
 };
-
-ActivationAttrs any_activation(std::mt19937_64& rng) {
-  const auto kind = static_cast<Activation>(rng() % 9);
-  if (kind == Activation::leaky_relu) return {kind, 0.1};
-  if (kind == Activation::clamp) return {kind, -0.5, 1};
-  return kind;
-}
 
 Case random_case(std::mt19937_64& rng) {
   const auto upto = [&](int64_t n) { return 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(n)); };

@@ -7,30 +7,6 @@ namespace {
 
 using graph::Network;
 
-std::vector<std::string> ops_of(const Network& net) {
-  std::vector<std::string> ops;
-  for (const graph::Node& n : net.nodes()) ops.push_back(n.op->name);
-  return ops;
-}
-Network reloaded(const Network& net) { return graph::from_tensor_file(graph::to_tensor_file(net)); }
-
-Tensor eval(Network& net, const Tensor& x) {
-  NoGrad no_grad;
-  const nn::ModeScope mode(net, false);
-  return net(x);
-}
-/// The network, what its file gives and an executor of it: near `want`, or its very bits.
-void expect_computes(Network& net, const Tensor& x, const Tensor& want, bool bits, const std::string& what) {
-  Network back = reloaded(net);
-  graph::Executor executor(net, {.batch = x.size(0)});
-  const Tensor got = eval(net, x);
-  EXPECT_TRUE(equal(eval(back, x), got)) << what << ": reloaded";
-  EXPECT_TRUE(equal(executor.run(x), got)) << what << ": executor";
-  if (bits)
-    EXPECT_TRUE(equal(got, want)) << what;
-  else
-    expect_close(got, want, {1e-5, 1e-5 * max(abs(want)).item()}, what);
-}
 template <class M> Network traced(M& module, const Shape& row) {
   Shape one = row;
   one.insert(0, 1);

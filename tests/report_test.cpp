@@ -88,6 +88,20 @@ TEST(Report, EmptyPartsAreLeftOut) {
   expect_balanced(html);
 }
 
+TEST(Report, TablesOfText) {
+  Report r;
+  r.tables = {{"Layers <1>", "note & more", {"layer", "µs"}, {{"conv<1>", "1.5"}, {"fc", ""}}},
+              {"bare", "", {"x"}, {}}};
+  const std::string html = to_html(r);
+  EXPECT_TRUE(has(html, "<h2>Layers &lt;1&gt;</h2>\n<p class=\"hint\">note &amp; more</p>"));
+  EXPECT_TRUE(has(html, "<tr><th scope=\"row\">conv&lt;1&gt;</th><td>1.5</td></tr>"));
+  EXPECT_TRUE(has(html, "<tr><th scope=\"row\">fc</th><td></td></tr>"));
+  EXPECT_TRUE(has(html, "<h2>bare</h2>\n<div"));
+  expect_balanced(html);
+  r.tables[1].rows = {{"a", "b"}};
+  expect_error<ValueError>([&] { to_html(r); }, "'bare' has 1 columns and a row of 2");
+}
+
 TEST(Report, ClassNamesMustFit) {
   Report r = sample();
   r.classes.push_back("third");

@@ -170,8 +170,8 @@ TEST(SparseRun, HostileIndicesAreRefused) {
   const BlockSparseMatrix blocks = BlockSparseMatrix::pack(w, 4, 2);
   const auto refuse = [&](const auto& bad, auto linear_op, auto conv_op, const std::string& part) {
     for (const int64_t batch : {1, 20})
-      expect_error<ValueError>([&] { linear_op(ones({batch, 18}), bad, Tensor()); }, part);
-    expect_error<ValueError>([&] { conv_op(image, bad, {3}, Tensor(), Conv2dOptions{}); }, part);
+      expect_error<ValueError>([&] { linear_op(ones({batch, 18}), bad, Tensor(), ActivationAttrs()); }, part);
+    expect_error<ValueError>([&] { conv_op(image, bad, {3}, Tensor(), FusedConv2dOptions{}); }, part);
   };
   const auto both = [&](const std::string& part, auto f) {
     refuse(changed<CsrMatrix>(csr, f), csr_linear, csr_conv2d, part);
@@ -223,7 +223,7 @@ TEST(SparseRun, SameBitsAtAnyThreadCountAndStride) {
   const BlockSparseMatrix blocks = BlockSparseMatrix::pack(w, 8, 2);
   const NMMatrix two = NMMatrix::pack(w, 2, 4);
   const Tensor image = randn({5, 16, 20, 21}), one = randn({1, 144}), many = randn({200, 144}), bias = randn({200});
-  const Conv2dOptions o{.padding = {1}};
+  const FusedConv2dOptions o{.conv = {.padding = {1}}};
   const std::function<Tensor()> calls[] = {[&] { return csr_linear(one, csr, bias); },
                                            [&] { return csr_linear(many, csr, bias); },
                                            [&] { return csr_conv2d(image, csr, {3}, bias, o); },
@@ -250,13 +250,14 @@ TEST(SparseRun, HugeStridesAndPadding) {
   const Tensor x = ones({1, 3, 2, 5}), w = thinned({4, 3, 2, 1});
   const Conv2dOptions far{.stride = {big, 1}, .padding = {big, 0}, .dilation = {big, 1}};
   const Tensor want = conv2d(x, w, {}, far);
-  EXPECT_TRUE(allclose(csr_conv2d(x, CsrMatrix::pack(w), {2, 1}, {}, far), want, 1e-5, 1e-6));
-  EXPECT_TRUE(allclose(block_sparse_conv2d(x, BlockSparseMatrix::pack(w, 2, 4), {2, 1}, {}, far), want, 1e-5, 1e-6));
+  EXPECT_TRUE(allclose(csr_conv2d(x, CsrMatrix::pack(w), {2, 1}, {}, {far}), want, 1e-5, 1e-6));
+  EXPECT_TRUE(allclose(block_sparse_conv2d(x, BlockSparseMatrix::pack(w, 2, 4), {2, 1}, {}, {far}), want, 1e-5, 1e-6));
   const Tensor two = thinned_2_4({4, 3, 2, 1});
-  EXPECT_TRUE(allclose(n_m_conv2d(x, NMMatrix::pack(two, 2, 4), {2, 1}, {}, far), conv2d(x, two, {}, far), 1e-5, 1e-6));
+  EXPECT_TRUE(
+      allclose(n_m_conv2d(x, NMMatrix::pack(two, 2, 4), {2, 1}, {}, {far}), conv2d(x, two, {}, far), 1e-5, 1e-6));
   const Conv2dOptions wide{.stride = {1, big}, .padding = {0, big}, .dilation = {1, big / 2 + 3}};
   const Tensor v = thinned({4, 3, 2, 3});
-  EXPECT_TRUE(allclose(csr_conv2d(x, CsrMatrix::pack(v), {2, 3}, {}, wide), conv2d(x, v, {}, wide), 1e-5, 1e-6));
+  EXPECT_TRUE(allclose(csr_conv2d(x, CsrMatrix::pack(v), {2, 3}, {}, {wide}), conv2d(x, v, {}, wide), 1e-5, 1e-6));
 }
 
 TEST(SparseRun, Errors) {
@@ -278,11 +279,11 @@ TEST(SparseRun, Errors) {
   expect_error<ShapeError>([&] { csr_conv2d(ones({1, 3, 6, 6}), csr, {3}); }, "expects 2 input channels");
   expect_error<ShapeError>([&] { csr_conv2d(ones({2, 6, 6}), csr, {3}); }, "4 dims");
   expect_error<ShapeError>([&] { csr_conv2d(ones({1, 2, 2, 6}), csr, {3}); }, "larger than the padded input");
-  expect_error<ValueError>([&] { csr_conv2d(image, csr, {3}, {}, {.stride = {0}}); }, "stride");
+  expect_error<ValueError>([&] { csr_conv2d(image, csr, {3}, {}, {.conv = {.stride = {0}}}); }, "stride");
   const BlockSparseMatrix blocks = BlockSparseMatrix::pack(ones({12, 18}), 4, 1);
   expect_error<ShapeError>(
       [&] {
-        block_sparse_conv2d(ones({1, 4, 6, 6}), blocks, {3}, {}, {.groups = 2});
+        block_sparse_conv2d(ones({1, 4, 6, 6}), blocks, {3}, {}, {.conv = {.groups = 2}});
       },
       "blocks of 4 rows straddle groups of 6 output channels");
   CsrMatrix bad = csr;

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <random>
 
+#include "activations.h"
 #include "hone/hone.h"
+#include "layouts.h"
 #include "packed_reference.h"
 #include "support.h"
 
@@ -54,7 +56,7 @@ void expect_near(const Tensor& got, const Tensor& want, int64_t terms, const std
 
 template <class W, class Op>
 void check_linear(const Tensor& x, const W& w, const Tensor& bias, Op op, const std::string& what) {
-  const Tensor y = op(x, w, bias);
+  const Tensor y = op(x, w, bias, {});
   expect_near(y, detail::linear_reference(x, w, bias), w.cols, what);
   expect_near(y, linear(x, w.dense(), bias), w.cols, what + " (dense)");
 }
@@ -88,7 +90,7 @@ struct ConvCase {
 
 template <class W, class Op>
 void check_conv(const ConvCase& s, const Tensor& x, const W& w, const Tensor& bias, Op op, const std::string& what) {
-  const Tensor y = op(x, w, {s.kh, s.kw}, bias, s.options());
+  const Tensor y = op(x, w, {s.kh, s.kw}, bias, {.conv = s.options()});
   expect_near(y, detail::conv2d_reference(x, w, bias, s.attrs(), s.oh(), s.ow()), w.cols, what);
   const Tensor dense = reshape(w.dense(), {s.o, s.c / s.groups, s.kh, s.kw});
   expect_near(y, conv2d(x, dense, bias, s.options()), w.cols, what + " (dense)");
@@ -178,6 +180,40 @@ TEST_F(Sparse, ConvolutionMatchesPlainLoopsOnEveryTarget) {
     for (const ConvCase& s : cases)
       for (const double density : {0.0, 0.1, 1.0}) check_convs(s, density, rng);
     for (int i = 0; i < 60; ++i) check_convs(random_conv(rng), kDensities[rng() % 5], rng);
+  });
+}
+
+// Activation and pooling behind the product.
+TEST_F(Sparse, FusedHasTheBitsOfTheOpsApartOnEveryTarget) {
+  const auto check = [](const std::string& what, const auto& w, const auto& linear_op, const auto& conv_op,
+                        const ConvCase& s, const FusedConv2dOptions& o) {
+    const Tensor bias = randn({w.rows}), rows = randn({1 + s.w % 20, w.cols}), x = randn({s.n, s.c, s.h, s.w});
+    ASSERT_TRUE(test::same_bits(linear_op(rows, w, bias, o.activation),
+                                test::shown(linear_op(rows, w, bias, ActivationAttrs()), o.activation)))
+        << what;
+    Tensor want = test::shown(conv_op(x, w, {s.kh, s.kw}, bias, {.conv = o.conv}), o.activation);
+    if (!o.pool.empty()) want = max_pool2d(want, o.pool, o.pool_options);
+    ASSERT_TRUE(test::same_bits(conv_op(x, w, {s.kh, s.kw}, bias, o), want)) << what;
+  };
+  on_every_target([&] {
+    std::mt19937 rng(5);
+    std::mt19937_64 draws(6);
+    for (int i = 0; i < 90; ++i) {
+      const ConvCase s = random_conv(rng);
+      FusedConv2dOptions o{.conv = s.options(), .activation = test::any_activation(draws)};
+      if (i % 3 == 0) o.pool = {std::min<int64_t>(2, s.oh()), std::min<int64_t>(2, s.ow())};
+      if (i % 3 == 1) {
+        o.pool = {1 + static_cast<int64_t>(draws() % 3), 1 + static_cast<int64_t>(draws() % 4)};
+        o.pool_options = {.stride = {1 + static_cast<int64_t>(draws() % 3), 2},
+                          .padding = {o.pool[0] / 2, o.pool[1] / 2}};
+        if (o.pool[0] > s.oh() + 2 * (o.pool[0] / 2) || o.pool[1] > s.ow() + 2 * (o.pool[1] / 2)) o.pool = {};
+      }
+      const Tensor w = sparse_weight({s.o, s.c / s.groups, s.kh, s.kw}, 0.3, rng);
+      const std::string what = s.text() + str(" activation ", o.activation.kind, " pool ", o.pool);
+      check("csr " + what, CsrMatrix::pack(w), csr_linear, csr_conv2d, s, o);
+      check("block " + what, BlockSparseMatrix::pack(w, 1, 4), block_sparse_linear, block_sparse_conv2d, s, o);
+      check("n_m " + what, NMMatrix::pack(to_n_m(w, 2, 4), 2, 4), n_m_linear, n_m_conv2d, s, o);
+    }
   });
 }
 

@@ -5,17 +5,12 @@
 #include <cmath>
 #include <numeric>
 
-#include "hone/core/parallel.h"
+#include "hone/compress/graph/pass_support.h"
 
 namespace hone::graph {
 namespace {
 
-struct ThreadScope {
-  explicit ThreadScope(int threads) : former(num_threads()) { set_num_threads(threads); }
-  ~ThreadScope() { set_num_threads(former); }
-  ThreadScope(const ThreadScope&) = delete;
-  int former;
-};
+using detail::ThreadScope;
 
 void check(const MeasureOptions& o) {
   HONE_CHECK(o.runs >= 0 && o.warmup >= 0, ValueError, "measure: runs ", o.runs, " and warmup ", o.warmup,

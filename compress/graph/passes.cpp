@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "hone/compress/graph/attributes.h"
-#include "hone/core/autograd.h"
+#include "hone/compress/graph/pass_support.h"
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv_shapes.h"
@@ -18,17 +18,14 @@
 #include "hone/ops/unary.h"
 
 namespace hone::graph {
-namespace {
 
-bool is_output(const Network& net, ValueId v) {
-  return std::find(net.outputs().begin(), net.outputs().end(), v) != net.outputs().end();
-}
+namespace detail {
+
 bool is_fixed(const Dims& dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Dim& d) { return d.per_batch == 0; });
 }
 bool same_in_both_modes(const Node& n) { return !n.train_only && !n.train && n.attributes.per_batch.empty(); }
 
-/// The elements of a parameter (masked), buffer or constant of fixed shape; undefined for any other value.
 Tensor elements(const Network& net, ValueId v) {
   const Value& value = net.value(v);
   switch (value.kind) {
@@ -37,12 +34,24 @@ Tensor elements(const Network& net, ValueId v) {
     case ValueKind::constant: {
       const Constant& c = net.constant(v);
       if (!c.uniform) return c.value;
-      return is_fixed(value.shape) ? detail::materialize(c.value, at(value.shape, 0)) : Tensor();
+      return is_fixed(value.shape) ? materialize(c.value, at(value.shape, 0)) : Tensor();
     }
     default: return {};
   }
 }
 
+}  // namespace detail
+
+namespace {
+
+using detail::elements;
+using detail::is_fixed;
+using detail::Quiet;
+using detail::same_in_both_modes;
+
+bool is_output(const Network& net, ValueId v) {
+  return std::find(net.outputs().begin(), net.outputs().end(), v) != net.outputs().end();
+}
 /// The node that alone reads v, once; none where v is an output as well.
 std::optional<size_t> sole_reader(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v) {
   const auto& readers = uses[static_cast<size_t>(v)];
@@ -58,12 +67,6 @@ bool only_first_is_read(const Network& net, const std::vector<std::vector<int32_
     if (!uses[static_cast<size_t>(n.outputs[o])].empty() || is_output(net, n.outputs[o])) return false;
   return true;
 }
-
-/// No gradients, and no recorder sees what a pass computes.
-struct Quiet {
-  NoGrad no_grad;
-  RecorderScope unseen{nullptr};
-};
 
 }  // namespace
 

@@ -10,6 +10,7 @@ namespace {
 
 using detail::SparseAttrs;
 using detail::SparseConvAttrs;
+using detail::SparseLinearAttrs;
 
 // Inputs of both ops.
 enum { kX, kValues, kColumns, kStarts, kBias };
@@ -33,17 +34,17 @@ void check_weight(const ShapeContext& c, const SparseAttrs& a) {
              " block rows must have shape [", lists + 1, "]");
 }
 void linear_shapes(ShapeContext& c) {
-  const auto& a = c.attrs.as<SparseAttrs>();
-  check_weight(c, a);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  check_weight(c, a.weight);
   detail::sparse_linear_shapes(c, a, kBias);
 }
 void conv2d_shapes(ShapeContext& c) {
   const auto& a = c.attrs.as<SparseConvAttrs>();
   check_weight(c, a.weight);
   detail::sparse_conv2d_shapes(c, a, kBias);
-  const int64_t height = c.shape(kValues)[2], group = a.weight.rows / a.conv.groups;
-  HONE_CHECK(a.conv.groups == 1 || group % height == 0, ShapeError, c.op, ": blocks of ", height,
-             " rows straddle groups of ", group, " output channels");
+  const int64_t height = c.shape(kValues)[2], groups = a.fused.conv.groups, group = a.weight.rows / groups;
+  HONE_CHECK(groups == 1 || group % height == 0, ShapeError, c.op, ": blocks of ", height, " rows straddle groups of ",
+             group, " output channels");
 }
 
 struct Blocks final : detail::SparseWeight {
@@ -82,17 +83,18 @@ struct Blocks final : detail::SparseWeight {
 };
 
 void linear_run(RunContext& c) {
-  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, Blocks(c, c.attrs.as<SparseAttrs>()), kBias);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, Blocks(c, a.weight), a.activation, kBias);
 }
 void conv2d_run(RunContext& c) {
   const auto& a = c.attrs.as<SparseConvAttrs>();
-  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, Blocks(c, a.weight), a.conv, kBias);
+  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, Blocks(c, a.weight), a, kBias);
 }
 
 }  // namespace
 
 const OpDef kBlockSparseLinear = {.name = "block_sparse_linear",
-                                  .attributes = attributes<SparseAttrs>(),
+                                  .attributes = attributes<SparseLinearAttrs>(),
                                   .shapes = linear_shapes,
                                   .run = linear_run,
                                   .not_differentiable = detail::kInferenceOnly,
@@ -147,11 +149,13 @@ void BlockSparseMatrix::check() const {
   detail::check_padding(what, values, used);
 }
 
-Tensor block_sparse_linear(const Tensor& x, const BlockSparseMatrix& w, const Tensor& bias) {
-  return apply(kBlockSparseLinear, SparseAttrs{w.rows, w.cols}, {x, w.values, w.columns, w.row_starts, bias});
+Tensor block_sparse_linear(const Tensor& x, const BlockSparseMatrix& w, const Tensor& bias,
+                           ActivationAttrs activation) {
+  return apply(kBlockSparseLinear, SparseLinearAttrs{{w.rows, w.cols}, activation},
+               {x, w.values, w.columns, w.row_starts, bias});
 }
 Tensor block_sparse_conv2d(const Tensor& x, const BlockSparseMatrix& w, const Shape& kernel, const Tensor& bias,
-                           const Conv2dOptions& options) {
+                           const FusedConv2dOptions& options) {
   const SparseConvAttrs a = detail::sparse_conv_attrs("block_sparse_conv2d", kernel, options, {w.rows, w.cols});
   return apply(kBlockSparseConv2d, a, {x, w.values, w.columns, w.row_starts, bias});
 }

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "hone/ops/conv.h"
+#include "hone/ops/fused.h"
 
 namespace hone {
 
@@ -47,14 +47,15 @@ struct BlockSparseMatrix {
 
 extern const OpDef kBlockSparseLinear, kBlockSparseConv2d;
 
-/// linear() by block-sparse weights: x [..., cols] f32, bias [rows] or absent; y [..., rows]. For inference: not
+/// linear_fused() by block-sparse weights: x [..., cols] f32, bias [rows] or absent; y [..., rows]. For inference: not
 /// differentiable. ShapeError, DTypeError; ValueError for row starts or columns outside the tensors.
-Tensor block_sparse_linear(const Tensor& x, const BlockSparseMatrix& weight, const Tensor& bias = {});
+Tensor block_sparse_linear(const Tensor& x, const BlockSparseMatrix& weight, const Tensor& bias = {},
+                           ActivationAttrs activation = {});
 
-/// conv2d() by block-sparse weights, which were packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`. x [N, C, H,
-/// W] f32. Any options of conv2d; with groups, blocks must not straddle them: O/groups is a multiple of the height. For
-/// inference: not differentiable. ShapeError, DTypeError, ValueError.
+/// conv2d_fused() by block-sparse weights, which were packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`. x [N,
+/// C, H, W] f32. Any options of conv2d_fused; with groups, blocks must not straddle them: O/groups is a multiple of the
+/// height. For inference: not differentiable. ShapeError, DTypeError, ValueError.
 Tensor block_sparse_conv2d(const Tensor& x, const BlockSparseMatrix& weight, const Shape& kernel,
-                           const Tensor& bias = {}, const Conv2dOptions& options = {});
+                           const Tensor& bias = {}, const FusedConv2dOptions& options = {});
 
 }  // namespace hone

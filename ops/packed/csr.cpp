@@ -10,6 +10,7 @@ namespace {
 
 using detail::SparseAttrs;
 using detail::SparseConvAttrs;
+using detail::SparseLinearAttrs;
 
 // Inputs of both ops.
 enum { kX, kValues, kColumns, kStarts, kBias };
@@ -26,8 +27,8 @@ void check_weight(const ShapeContext& c, const SparseAttrs& a) {
              " rows must have shape [", a.rows + 1, "]");
 }
 void linear_shapes(ShapeContext& c) {
-  const auto& a = c.attrs.as<SparseAttrs>();
-  check_weight(c, a);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  check_weight(c, a.weight);
   detail::sparse_linear_shapes(c, a, kBias);
 }
 void conv2d_shapes(ShapeContext& c) {
@@ -63,17 +64,18 @@ struct Csr final : detail::SparseWeight {
 };
 
 void linear_run(RunContext& c) {
-  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, Csr(c, c.attrs.as<SparseAttrs>()), kBias);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, Csr(c, a.weight), a.activation, kBias);
 }
 void conv2d_run(RunContext& c) {
   const auto& a = c.attrs.as<SparseConvAttrs>();
-  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, Csr(c, a.weight), a.conv, kBias);
+  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, Csr(c, a.weight), a, kBias);
 }
 
 }  // namespace
 
 const OpDef kCsrLinear = {.name = "csr_linear",
-                          .attributes = attributes<SparseAttrs>(),
+                          .attributes = attributes<SparseLinearAttrs>(),
                           .shapes = linear_shapes,
                           .run = linear_run,
                           .not_differentiable = detail::kInferenceOnly,
@@ -111,11 +113,12 @@ void CsrMatrix::check() const {
   detail::check_lists(what, row_starts, columns, cols);
 }
 
-Tensor csr_linear(const Tensor& x, const CsrMatrix& w, const Tensor& bias) {
-  return apply(kCsrLinear, SparseAttrs{w.rows, w.cols}, {x, w.values, w.columns, w.row_starts, bias});
+Tensor csr_linear(const Tensor& x, const CsrMatrix& w, const Tensor& bias, ActivationAttrs activation) {
+  return apply(kCsrLinear, SparseLinearAttrs{{w.rows, w.cols}, activation},
+               {x, w.values, w.columns, w.row_starts, bias});
 }
 Tensor csr_conv2d(const Tensor& x, const CsrMatrix& w, const Shape& kernel, const Tensor& bias,
-                  const Conv2dOptions& options) {
+                  const FusedConv2dOptions& options) {
   const SparseConvAttrs a = detail::sparse_conv_attrs("csr_conv2d", kernel, options, {w.rows, w.cols});
   return apply(kCsrConv2d, a, {x, w.values, w.columns, w.row_starts, bias});
 }

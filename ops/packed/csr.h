@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "hone/ops/conv.h"
+#include "hone/ops/fused.h"
 
 namespace hone {
 
@@ -40,15 +40,15 @@ struct CsrMatrix {
 
 extern const OpDef kCsrLinear, kCsrConv2d;
 
-/// linear() by a sparse weight: y[…, r] = bias[r] + sum_k values[k] x[…, columns[k]] over row r's k. x [..., cols] f32;
-/// bias [rows] or absent; y [..., rows]. For inference: not differentiable. From a batch of 3 on vectors run over the
-/// batch. ShapeError, DTypeError; ValueError for row starts or columns outside the tensors.
-Tensor csr_linear(const Tensor& x, const CsrMatrix& weight, const Tensor& bias = {});
+/// linear_fused() by a sparse weight: y[…, r] = activation(bias[r] + sum_k values[k] x[…, columns[k]] over row r's k).
+/// x [..., cols] f32; bias [rows] or absent; y [..., rows]. For inference: not differentiable. From a batch of 3 on
+/// vectors run over the batch. ShapeError, DTypeError; ValueError for row starts or columns outside the tensors.
+Tensor csr_linear(const Tensor& x, const CsrMatrix& weight, const Tensor& bias = {}, ActivationAttrs activation = {});
 
-/// conv2d() by a sparse weight, which was packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`: each stored value
-/// adds a shifted plane of x to a plane of y. x [N, C, H, W] f32. Any options of conv2d. For inference: not
+/// conv2d_fused() by a sparse weight, which was packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`: each stored
+/// value adds a shifted plane of x to a plane of y. x [N, C, H, W] f32. Any options of conv2d_fused. For inference: not
 /// differentiable. ShapeError, DTypeError, ValueError.
 Tensor csr_conv2d(const Tensor& x, const CsrMatrix& weight, const Shape& kernel, const Tensor& bias = {},
-                  const Conv2dOptions& options = {});
+                  const FusedConv2dOptions& options = {});
 
 }  // namespace hone

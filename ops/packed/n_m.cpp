@@ -10,6 +10,7 @@ namespace {
 
 using detail::SparseAttrs;
 using detail::SparseConvAttrs;
+using detail::SparseLinearAttrs;
 using simd::kInterleave;
 
 // Inputs of both ops.
@@ -41,8 +42,8 @@ void check_weight(const ShapeContext& c, const SparseAttrs& a) {
              " must have shape ", positions_shape(values, a.m));
 }
 void linear_shapes(ShapeContext& c) {
-  const auto& a = c.attrs.as<SparseAttrs>();
-  check_weight(c, a);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  check_weight(c, a.weight);
   detail::sparse_linear_shapes(c, a, kBias);
 }
 void conv2d_shapes(ShapeContext& c) {
@@ -82,17 +83,18 @@ struct NM final : detail::SparseWeight {
 };
 
 void linear_run(RunContext& c) {
-  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, NM(c, c.attrs.as<SparseAttrs>()), kBias);
+  const auto& a = c.attrs.as<SparseLinearAttrs>();
+  if (c.out[0].numel() > 0) detail::sparse_linear_run(c, NM(c, a.weight), a.activation, kBias);
 }
 void conv2d_run(RunContext& c) {
   const auto& a = c.attrs.as<SparseConvAttrs>();
-  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, NM(c, a.weight), a.conv, kBias);
+  if (c.out[0].numel() > 0) detail::sparse_conv2d_run(c, NM(c, a.weight), a, kBias);
 }
 
 }  // namespace
 
 const OpDef kNMLinear = {.name = "n_m_linear",
-                         .attributes = attributes<SparseAttrs>(),
+                         .attributes = attributes<SparseLinearAttrs>(),
                          .shapes = linear_shapes,
                          .run = linear_run,
                          .not_differentiable = detail::kInferenceOnly,
@@ -155,11 +157,11 @@ void NMMatrix::check() const {
   detail::check_padding(what, values, used);
 }
 
-Tensor n_m_linear(const Tensor& x, const NMMatrix& w, const Tensor& bias) {
-  return apply(kNMLinear, SparseAttrs{w.rows, w.cols, w.m}, {x, w.values, w.positions, bias});
+Tensor n_m_linear(const Tensor& x, const NMMatrix& w, const Tensor& bias, ActivationAttrs activation) {
+  return apply(kNMLinear, SparseLinearAttrs{{w.rows, w.cols, w.m}, activation}, {x, w.values, w.positions, bias});
 }
 Tensor n_m_conv2d(const Tensor& x, const NMMatrix& w, const Shape& kernel, const Tensor& bias,
-                  const Conv2dOptions& options) {
+                  const FusedConv2dOptions& options) {
   const SparseConvAttrs a = detail::sparse_conv_attrs("n_m_conv2d", kernel, options, {w.rows, w.cols, w.m});
   return apply(kNMConv2d, a, {x, w.values, w.positions, bias});
 }

@@ -9,7 +9,7 @@
 
 #include <vector>
 
-#include "hone/ops/conv.h"
+#include "hone/ops/fused.h"
 
 namespace hone {
 
@@ -48,14 +48,14 @@ struct NMMatrix {
 
 extern const OpDef kNMLinear, kNMConv2d;
 
-/// linear() by N:M weights: x [..., cols] f32, bias [rows] or absent; y [..., rows]. For inference: not differentiable.
-/// ShapeError, DTypeError.
-Tensor n_m_linear(const Tensor& x, const NMMatrix& weight, const Tensor& bias = {});
+/// linear_fused() by N:M weights: x [..., cols] f32, bias [rows] or absent; y [..., rows]. For inference: not
+/// differentiable. ShapeError, DTypeError.
+Tensor n_m_linear(const Tensor& x, const NMMatrix& weight, const Tensor& bias = {}, ActivationAttrs activation = {});
 
-/// conv2d() by N:M weights, which were packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`: groups of m run over
-/// C/groups·KH·KW. x [N, C, H, W] f32. Any options of conv2d. For inference: not differentiable. ShapeError,
-/// DTypeError, ValueError.
+/// conv2d_fused() by N:M weights, which were packed from [O, C/groups, KH, KW] with {KH, KW} = `kernel`: groups of m
+/// run over C/groups·KH·KW. x [N, C, H, W] f32. Any options of conv2d_fused. For inference: not differentiable.
+/// ShapeError, DTypeError, ValueError.
 Tensor n_m_conv2d(const Tensor& x, const NMMatrix& weight, const Shape& kernel, const Tensor& bias = {},
-                  const Conv2dOptions& options = {});
+                  const FusedConv2dOptions& options = {});
 
 }  // namespace hone

@@ -20,6 +20,7 @@ constexpr int64_t kPositions = 400;         // of one band: its products stay in
 constexpr int64_t kBandFloats = 64 * 1024;  // of a band's input: a part of the second-level cache
 constexpr int64_t kTogether = 4;            // panels of one piece of a linear layer
 constexpr int64_t kRows = 48;               // and rows
+constexpr int64_t kFinishFloats = 1 << 14;  // of one piece of finish_planes()
 constexpr int64_t kMostPlaces = 1 << 30;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -194,6 +195,30 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
            for (int64_t u = begin; u < end; ++u)
              band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block, scratch);
          });
+}
+
+void finish_planes(int64_t planes, int64_t rows, int64_t cols, const float* x, const ActivationAttrs& activation,
+                   const FusedPoolAttrs& pool, float* y, Workspace& workspace) {
+  const simd::PanelKernels& kernels = simd::panel_kernels();
+  const bool relu = activation.activation() == Activation::relu;
+  const ElementwiseKernel function = relu ? nullptr : activation_kernel(activation, f32);
+  const PoolGeometry g = pool_geometry(pool, rows, cols);
+  const int64_t plane = rows * cols, out_plane = g.out_rows * g.out_cols;
+  float* const shown = function && pool.present() ? workspace.get<float>(planes * plane + kConvSlack) : y;
+  parallel_for(planes, std::max<int64_t>(kFinishFloats / std::max<int64_t>(plane, 1), 1),
+               [&](int64_t begin, int64_t end) {
+                 const float* from = x + begin * plane;
+                 float* const to = y + begin * out_plane;
+                 if (function) {
+                   const void* const in[] = {from};
+                   function(in, shown + begin * plane, (end - begin) * plane, &activation.a);
+                   from = shown + begin * plane;
+                 }
+                 if (pool.present())
+                   kernels.pool_planes(from, plane, cols, g, 0, 0, g.out_rows, end - begin, relu, to, out_plane);
+                 else if (!function)
+                   kernels.copy_planes(from, plane, cols, rows, cols, end - begin, relu, to, plane);
+               });
 }
 
 void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, const float* panels, const float* bias,

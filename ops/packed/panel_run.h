@@ -31,4 +31,9 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
 void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, const float* panels, const float* bias,
                   const ActivationAttrs& activation, float* y, Workspace& workspace);
 
+/// y = pool(activation(x)) on `planes` planes of rows × cols, which lie one after the other: what follows a product
+/// that does not end in panels. x is readable for kConvSlack past its end and is not y. The same bits as the ops.
+void finish_planes(int64_t planes, int64_t rows, int64_t cols, const float* x, const ActivationAttrs& activation,
+                   const FusedPoolAttrs& pool, float* y, Workspace& workspace);
+
 }  // namespace hone::detail

@@ -6,6 +6,9 @@
 #include "hone/core/error.h"
 #include "hone/core/parallel.h"
 #include "hone/ops/contiguous_view.h"
+#include "hone/ops/conv_shapes.h"
+#include "hone/ops/packed/panel_run.h"
+#include "hone/ops/simd/conv_kernels.h"
 
 namespace hone::detail {
 namespace {
@@ -246,14 +249,25 @@ void conv_plain(const ConvGeometry& s, const SparseWeight& w, const float* x, co
   });
 }
 
+/// The convolution's output, before pooling.
+Shape conv_output(const ShapeContext& c, const SparseConvAttrs& a) {
+  const ConvAttrs& conv = a.fused.conv;
+  const int64_t kh = conv.size_h, kw = conv.size_w;
+  const auto [oh, ow] = check_conv(c, conv, c.shape(0), {a.weight.rows, a.weight.cols / (kh * kw), kh, kw});
+  return {c.shape(0)[0], a.weight.rows, oh, ow};
+}
+
+/// Products that finish_planes() goes on with.
+float* unfinished(int64_t floats, Workspace& workspace) { return workspace.get<float>(floats + simd::kConvSlack); }
+
 }  // namespace
 
-SparseConvAttrs sparse_conv_attrs(const char* op, const Shape& kernel, const Conv2dOptions& options,
+SparseConvAttrs sparse_conv_attrs(const char* op, const Shape& kernel, const FusedConv2dOptions& options,
                                   const SparseAttrs& weight) {
   HONE_CHECK(kernel.ndim() == 1 || kernel.ndim() == 2, ShapeError, op, ": kernel ", kernel,
              " must have one or two values");
-  SparseConvAttrs a{conv_attrs(op, options), weight};
-  a.conv.size_h = kernel[0], a.conv.size_w = kernel.back();
+  SparseConvAttrs a{fused_conv_attrs(op, options), weight};
+  a.fused.conv.size_h = kernel[0], a.fused.conv.size_w = kernel.back();
   return a;
 }
 void check_sparse_size(const char* op, const SparseAttrs& a) {
@@ -267,54 +281,63 @@ void check_sparse_input(const ShapeContext& c, int i, DType dtype, int ndim, con
              " pass 2^31 - 1 elements");
 }
 
-void sparse_linear_shapes(ShapeContext& c, const SparseAttrs& a, int bias) {
+void sparse_linear_shapes(ShapeContext& c, const SparseLinearAttrs& attrs, int bias) {
+  const SparseAttrs& a = attrs.weight;
   HONE_CHECK(c.dtype(0) == f32, DTypeError, c.op, ": x must be f32, not ", c.dtype(0));
   Shape y = c.shape(0);
   HONE_CHECK(y.ndim() >= 1 && y.back() == a.cols, ShapeError, c.op, ": weight [", a.rows, ", ", a.cols, "] takes ",
              a.cols, " features, x is ", y);
   check_bias(c, a.rows, bias);
+  check_activation(c, attrs.activation);
   y[y.ndim() - 1] = a.rows;
   c.add(y, f32);
 }
 void sparse_conv2d_shapes(ShapeContext& c, const SparseConvAttrs& a, int bias) {
   HONE_CHECK(c.dtype(0) == f32, DTypeError, c.op, ": x must be f32, not ", c.dtype(0));
   check_ndim(c, 0, 4, "x");
-  check_conv_attrs(c, a.conv);
-  const int64_t kh = a.conv.size_h, kw = a.conv.size_w;
+  check_conv_attrs(c, a.fused.conv);
+  const int64_t kh = a.fused.conv.size_h, kw = a.fused.conv.size_w;
   HONE_CHECK(kh >= 1 && kw >= 1 && kh <= kMostSparse && kw <= kMostSparse && a.weight.cols % (kh * kw) == 0, ShapeError,
              c.op, ": a kernel of ", kh, "x", kw, " does not divide the ", a.weight.cols, " columns of the weight");
-  const auto [oh, ow] = check_conv(c, a.conv, c.shape(0), {a.weight.rows, a.weight.cols / (kh * kw), kh, kw});
+  const Shape y = conv_output(c, a);
   check_bias(c, a.weight.rows, bias);
-  c.add({c.shape(0)[0], a.weight.rows, oh, ow}, f32);
+  add_fused_output(c, a.fused, y);
 }
 
 int64_t sparse_linear_macs(std::span<const View> in, std::span<const View>, const Attrs&) {
   const int64_t cols = in[0].size(-1);
   return cols == 0 ? 0 : in[0].numel() / cols * in[1].numel();
 }
-int64_t sparse_conv2d_macs(std::span<const View> in, std::span<const View> out, const Attrs&) {
-  return out[0].sizes[0] * out[0].sizes[2] * out[0].sizes[3] * in[1].numel();
+int64_t sparse_conv2d_macs(std::span<const View> in, std::span<const View>, const Attrs& attrs) {
+  const Shape y = conv_output({"sparse conv2d", in, attrs}, attrs.as<SparseConvAttrs>());
+  return y[0] * y[2] * y[3] * in[1].numel();
 }
 
-void sparse_linear_run(RunContext& c, const SparseWeight& w, int bias_input) {
-  const int64_t outs = w.rows.outs, cols = c.in[0].size(-1), batch = outs == 0 ? 0 : c.out[0].numel() / outs;
-  if (batch == 0) return;
+void sparse_linear_run(RunContext& c, const SparseWeight& w, const ActivationAttrs& activation, int bias_input) {
+  const int64_t outs = w.rows.outs, cols = c.in[0].size(-1), batch = c.out[0].numel() / outs;
   const float* x = contiguous_input<float>(c.in[0], c.workspace);
   const float* bias = c.has(bias_input) ? contiguous_input<float>(c.in[bias_input], c.workspace) : nullptr;
+  const bool plain = activation.activation() == Activation::none;
+  float *const y = c.out[0].as<float>(), *const made = plain ? y : unfinished(c.out[0].numel(), c.workspace);
   const auto run = batch < w.panel_batch ? linear_one_by_one : linear_panels;
-  run(w, x, batch, cols, bias, c.out[0].as<float>(), c.workspace);
+  run(w, x, batch, cols, bias, made, c.workspace);
+  if (!plain) finish_planes(batch, 1, outs, made, activation, {}, y, c.workspace);
 }
-void sparse_conv2d_run(RunContext& c, const SparseWeight& w, const ConvAttrs& a, int bias_input) {
-  const ConvGeometry s = conv_geometry(a, c.in[0], a.size_h, a.size_w, c.out[0]);
-  if (s.n == 0 || s.o == 0) return;
+void sparse_conv2d_run(RunContext& c, const SparseWeight& w, const SparseConvAttrs& a, int bias_input) {
+  View conv = c.out[0];
+  const Shape made_shape = conv_output({c.op, c.in, c.attrs}, a);
+  std::copy(made_shape.begin(), made_shape.end(), conv.sizes);
+  const ConvGeometry s = conv_geometry(a.fused.conv, c.in[0], a.fused.conv.size_h, a.fused.conv.size_w, conv);
   const float* x = contiguous_input<float>(c.in[0], c.workspace);
   const float* bias = c.has(bias_input) ? contiguous_input<float>(c.in[bias_input], c.workspace) : nullptr;
-  float* const y = c.out[0].as<float>();
+  const bool plain = a.fused.activation.activation() == Activation::none && !a.fused.pool.present();
+  float *const y = c.out[0].as<float>(), *const made = plain ? y : unfinished(made_shape.numel(), c.workspace);
   if (const ConvBand band(s); band.size(s, band.rows) < ConvBand::kTooLarge) {
-    conv_panels(s, band, w, x, bias, y, c.workspace);
+    conv_panels(s, band, w, x, bias, made, c.workspace);
   } else {
-    conv_plain(s, w, x, bias, y, c.workspace);
+    conv_plain(s, w, x, bias, made, c.workspace);
   }
+  if (!plain) finish_planes(s.n * s.groups * s.o, s.oh, s.ow, made, a.fused.activation, a.fused.pool, y, c.workspace);
 }
 
 void check_starts(const char* op, const int32_t* starts, int64_t lists, int64_t taps) {

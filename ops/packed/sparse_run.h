@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "hone/core/op.h"
-#include "hone/ops/conv_shapes.h"
+#include "hone/ops/fused.h"
 #include "hone/ops/packed/packing.h"
 #include "hone/ops/simd/sparse_kernels.h"
 
@@ -17,18 +17,23 @@ struct SparseAttrs {
   int64_t rows = 0, cols = 0, m = 0;
   void fields(FieldVisitor& v) { v("rows", rows), v("cols", cols), v("m", m); }
 };
-/// A convolution by it: size_h and size_w of `conv` are the kernel's, cols = C/groups·KH·KW.
-struct SparseConvAttrs {
-  ConvAttrs conv;
+struct SparseLinearAttrs {
   SparseAttrs weight;
-  void fields(FieldVisitor& v) { conv.fields(v), weight.fields(v); }
+  ActivationAttrs activation;
+  void fields(FieldVisitor& v) { weight.fields(v), activation.fields(v); }
+};
+/// A convolution by it: size_h and size_w of `fused.conv` are the kernel's, cols = C/groups·KH·KW.
+struct SparseConvAttrs {
+  FusedConvAttrs fused;
+  SparseAttrs weight;
+  void fields(FieldVisitor& v) { fused.fields(v), weight.fields(v); }
 };
 
-SparseConvAttrs sparse_conv_attrs(const char* op, const Shape& kernel, const Conv2dOptions& options,
+SparseConvAttrs sparse_conv_attrs(const char* op, const Shape& kernel, const FusedConv2dOptions& options,
                                   const SparseAttrs& weight);
 
 /// Describes y of the linear op: x is input 0, the bias input `bias` (may be absent). The format has checked the rest.
-void sparse_linear_shapes(ShapeContext& c, const SparseAttrs& a, int bias);
+void sparse_linear_shapes(ShapeContext& c, const SparseLinearAttrs& a, int bias);
 /// The same for the convolution.
 void sparse_conv2d_shapes(ShapeContext& c, const SparseConvAttrs& a, int bias);
 /// Multiply-adds by stored values, which are input 1.
@@ -62,8 +67,9 @@ struct SparseWeight {
   virtual void one(int64_t begin, int64_t end, const float* x, const float* bias, float* y) const = 0;
 };
 
-void sparse_linear_run(RunContext& c, const SparseWeight& w, int bias);
-void sparse_conv2d_run(RunContext& c, const SparseWeight& w, const ConvAttrs& a, int bias);
+/// y is not empty.
+void sparse_linear_run(RunContext& c, const SparseWeight& w, const ActivationAttrs& activation, int bias);
+void sparse_conv2d_run(RunContext& c, const SparseWeight& w, const SparseConvAttrs& a, int bias);
 
 /// 0 = starts[0] <= starts[1] <= … = starts[lists] = taps and every column in [0, cols), else ValueError: what kernels
 /// rely on. Files may be hostile, so runs check it.

@@ -31,14 +31,35 @@ std::string facts(const std::string& caption, const std::vector<std::pair<std::s
   return s + "</tbody></table>\n";
 }
 
+std::string scrolled(const std::string& label, const std::string& kind) {
+  return str("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"", escape_html(label),
+             "\"><table class=\"", kind, "\">");
+}
+
+std::string text_table(const ReportTable& t) {
+  std::string s = str("<section><h2>", escape_html(t.title), "</h2>\n");
+  if (!t.note.empty()) s += str("<p class=\"hint\">", escape_html(t.note), "</p>\n");
+  s += scrolled(t.title, "plain") + "<thead><tr>";
+  for (const std::string& name : t.columns) s += str("<th scope=\"col\">", escape_html(name), "</th>");
+  s += "</tr></thead>\n<tbody>\n";
+  for (const std::vector<std::string>& row : t.rows) {
+    HONE_CHECK(row.size() == t.columns.size(), ValueError, "report: '", t.title, "' has ", t.columns.size(),
+               " columns and a row of ", row.size());
+    s += "<tr>";
+    for (size_t i = 0; i < row.size(); ++i)
+      s += i == 0 ? str("<th scope=\"row\">", escape_html(row[i]), "</th>") : str("<td>", escape_html(row[i]), "</td>");
+    s += "</tr>\n";
+  }
+  return s + "</tbody></table></div></section>\n";
+}
+
 std::string confusion_table(const Report& r) {
   const ConfusionMatrix& m = *r.confusion;
   std::string s =
       "<section><h2>Confusion matrix</h2>\n<p class=\"hint\">Rows: what the image is. Columns: what the network said. "
       "Blue "
-      "on the diagonal is right, orange is wrong; the stronger, the larger its share of the row.</p>\n"
-      "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Confusion matrix\"><table class=\"matrix\">\n"
-      "<thead><tr><th class=\"axis\" scope=\"col\">label \\ predicted</th>";
+      "on the diagonal is right, orange is wrong; the stronger, the larger its share of the row.</p>\n";
+  s += scrolled("Confusion matrix", "matrix") + "\n<thead><tr><th class=\"axis\" scope=\"col\">label \\ predicted</th>";
   for (int64_t c = 0; c < m.classes(); ++c)
     s += str("<th scope=\"col\"><div class=\"upright\">", escape_html(class_name(r, c)), "</div></th>");
   s += "</tr></thead>\n<tbody>\n";
@@ -73,9 +94,8 @@ std::string class_table(const Report& r) {
   const ConfusionMatrix& m = *r.confusion;
   std::string s = str("<section><h2>By class</h2>\n<p class=\"hint\">Balanced accuracy ",
                       percent(m.balanced_accuracy()), ", confusion entropy ", format_number(m.confusion_entropy(), 4),
-                      " (0: no error; 1: every answer wrong, evenly).</p>\n<div class=\"scroll\" ",
-                      "tabindex=\"0\" role=\"group\" aria-label=\"Scores by class\"><table "
-                      "class=\"plain\"><thead><tr><th scope=\"col\">Class</th>",
+                      " (0: no error; 1: every answer wrong, evenly).</p>\n", scrolled("Scores by class", "plain"),
+                      "<thead><tr><th scope=\"col\">Class</th>",
                       "<th scope=\"col\">Precision</th><th scope=\"col\">Recall</th><th scope=\"col\">F1</th><th "
                       "scope=\"col\">Support ",
                       "(images)</th></tr></thead>\n<tbody>\n");
@@ -172,6 +192,7 @@ std::string to_html(const Report& r) {
                detail::draw_chart(r.charts[i], static_cast<int>(i)), "</figure>\n");
     s += "</div>\n";
   }
+  for (const ReportTable& t : r.tables) s += text_table(t);
   if (r.confusion) s += confusion_table(r) + class_table(r);
   if (!r.mistakes.empty()) s += mistake_grid(r);
   if (!r.settings.empty() || r.machine) {

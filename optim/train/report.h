@@ -31,6 +31,13 @@ struct Mistake {
   double confidence = 0;  ///< probability given to `predicted`
 };
 
+/// A section with a table of text; the first column names the rows.
+struct ReportTable {
+  std::string title, note;
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;  ///< each with a cell a column
+};
+
 /// What the page shows; empty parts are left out.
 struct Report {
   std::string title, summary;
@@ -38,13 +45,15 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> settings;  ///< {"optimizer", "Adam"}
   std::optional<Machine> machine;
   std::vector<Chart> charts;
+  std::vector<ReportTable> tables;
   std::vector<std::string> classes;  ///< names, one a class of `confusion`; numbers where none are given
   std::optional<ConfusionMatrix> confusion;
   std::vector<Mistake> mistakes;
 };
 
 /// The whole page; every text is escaped. ShapeError or DTypeError for an image of another form, ValueError for a
-/// confusion matrix whose classes do not fit `classes`, and for a curve's x of another form than it says.
+/// confusion matrix whose classes do not fit `classes`, a table whose rows do not fit its columns, and a curve's x of
+/// another form than it says.
 std::string to_html(const Report& report);
 /// Written to a temporary, then renamed. IoError.
 void save_report(const std::string& path, const Report& report);

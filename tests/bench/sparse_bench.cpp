@@ -1,7 +1,8 @@
 // Layers by sparse weights beside the same layers by dense ones: from what density on does sparse win? HONE_THREADS
 // sets the threads; options are Google Benchmark's:
 //   HONE_THREADS=1 sparse_bench --benchmark_filter=fc_120x400/b1/ --benchmark_repetitions=5
-// A name is layer/batch/format; csr_5 keeps 5 % of the weights, block4x4_20 a fifth of the blocks.
+// A name is layer/batch/format; panels is the dense layer as graph::pack leaves it, csr_5 keeps 5 % of the weights,
+// block4x4_20 a fifth of the blocks.
 
 #include <benchmark/benchmark.h>
 #include <hone/hone.h>
@@ -62,6 +63,8 @@ void add_layer(const Layer& layer, int64_t batch) {
   const std::string name = layer.name + "/b" + std::to_string(batch) + "/";
   const Tensor dense = randn(layer.weight);
   add(name + "dense", [=] { return conv ? conv2d(x, dense, bias) : linear(x, dense, bias); });
+  const PanelMatrix panels = PanelMatrix::pack(dense);
+  add(name + "panels", [=] { return conv ? panel_conv2d(x, panels, bias) : panel_linear(x, panels, bias); });
   for (const int percent : {1, 2, 5, 10, 20, 30, 50}) {
     const std::string suffix = "_" + std::to_string(percent);
     const CsrMatrix csr = CsrMatrix::pack(weight(layer, percent / 100.0, 1, 1));

@@ -111,6 +111,35 @@ def train_lenet(small):
     assert page.count("<svg") == 2 and "Confusion matrix" in page and "Ankle boot" in page
 
 
+def pruned_lenet(_):
+    """train_lenet --prune on generated images: the file, the figures, a row a layer and the page's section."""
+    write_images(WORK / "images", {"train": 1600, "t10k": 300})
+    files = {name: WORK / name for name in ("results.json", "report.html", "net.safetensors", "pruned.safetensors")}
+    out = succeeds("train_lenet", "--data", WORK / "images", "--validation", 100, "--epochs", 2, "--batch", 32,
+                   "--prune", 0.2, "--prune-epochs", 2, "--seeds", 2, "--threads", 2, "--json", files["results.json"],
+                   "--report", files["report.html"], "--save", files["net.safetensors"],
+                   "--save-pruned", files["pruned.safetensors"])
+    found = read(files["results.json"], "train_lenet")
+    assert found["pruned_test_accuracy"] >= 0.8 and found["pruned_validation_accuracy"] >= 0.7, found
+    assert abs(found["density"] - 0.2) < 1e-4, found
+    assert found["pruned_file_bytes"] == files["pruned.safetensors"].stat().st_size, found
+    assert 3 * found["pruned_file_bytes"] < found["file_bytes"], found
+    assert found["latency_us"] > 0 and found["pruned_latency_us"] > 0, found
+    for name in ("test_accuracy", "pruned_test_accuracy"):
+        of_seeds = [row[name] for row in found["rows"] if row["name"] in ("seed 7", "seed 8")]
+        assert of_seeds[0] == found[name] and abs(sum(of_seeds) / 2 - found[name + "_mean"]) < 1e-9, found
+    layers = {row["name"]: row for row in found["rows"] if "runs_as" in row}
+    assert list(layers) == ["conv1", "conv2", "fc1", "fc2", "fc3"], layers
+    assert sum(row["kept"] for row in layers.values()) == round(0.2 * sum(row["weights"] for row in layers.values()))
+    page = files["report.html"].read_text()
+    assert "Pruned layers" in page and f"{100 * found['pruned_test_accuracy']:.2f} %" in page
+    for name, row in layers.items():
+        faster = row["sparse_us"] < 0.95 * row["dense_us"]
+        assert row["runs_as"] == (row["sparse_form"] if faster else "dense"), row
+        assert row["reason"].startswith("stays dense: " if row["runs_as"] == "dense" else row["runs_as"]), row
+        assert row["reason"] in page and f"{name}: {row['reason']}" in out, row
+
+
 def errors(_):
     write_images(WORK / "few", {"train": 200, "t10k": 20})
     data = ["--data", WORK / "few", "--epochs", 2]
@@ -251,8 +280,8 @@ def main():
     case, programs, work = sys.argv[1:4]
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
-    cases = {f.__name__: f for f in (train_lenet, prune_lenet, prune_resnet, distill_lenet, errors, linear_regression,
-                                       custom_op)}
+    cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, distill_lenet, errors,
+                                     linear_regression, custom_op)}
     cases[case]("--small" in sys.argv[4:])
 
 

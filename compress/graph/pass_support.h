@@ -1,0 +1,30 @@
+#pragma once
+// What passes share. Internal.
+
+#include "hone/compress/graph/network.h"
+#include "hone/core/autograd.h"
+#include "hone/core/parallel.h"
+
+namespace hone::graph::detail {
+
+/// Of the batch it does not depend.
+bool is_fixed(const Dims& dims);
+/// Neither on the mode nor, in its attributes, on the batch.
+bool same_in_both_modes(const Node& n);
+/// The elements of a parameter (masked), buffer or constant of fixed shape; undefined for any other value.
+Tensor elements(const Network& net, ValueId v);
+
+/// No gradients, and no recorder sees what a pass computes.
+struct Quiet {
+  NoGrad no_grad;
+  RecorderScope unseen{nullptr};
+};
+
+struct ThreadScope {
+  explicit ThreadScope(int threads) : former(num_threads()) { set_num_threads(threads); }
+  ~ThreadScope() { set_num_threads(former); }
+  ThreadScope(const ThreadScope&) = delete;
+  int former;
+};
+
+}  // namespace hone::graph::detail

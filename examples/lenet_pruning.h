@@ -1,0 +1,118 @@
+#pragma once
+// How train_lenet makes its network sparse: pruned while it is retrained, saved, loaded, and run with sparse weights
+// where those are faster.
+
+#include <algorithm>
+#include <filesystem>
+
+#include "fashion.h"
+
+struct PruneRecipe {
+  double density = 0.1;  ///< part of the weights (of two dims and more) that stays
+  int64_t epochs = 5, batch = 64;
+  double lr = 4e-3;                             ///< highest of the one-cycle schedule
+  double temperature = 4, teacher_weight = 0.9;  ///< of the dense network's answers; labels have the rest
+  double ramp = 0.5;                            ///< part of the steps in which the density falls
+  int64_t every = 50;                           ///< steps between decisions
+  hone::compress::Criterion criterion = hone::compress::lamp();
+};
+
+/// Masks the network's weights to the recipe's density while it learns from labels and from what it was, a dense
+/// network, at the beginning. after_epoch(epoch, mean loss, density). Returns the density at the end.
+template <class AfterEpoch>
+double prune_and_retrain(hone::nn::LeNet& net, const hone::data::Dataset& training, const PruneRecipe& r,
+                       const AfterEpoch& after_epoch) {
+  using namespace hone;
+  const compress::Teacher dense(net);
+  data::Loader batches(
+      training, {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
+  const int64_t steps = r.epochs * batches.size();
+  compress::Pruner pruner(net, {.criterion = r.criterion,
+                                .density = r.density,
+                                .schedule = compress::CubicRamp{
+                                    .end = static_cast<int64_t>(r.ramp * static_cast<double>(steps)), .every = r.every}});
+  optim::Adam adam(net.parameters(), {.lr = r.lr});
+  optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = steps});
+  for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
+    double loss_sum = 0;
+    for (auto& [images, labels] : train::progress(batches, "pruning epoch", epoch)) {
+      adam.zero_grad();
+      Tensor loss = compress::kd_loss(net(images), dense.logits(images), labels,
+                                      {.temperature = r.temperature, .alpha = r.teacher_weight});
+      loss.backward();
+      adam.step();
+      schedule.step();
+      pruner.step();
+      loss_sum += loss.item();
+    }
+    after_epoch(epoch, loss_sum / static_cast<double>(batches.size()), pruner.report().density());
+  }
+  return pruner.report().density();
+}
+
+/// A network as its file holds it.
+struct Stored {
+  hone::graph::Network network;
+  int64_t bytes = 0;
+};
+/// Saved to `path` (a temporary file where that is empty), and loaded again.
+inline Stored through_file(const hone::graph::Network& network, std::string path = "") {
+  const bool temporary = path.empty();
+  if (temporary) path = std::filesystem::temp_directory_path() / hone::str("hone_graph_", getpid(), ".safetensors");
+  hone::graph::save(network, path);
+  Stored stored{hone::graph::load(path), static_cast<int64_t>(std::filesystem::file_size(path))};
+  if (temporary) std::filesystem::remove(path);
+  return stored;
+}
+
+/// The dense and the pruned network as they run: on one image, by one thread.
+struct Deployed {
+  hone::graph::Network dense, pruned;  ///< optimized; the pruned one with sparse weights where they are faster
+  hone::graph::SparseReport layers;
+  double dense_us = 0, pruned_us = 0;
+};
+inline Deployed deploy(const hone::graph::Network& dense, const hone::graph::Network& pruned,
+                       const hone::Tensor& image) {
+  using namespace hone;
+  Deployed d{.dense = graph::optimize(dense), .pruned = graph::optimize(pruned), .layers = {}};
+  d.layers = graph::sparsify(d.pruned, image, {.threads = 1});
+  std::vector<double> before, after;  // in turn, so that a disturbance of the machine meets both
+  for (int i = 0; i < 5; ++i) {
+    before.push_back(graph::measure(d.dense, image, {.threads = 1, .seconds = 0.1}).p50_us);
+    after.push_back(graph::measure(d.pruned, image, {.threads = 1, .seconds = 0.1}).p50_us);
+  }
+  const auto median = [](std::vector<double>& v) {
+    std::sort(v.begin(), v.end());
+    return v[v.size() / 2];
+  };
+  d.dense_us = median(before), d.pruned_us = median(after);
+  return d;
+}
+
+/// A row a layer: what is kept, and which form of its weight runs, how fast, and why.
+inline hone::train::ReportTable layer_table(const hone::graph::SparseReport& report) {
+  using namespace hone;
+  using train::format_count, train::format_number;
+  train::ReportTable table{
+      .title = "Pruned layers",
+      .note = str("Weights kept; bytes of the weight in memory and median time of the layer, with the activation and "
+                  "pooling that are one with it, for one image by one thread: as a dense layer, by its fastest sparse "
+                  "form, and what runs. A layer that would be slower sparse stays dense."),
+      .columns = {"Layer", "Weights", "Kept", "Dense bytes", "Dense µs", "Fastest sparse form", "Sparse bytes",
+                  "Sparse µs", "What runs, and why"},
+      .rows = {}};
+  for (const graph::SparseLayer& l : report.layers) {
+    const double kept = static_cast<double>(l.kept) / static_cast<double>(l.total());
+    std::vector<std::string> row{l.name, format_count(l.total()),
+                                 str(format_count(l.kept), " (", format_number(100 * kept, 1), " %)")};
+    const size_t sparse = l.fastest_sparse();
+    row.push_back(format_count(l.forms.at(0).bytes));
+    row.push_back(format_number(l.forms[0].microseconds, 2));
+    row.push_back(sparse > 0 ? to_string(l.forms[sparse].form) : "");
+    row.push_back(sparse > 0 ? format_count(l.forms[sparse].bytes) : "");
+    row.push_back(sparse > 0 ? format_number(l.forms[sparse].microseconds, 2) : "");
+    row.push_back(l.reason);
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
