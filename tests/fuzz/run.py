@@ -30,6 +30,11 @@ def seeds(kind):
             yield gzip.compress(plain, mtime=0)
         yield struct.pack(">BBBBII", 0, 0, 8, 2, 2**31, 2**31)
         yield gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 10), mtime=0)[:-4]
+    elif kind == "coding":  # coder, alphabet − 1, count; a table or a stream
+        for coder in range(4):
+            yield bytes([coder, 15, 40, 0]) + bytes(range(60))
+            yield bytes([coder, 3, 200, 1]) + bytes(40)
+        yield bytes([0, 3, 16, 0, 0b01000101, 0b01010110, 0b11000110, 0b11])
 
 
 def main():
