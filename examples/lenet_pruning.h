@@ -10,10 +10,10 @@
 struct PruneRecipe {
   double density = 0.1;  ///< part of the weights (of two dims and more) that stays
   int64_t epochs = 5, batch = 64;
-  double lr = 4e-3;                             ///< highest of the one-cycle schedule
+  double lr = 4e-3;                              ///< highest of the one-cycle schedule
   double temperature = 4, teacher_weight = 0.9;  ///< of the dense network's answers; labels have the rest
-  double ramp = 0.5;                            ///< part of the steps in which the density falls
-  int64_t every = 50;                           ///< steps between decisions
+  double ramp = 0.5;                             ///< part of the steps in which the density falls
+  int64_t every = 50;                            ///< steps between decisions
   hone::compress::Criterion criterion = hone::compress::lamp();
 };
 
@@ -21,16 +21,17 @@ struct PruneRecipe {
 /// network, at the beginning. after_epoch(epoch, mean loss, density). Returns the density at the end.
 template <class AfterEpoch>
 double prune_and_retrain(hone::nn::LeNet& net, const hone::data::Dataset& training, const PruneRecipe& r,
-                       const AfterEpoch& after_epoch) {
+                         const AfterEpoch& after_epoch) {
   using namespace hone;
   const compress::Teacher dense(net);
-  data::Loader batches(
-      training, {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
+  data::Loader batches(training,
+                       {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
   const int64_t steps = r.epochs * batches.size();
-  compress::Pruner pruner(net, {.criterion = r.criterion,
-                                .density = r.density,
-                                .schedule = compress::CubicRamp{
-                                    .end = static_cast<int64_t>(r.ramp * static_cast<double>(steps)), .every = r.every}});
+  compress::Pruner pruner(
+      net, {.criterion = r.criterion,
+            .density = r.density,
+            .schedule = compress::CubicRamp{.end = static_cast<int64_t>(r.ramp * static_cast<double>(steps)),
+                                            .every = r.every}});
   optim::Adam adam(net.parameters(), {.lr = r.lr});
   optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = steps});
   for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
