@@ -98,7 +98,8 @@ train::Record record(const Row& r, const std::string& size, const std::string& a
 }
 
 /// Accuracy against bytes and against time: a line a method, a few to a chart, beside the dense network.
-void save_picture(const std::string& path, const std::vector<Row>& rows, const train::Results& results) {
+void save_picture(const std::string& path, const std::vector<Row>& rows, const compress::Sensitivity& sensitivity,
+                  const train::Results& results) {
   constexpr size_t kLines = 5;
   struct Axis {
     std::string title, label;
@@ -129,7 +130,30 @@ void save_picture(const std::string& path, const std::vector<Row>& rows, const t
       for (size_t i = first; i < std::min(lines.size(), first + kLines); ++i) chart.curves.push_back(lines[i]);
     }
   }
+  if (!sensitivity.layers.empty()) {
+    train::Chart& chart = page.charts.emplace_back();
+    chart = {.title = "What each layer bears: the dense network with one layer pruned",
+             .x_label = "weights of the layer that stay (%)",
+             .y_label = "accuracy on images held out (%)",
+             .curves = {},
+             .log_x = true};
+    for (size_t i = 0; i < sensitivity.layers.size(); ++i) {
+      train::Curve& curve = chart.curves.emplace_back(train::Curve{.name = sensitivity.layers[i], .y = {}});
+      for (size_t k = 0; k < sensitivity.densities.size(); ++k) {
+        if (sensitivity.densities[k] <= 0) continue;
+        curve.x.push_back(100 * sensitivity.densities[k]);
+        curve.y.push_back(100 * sensitivity.score[i][k]);
+      }
+    }
+  }
   train::save_report(path, page);
+}
+
+/// Accuracy on the images held out, by layer and density, of the dense network.
+compress::Sensitivity layer_sensitivity(const PruneLeNetOptions& o, const Seed& seed) {
+  nn::LeNet net = seed.dense;
+  const auto accuracy = [&] { return evaluate(net, seed.fashion.validation).accuracy; };
+  return compress::sensitivity(net, accuracy, {.densities = o.densities});
 }
 
 void run(const PruneLeNetOptions& o) {
@@ -142,12 +166,17 @@ void run(const PruneLeNetOptions& o) {
   rows.insert(rows.begin(), {.of = dense});
 
   const Stopwatch total;
+  compress::Sensitivity sensitivity;
   for (int64_t s = 0; s < o.seeds; ++s) {
     const uint64_t number = o.common.seed + static_cast<uint64_t>(s);
     std::printf("seed %llu\n", static_cast<unsigned long long>(number));
-    print_head();
     Stopwatch watch;
     Seed seed(o, number);
+    if (s == 0 && o.structure == "weights") {
+      sensitivity = layer_sensitivity(o, seed);
+      std::printf("images held out, one layer pruned by magnitude, not retrained:\n%s", sensitivity.table().c_str());
+    }
+    print_head();
     for (Row& row : rows) {
       manual_seed(number + 1000);
       Row of_seed{.of = row.of};
@@ -181,7 +210,7 @@ void run(const PruneLeNetOptions& o) {
       .set("threads", o.common.threads);
   results.figures.set("seconds", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
-  if (!o.report.empty()) save_picture(o.report, rows, results);
+  if (!o.report.empty()) save_picture(o.report, rows, sensitivity, results);
 }
 
 }  // namespace

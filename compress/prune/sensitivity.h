@@ -30,7 +30,7 @@ struct Sensitivity {
 /// prune().
 ///
 ///   const auto s = compress::sensitivity(net, [&] { return accuracy(net, validation); });
-///   std::cout << s.table();        // for a chart: a curve a layer over s.densities
+///   std::cout << s.table();        // a chart: a curve a layer over s.densities, as prune_lenet --report draws it
 Sensitivity sensitivity(nn::Module& module, const std::function<double()>& score,
                         const SensitivityOptions& options = {});
 

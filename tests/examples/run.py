@@ -222,6 +222,8 @@ def prune_lenet(_):
         assert page.rstrip().endswith("</html>") and "<svg" in page and all(row["name"] in page for row in pruned)
         if structure == "weights":
             assert len(pruned) == 21 and not refused, [row["name"] for row in pruned]
+            for layer in ("conv1", "conv2", "fc1", "fc2", "fc3"):  # what each layer bears
+                assert f"{layer}.weight" in out and f"{layer}.weight" in page, layer
             for row in pruned:
                 # RigL's densities are rounded layer by layer.
                 assert row[size] == 0.1 and abs(row["weights"] - 6177) <= 5 and row["macs"] == dense["macs"], row
