@@ -183,6 +183,14 @@ TEST_F(Sparse, ConvolutionMatchesPlainLoopsOnEveryTarget) {
   });
 }
 
+TEST_F(Sparse, ConvolutionWhoseLastBandIsLower) {
+  on_every_target([&] {
+    std::mt19937 rng(7);
+    for (const double density : {0.1, 0.5})
+      check_convs({.n = 2, .c = 3, .h = 61, .w = 61, .o = 6, .kh = 5, .kw = 5}, density, rng);
+  });
+}
+
 // Activation and pooling behind the product.
 TEST_F(Sparse, FusedHasTheBitsOfTheOpsApartOnEveryTarget) {
   const auto check = [](const std::string& what, const auto& w, const auto& linear_op, const auto& conv_op,
