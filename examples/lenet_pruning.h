@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "fashion.h"
+#include "latency.h"
 
 struct PruneRecipe {
   double density = 0.1;  ///< part of the weights (of two dims and more) that stays
@@ -77,16 +78,8 @@ inline Deployed deploy(const hone::graph::Network& dense, const hone::graph::Net
   using namespace hone;
   Deployed d{.dense = graph::optimize(dense), .pruned = graph::optimize(pruned), .layers = {}};
   d.layers = graph::sparsify(d.pruned, image, {.threads = 1});
-  std::vector<double> before, after;  // in turn, so that a disturbance of the machine meets both
-  for (int i = 0; i < 5; ++i) {
-    before.push_back(graph::measure(d.dense, image, {.threads = 1, .seconds = 0.1}).p50_us);
-    after.push_back(graph::measure(d.pruned, image, {.threads = 1, .seconds = 0.1}).p50_us);
-  }
-  const auto median = [](std::vector<double>& v) {
-    std::sort(v.begin(), v.end());
-    return v[v.size() / 2];
-  };
-  d.dense_us = median(before), d.pruned_us = median(after);
+  const std::vector<double> us = latencies_us({&d.dense, &d.pruned}, image);
+  d.dense_us = us[0], d.pruned_us = us[1];
   return d;
 }
 

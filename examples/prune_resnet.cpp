@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "fashion.h"
+#include "latency.h"
 #include "masked_channels.h"
 
 using namespace hone;
@@ -55,18 +56,23 @@ Timed fit(graph::Network& network, optim::Optimizer& optimizer, const Fashion& f
   return {watch.seconds(), accuracy};
 }
 
+/// A network as its file holds it.
 struct Measured {
-  double accuracy, latency_us, latency_us_batch_64;
+  std::string name;
+  Timed fitted;
+  graph::Network fast;
+  double accuracy;
   int64_t macs, file_bytes, parameters;
+  double latency_us = 0, latency_us_batch_64 = 0;
 };
-Measured measure(graph::Network& network, const std::string& path, const Fashion& fashion) {
+Measured measure(const char* name, const Timed& fitted, const graph::Network& network, const std::string& path,
+                 const Fashion& fashion) {
   graph::save(network, path);
   graph::Network loaded = graph::load(path);
-  const graph::Network fast = graph::optimize(loaded);
-  const auto latency = [&](int64_t batch) { return graph::measure(fast, randn({batch, 3, 32, 32})).p50_us; };
-  return {evaluate(loaded, fashion.test).accuracy,
-          latency(1),
-          latency(64),
+  return {name,
+          fitted,
+          graph::optimize(loaded),
+          evaluate(loaded, fashion.test).accuracy,
           loaded.macs(),
           static_cast<int64_t>(std::filesystem::file_size(path)),
           loaded.parameter_count()};
@@ -102,25 +108,32 @@ void run(const Options& o) {
   const Timed pruned_fit = fit(network, adam, fashion, o, o.tune_epochs, o.tune_lr, "pruned");
 
   train::Results results{.job = "prune_resnet", .figures = {}, .settings = {}, .rows = {}};
-  const auto row = [&](const char* name, graph::Network& net, const Timed& fitted) {
-    const Measured m = measure(net, path(name), fashion);
-    if (o.save.empty()) std::filesystem::remove(path(name));
-    std::printf("%s: test accuracy %.2f %%, %lld multiply-adds, %lld bytes, %.0f us an image, %lld parameters\n", name,
-                100 * m.accuracy, static_cast<long long>(m.macs), static_cast<long long>(m.file_bytes), m.latency_us,
-                static_cast<long long>(m.parameters));
+  Measured both[] = {measure("dense", dense_fit, dense, path("dense"), fashion),
+                     measure("pruned", pruned_fit, network, path("pruned"), fashion)};
+  if (o.save.empty())
+    for (const char* part : {"dense", "pruned"}) std::filesystem::remove(path(part));
+  const auto latencies = [&](int64_t batch) {
+    return latencies_us({&both[0].fast, &both[1].fast}, randn({batch, 3, 32, 32}));
+  };
+  const std::vector<double> one = latencies(1), many = latencies(64);
+  for (size_t i = 0; i < 2; ++i) {
+    Measured& m = both[i];
+    m.latency_us = one[i], m.latency_us_batch_64 = many[i];
+    std::printf("%s: test accuracy %.2f %%, %lld multiply-adds, %lld bytes, %.0f us an image, %lld parameters\n",
+                m.name.c_str(), 100 * m.accuracy, static_cast<long long>(m.macs), static_cast<long long>(m.file_bytes),
+                m.latency_us, static_cast<long long>(m.parameters));
     results.rows.emplace_back()
-        .set("name", name)
+        .set("name", m.name)
         .set("test_accuracy", m.accuracy)
-        .set("validation_accuracy", fitted.validation_accuracy)
+        .set("validation_accuracy", m.fitted.validation_accuracy)
         .set("macs", m.macs)
         .set("file_bytes", m.file_bytes)
         .set("latency_us", m.latency_us)
         .set("latency_us_batch_64", m.latency_us_batch_64)
         .set("parameters", m.parameters)
-        .set("seconds", fitted.seconds);
-    return m;
-  };
-  const Measured before = row("dense", dense, dense_fit), after = row("pruned", network, pruned_fit);
+        .set("seconds", m.fitted.seconds);
+  }
+  const Measured &before = both[0], &after = both[1];
   std::printf("multiply-adds / %.2f, bytes / %.2f, latency / %.2f (batch 64: / %.2f), accuracy %+.2f points\n",
               static_cast<double>(before.macs) / static_cast<double>(after.macs),
               static_cast<double>(before.file_bytes) / static_cast<double>(after.file_bytes),
