@@ -11,7 +11,7 @@
 
 struct PruneLeNetOptions {
   CommonOptions common;
-  int64_t seeds = 1, dense_epochs = 15, retrain = 1, short_epochs = 4, epochs = 8, long_epochs = 25;
+  int64_t seeds = 1, dense_epochs = 15, retrain = 1, short_epochs = 5, epochs = 8, long_epochs = 25;
   int64_t images = 60000, validation = 5000;
   std::vector<double> densities = {0.5, 0.2, 0.1, 0.05, 0.02, 0.01}, shares = {0.75, 0.5, 0.25};
   std::vector<std::string> only;

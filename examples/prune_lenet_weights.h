@@ -64,7 +64,7 @@ inline std::vector<Method> methods() {
        .observed = true},
       {.name = "short ramp, distilled",
        .criterion = taylor(),
-       .schedule = ramp,
+       .schedule = [](int64_t steps) { return CubicRamp{.end = steps * 2 / 5, .every = 50}; },
        .epochs = &PruneLeNetOptions::short_epochs,
        .taught = true,
        .observed = true},
@@ -95,7 +95,11 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
   if (m.start == Start::early) Snapshot(seed.early).rewind(net);
   const Teacher teacher(seed.dense);
   fit(net, seed.fashion,
-      {.epochs = epochs, .teacher = m.taught ? &teacher : nullptr, .pruner = &pruner, .observe = m.observed});
+      {.epochs = epochs,
+       .teacher = m.taught ? &teacher : nullptr,
+       .kd = {.temperature = 2, .alpha = 0.9},
+       .pruner = &pruner,
+       .observe = m.observed});
   out.after = seed.score(net);
   out.weights = weights_left(net);
   return out;
