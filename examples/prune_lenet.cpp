@@ -235,7 +235,7 @@ int main(int argc, char** argv) {
   count("--seeds", o.seeds, "Runs of each, from --seed upwards", 100);
   count("--dense-epochs", o.dense_epochs, "Epochs of the dense network");
   count("--retrain", o.retrain, "Epochs after weights were pruned in one shot");
-  count("--short-epochs", o.short_epochs, "Epochs of the short ramp");
+  count("--short-epochs", o.short_epochs, "Epochs of what train_lenet --prune does");
   count("--epochs", o.epochs, "Epochs of schedules, and after kernels or pools went");
   count("--long-epochs", o.long_epochs, "Epochs of the long ramp");
   count("--images", o.images, "Training images used, at most", 60000);

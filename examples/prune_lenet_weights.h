@@ -1,6 +1,7 @@
 #pragma once
 // Single weights, by every criterion in one shot and by schedules while training.
 
+#include "lenet_pruning.h"
 #include "prune_lenet.h"
 
 namespace prune_lenet_weights {
@@ -62,12 +63,6 @@ inline std::vector<Method> methods() {
        .schedule = ramp,
        .epochs = &PruneLeNetOptions::epochs,
        .observed = true},
-      {.name = "short ramp, distilled",
-       .criterion = taylor(),
-       .schedule = ramp,
-       .epochs = &PruneLeNetOptions::short_epochs,
-       .taught = true,
-       .observed = true},
       {.name = "long ramp, distilled",
        .criterion = taylor(),
        .schedule = ramp,
@@ -95,7 +90,11 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
   if (m.start == Start::early) Snapshot(seed.early).rewind(net);
   const Teacher teacher(seed.dense);
   fit(net, seed.fashion,
-      {.epochs = epochs, .teacher = m.taught ? &teacher : nullptr, .pruner = &pruner, .observe = m.observed});
+      {.epochs = epochs,
+       .teacher = m.taught ? &teacher : nullptr,
+       .kd = {.temperature = 2, .alpha = 0.9},
+       .pruner = &pruner,
+       .observe = m.observed});
   out.after = seed.score(net);
   out.weights = weights_left(net);
   return out;
@@ -103,11 +102,19 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
 
 }  // namespace prune_lenet_weights
 
+/// size: the density.
 inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
+  using namespace prune_lenet_weights;
   std::vector<Case> cases;
-  for (const auto& m : prune_lenet_weights::methods())
+  for (const Method& m : methods())
     for (const double density : o.densities)
-      cases.push_back(
-          {m.name, density, [=, &o](Seed& seed) { return prune_lenet_weights::prune_and_fit(m, density, o, seed); }});
+      cases.push_back({m.name, density, [=, &o](Seed& seed) { return prune_and_fit(m, density, o, seed); }});
+  for (const double density : o.densities)
+    cases.push_back({"train_lenet --prune", density, [=, &o](Seed& seed) {
+                       nn::LeNet net = seed.dense;
+                       const PruneRecipe recipe{.density = density, .epochs = o.short_epochs};
+                       prune_and_retrain(net, seed.fashion.training, recipe, [](int64_t, double, double) {});
+                       return Outcome{.after = seed.score(net), .weights = weights_left(net)};
+                     }});
   return cases;
 }
