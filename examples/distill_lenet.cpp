@@ -29,11 +29,17 @@ struct Options {
   bool tune = false, held_out = false;
 };
 
-constexpr int64_t kBatch = 64, kTeachers = 3;
+constexpr int64_t kBatch = 64;
+constexpr uint64_t kTeachers = 3, kLargeSeed = 7;
 constexpr double kLr = 4e-3, kTeacherLr = 2e-3, kTeacherWidth = 2, kMixup = 0.2, kTemperature = 2;
 
 enum class Shown { labelled, augmented, unlabelled };
-enum class Teaches { nobody, one, ensemble, large };
+enum class Teaches {
+  nobody,
+  one,       ///< a network that learnt from the labelled images
+  ensemble,  ///< kTeachers of them
+  large      ///< one network for all seeds, trained on the labels of all images: a model that exists already
+};
 
 /// What students are trained on, and how.
 struct Part {
@@ -63,7 +69,7 @@ const std::vector<Part> kParts = {
      .steps = 5160,
      .methods = {"alone", "soft", "ensemble"}},
     {.name = "10%+equal", .images = 5500, .equal = true, .steps = 2580, .methods = {"alone", "soft", "ensemble"}},
-    {.name = "100%", .images = 55000, .steps = 10320, .methods = {"alone", "soft"}},
+    {.name = "100%", .images = 55000, .steps = 10320, .methods = {"alone", "large_teacher"}},
 };
 
 int64_t teacher_steps(int64_t images) { return images <= 550 ? 860 : images <= 5500 ? 3440 : 5160; }
@@ -83,10 +89,10 @@ const std::vector<Method> kMethods = {
     {.name = "ensemble", .teacher = Teaches::ensemble, .setting = "temperature", .value = 2, .candidates = {1, 2, 4}},
     {.name = "large_teacher", .teacher = Teaches::large, .setting = "temperature", .value = 2, .candidates = {1, 2, 4}},
     {.name = "decoupled", .setting = "beta", .value = 2, .candidates = {0.5, 2, 8}},
-    {.name = "hint", .setting = "weight", .value = 1, .candidates = {0.1, 1, 10}},
+    {.name = "hint", .setting = "weight", .value = 10, .candidates = {0.1, 1, 10}},
     {.name = "attention", .setting = "weight", .value = 100, .candidates = {100, 1000, 10000}},
     {.name = "relational", .setting = "weight", .value = 1, .candidates = {0.1, 1, 10}},
-    {.name = "mutual", .teacher = Teaches::nobody, .setting = "weight", .value = 1, .candidates = {0.5, 1, 2}},
+    {.name = "mutual", .teacher = Teaches::nobody, .setting = "weight", .value = 0.5, .candidates = {0.5, 1, 2}},
     {.name = "self", .teacher = Teaches::nobody, .setting = "alpha", .value = 0.5, .candidates = {0.2, 0.5, 0.8}},
 };
 
@@ -148,9 +154,9 @@ class Task {
 
   compress::Ensemble teacher(Teaches who) {
     compress::Ensemble teachers;
-    const bool large = who == Teaches::large;
-    for (int64_t k = 0; k < (who == Teaches::ensemble ? kTeachers : 1); ++k)
-      teachers.add(teacher_net(large ? all_ : labelled_, k));
+    if (who == Teaches::large) return teachers.add(teacher_net(all_, kLargeSeed));
+    for (uint64_t k = 0; k < (who == Teaches::ensemble ? kTeachers : 1); ++k)
+      teachers.add(teacher_net(labelled_, seed_ + 1000 * k));
     return teachers;
   }
 
@@ -158,14 +164,14 @@ class Task {
     manual_seed(seed_);  // every method starts from the same weights
     nn::LeNet net = part.equal ? nn::LeNet({.width = kTeacherWidth}) : small_lenet();
     const std::string setting = m.setting.empty() ? "" : str("-", m.setting, "-", value);
-    return kept(str(part.name, "-", m.name, setting, "-", steps), std::move(net),
+    return kept(str(part.name, "-", m.name, setting, "-", steps, "-seed-", seed_), std::move(net),
                 [&](nn::LeNet& untrained) { teach(untrained, part, m, value, steps); });
   }
 
  private:
-  /// The network of this name and seed: from the folder, or trained and put there.
+  /// The network of this name: from the folder, or trained and put there.
   template <class Train> nn::LeNet kept(const std::string& name, nn::LeNet net, const Train& train) const {
-    const auto path = std::filesystem::path(folder_) / str(name, "-seed-", seed_, ".safetensors");
+    const auto path = std::filesystem::path(folder_) / (name + ".safetensors");
     if (!folder_.empty() && std::filesystem::exists(path)) {
       net.load(path.string());
       return net;
@@ -176,19 +182,21 @@ class Task {
   }
 
   /// Trained with mixup on shifted and mirrored images: whoever teaches may use every means.
-  nn::LeNet teacher_net(const data::Dataset& images, int64_t k) const {
-    const uint64_t seed = seed_ + 1000 * static_cast<uint64_t>(k);
+  nn::LeNet teacher_net(const data::Dataset& images, uint64_t seed) const {
     manual_seed(seed);
-    return kept(str("teacher-", images.size(), "-", k), nn::LeNet({.width = kTeacherWidth}), [&](nn::LeNet& net) {
-      data::Loader batches(
-          images,
-          {.batch = kBatch, .shuffle = true, .seed = seed, .drop_last = true, .transform = fashion_transforms("crop")});
-      const auto loss = [&](const data::Batch& batch, int64_t step) {
-        const auto [x, y] = data::mixup(batch, {.classes = 10, .alpha = kMixup, .seed = seed}, step);
-        return cross_entropy(net(x), y);
-      };
-      fit(net.parameters(), batches, teacher_steps(images.size()), kTeacherLr, loss);
-    });
+    return kept(str("teacher-", images.size(), "-seed-", seed), nn::LeNet({.width = kTeacherWidth}),
+                [&](nn::LeNet& net) {
+                  data::Loader batches(images, {.batch = kBatch,
+                                                .shuffle = true,
+                                                .seed = seed,
+                                                .drop_last = true,
+                                                .transform = fashion_transforms("crop")});
+                  const auto loss = [&](const data::Batch& batch, int64_t step) {
+                    const auto [x, y] = data::mixup(batch, {.classes = 10, .alpha = kMixup, .seed = seed}, step);
+                    return cross_entropy(net(x), y);
+                  };
+                  fit(net.parameters(), batches, teacher_steps(images.size()), kTeacherLr, loss);
+                });
   }
 
   /// The images that a part's students see, and what their teacher says of each.
@@ -245,7 +253,7 @@ class Task {
     }
 
     // What remains reads features, beside soft targets.
-    const nn::LeNet wide = teacher_net(labelled_, 0);
+    const nn::LeNet wide = teacher_net(labelled_, seed_);
     const Teacher teacher(wide);
     Taps of_net(net, {"conv1", "conv2", "fc2"}), of_teacher(teacher.network(), {"conv1", "conv2", "fc2"});
     const auto ours = [&](int64_t i) { return relu(of_net[i]); };
