@@ -332,8 +332,8 @@ void run(const Options& o) {
   // The latest students of that many labels and that size without a teacher: gains are over these.
   std::map<std::pair<int64_t, bool>, Row> alone;
   std::set<std::pair<int64_t, Teaches>> shown_teachers;
-  std::printf("%-36s %6s   %15s%s   gain\n", "accuracy, %", "steps", "held out       ",
-              tests ? "   test           " : "");
+  std::printf("%-36s %6s%17s%17s%17s\n", "accuracy, %", "steps", "held out", tests ? "test" : "gain",
+              tests ? "gain" : "");
 
   for (const Part& part : kParts) {
     std::vector<Task>& seeds = tasks[part.images];
@@ -375,6 +375,8 @@ void run(const Options& o) {
       .set("seeds", o.seeds)
       .set("threads", o.common.threads)
       .set("scored_on", tests ? "test" : "held out");
+  for (const Method& m : kMethods)
+    if (!o.tune && !m.setting.empty()) results.settings.set(m.name + "_" + m.setting, m.value);
   std::printf("%.0f s\n", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }
@@ -389,7 +391,7 @@ int main(int argc, char** argv) {
   for (const Method& m : kMethods) names.push_back(m.name);
   for (const Part& part : kParts) {
     names.push_back(part.name);
-    for (const Method& m : kMethods) names.push_back(part.name + "/" + m.name);
+    for (const std::string& method : part.methods) names.push_back(part.name + "/" + method);
   }
   app.add_option("--seeds", o.seeds, "Runs of each row, from --seed upwards")
       ->check(CLI::Range(1, 100))
