@@ -48,11 +48,17 @@ struct Part {
   Shown shown = Shown::labelled;  ///< these alone; each shifted and mirrored too; or all images, no label
   bool equal = false;             ///< the student is as large as its teacher
   int64_t steps = 0;
+  double temperature = 2;  ///< of soft targets; chosen by --tune, as the methods' settings
   std::vector<std::string> methods = {};
 };
 const std::vector<Part> kParts = {
     {.name = "1%", .images = 550, .steps = 860, .methods = {"alone", "soft", "teacher_class", "ensemble"}},
-    {.name = "1%+unlabelled", .images = 550, .shown = Shown::unlabelled, .steps = 5160, .methods = {"ensemble"}},
+    {.name = "1%+unlabelled",
+     .images = 550,
+     .shown = Shown::unlabelled,
+     .steps = 5160,
+     .temperature = 1,
+     .methods = {"ensemble"}},
     {.name = "10%",
      .images = 5500,
      .steps = 2580,
@@ -62,6 +68,7 @@ const std::vector<Part> kParts = {
      .images = 5500,
      .shown = Shown::unlabelled,
      .steps = 10320,
+     .temperature = 1,
      .methods = {"soft", "teacher_class", "ensemble", "large_teacher"}},
     {.name = "10%+augmented",
      .images = 5500,
@@ -69,12 +76,12 @@ const std::vector<Part> kParts = {
      .steps = 5160,
      .methods = {"alone", "soft", "ensemble"}},
     {.name = "10%+equal", .images = 5500, .equal = true, .steps = 2580, .methods = {"alone", "soft", "ensemble"}},
-    {.name = "100%", .images = 55000, .steps = 10320, .methods = {"alone", "large_teacher"}},
+    {.name = "100%", .images = 55000, .steps = 10320, .temperature = 1, .methods = {"alone", "large_teacher"}},
 };
 
 int64_t teacher_steps(int64_t images) { return images <= 550 ? 860 : images <= 5500 ? 3440 : 5160; }
 
-/// How a student is taught, and the one setting that --tune tries values of.
+/// How a student is taught, and the one setting that --tune tries values of. A temperature is the part's own.
 struct Method {
   std::string name;
   Teaches teacher = Teaches::one;
@@ -84,10 +91,10 @@ struct Method {
 };
 const std::vector<Method> kMethods = {
     {.name = "alone", .teacher = Teaches::nobody},
-    {.name = "soft", .setting = "temperature", .value = 2, .candidates = {1, 2, 4}},
+    {.name = "soft", .setting = "temperature", .candidates = {1, 2, 4}},
     {.name = "teacher_class"},
-    {.name = "ensemble", .teacher = Teaches::ensemble, .setting = "temperature", .value = 2, .candidates = {1, 2, 4}},
-    {.name = "large_teacher", .teacher = Teaches::large, .setting = "temperature", .value = 2, .candidates = {1, 2, 4}},
+    {.name = "ensemble", .teacher = Teaches::ensemble, .setting = "temperature", .candidates = {1, 2, 4}},
+    {.name = "large_teacher", .teacher = Teaches::large, .setting = "temperature", .candidates = {1, 2, 4}},
     {.name = "decoupled", .setting = "beta", .value = 2, .candidates = {0.5, 2, 8}},
     {.name = "hint", .setting = "weight", .value = 10, .candidates = {0.1, 1, 10}},
     {.name = "attention", .setting = "weight", .value = 100, .candidates = {100, 1000, 10000}},
@@ -355,12 +362,14 @@ void run(const Options& o) {
         report(score(str("teacher of ", m.name), teacher_steps(images), [&](Task& t) { return t.teacher(m.teacher); }),
                nullptr, results);
       }
-      for (const double value : o.tune && !m.candidates.empty() ? m.candidates : std::vector<double>{m.value}) {
+      const double chosen = m.setting == "temperature" ? part.temperature : m.value;
+      for (const double value : o.tune && !m.candidates.empty() ? m.candidates : std::vector{chosen}) {
         const std::string name = o.tune && !m.setting.empty() ? str(m.name, ", ", m.setting, " ", value) : m.name;
         const int64_t steps = o.steps > 0 ? o.steps : part.steps;
         const Row row = score(name, steps, [&](Task& task) { return task.student(part, m, value, steps); });
         const auto baseline = alone.find({part.images, part.equal});
         report(row, m.name == "alone" || baseline == alone.end() ? nullptr : &baseline->second, results);
+        if (!m.setting.empty()) results.rows.back().set(m.setting, value);
         if (m.name == "alone") alone[{part.images, part.equal}] = row;
       }
     }
@@ -375,8 +384,6 @@ void run(const Options& o) {
       .set("seeds", o.seeds)
       .set("threads", o.common.threads)
       .set("scored_on", tests ? "test" : "held out");
-  for (const Method& m : kMethods)
-    if (!o.tune && !m.setting.empty()) results.settings.set(m.name + "_" + m.setting, m.value);
   std::printf("%.0f s\n", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }
