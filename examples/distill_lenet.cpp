@@ -40,6 +40,7 @@ enum class Teaches {
   ensemble,  ///< kTeachers of them
   large      ///< one network for all seeds, trained on the labels of all images: a model that exists already
 };
+constexpr const char* kTeacherNames[] = {"", "(its teacher)", "(its teachers)", "(the large teacher)"};
 
 /// What students are trained on, and how.
 struct Part {
@@ -359,7 +360,8 @@ void run(const Options& o) {
       if (!wanted(o, part, m)) continue;
       if (m.teacher != Teaches::nobody && shown_teachers.emplace(part.images, m.teacher).second) {
         const int64_t images = m.teacher == Teaches::large ? all.size() : part.images;
-        report(score(str("teacher of ", m.name), teacher_steps(images), [&](Task& t) { return t.teacher(m.teacher); }),
+        report(score(kTeacherNames[static_cast<size_t>(m.teacher)], teacher_steps(images),
+                     [&](Task& t) { return t.teacher(m.teacher); }),
                nullptr, results);
       }
       const double chosen = m.setting == "temperature" ? part.temperature : m.value;
