@@ -17,6 +17,7 @@
 #include "hone/compress/pack/entropy.h"
 #include "hone/compress/pack/huffman.h"
 #include "hone/compress/pack/mask_coder.h"
+#include "hone/compress/pack/pack.h"
 #include "hone/compress/pack/range_coder.h"
 #include "hone/compress/pack/relative_index.h"
 #include "hone/compress/prune/channels.h"

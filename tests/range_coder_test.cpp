@@ -360,6 +360,8 @@ TEST(MaskCoder, RefusesDamageOrGivesSomeMask) {
   }
   expect_error<ValueError>([&] { encode_mask({40, 61, 1}, d.mask); }, {"2400 elements", "61 columns"});
   expect_error<ValueError>([&] { encode_mask({40, 60, 7}, d.mask); }, "groups of 7");
+  expect_error<ValueError>([&] { decode_mask({-1, 60, 1}, good); }, "-1 rows");
+  expect_error<ValueError>([&] { decode_mask({int64_t{1} << 40, int64_t{1} << 40, 1}, good); }, "columns");
   expect_error<ValueError>([] { encode_symbols(Symbols{3}, 3); }, "symbol 3");
   expect_error<ValueError>([] { encode_symbols(Symbols{}, 0); }, "alphabet of 0");
 }

@@ -22,13 +22,18 @@ uint32_t density(int64_t ones, int64_t seen, uint32_t prior, int64_t weight) {
   return static_cast<uint32_t>(std::max<int64_t>((ones * 65536 + weight * prior) / (seen + weight), 1));
 }
 
+size_t elements_of(const MaskShape& shape) {
+  HONE_CHECK(shape.rows >= 0 && shape.cols >= 0 && shape.group >= 1 && shape.cols % shape.group == 0 &&
+                 (shape.cols == 0 || shape.rows <= (int64_t{1} << 40) / shape.cols),
+             ValueError, "mask coder: ", shape.rows, " rows of ", shape.cols, " columns in groups of ", shape.group);
+  return static_cast<size_t>(shape.rows * shape.cols);
+}
+
 }  // namespace
 
 void MaskModel::code(BinaryCoder& coder, const MaskShape& shape, std::span<uint8_t> mask) {
-  HONE_CHECK(shape.rows >= 0 && shape.group >= 1 && shape.cols % shape.group == 0 &&
-                 static_cast<uint64_t>(shape.rows * shape.cols) == mask.size(),
-             ValueError, "mask coder: ", mask.size(), " elements in ", shape.rows, " rows of ", shape.cols,
-             " columns, groups of ", shape.group);
+  HONE_CHECK(elements_of(shape) == mask.size(), ValueError, "mask coder: ", mask.size(), " elements in ", shape.rows,
+             " rows of ", shape.cols, " columns");
   if (mask.empty()) return;
   uint32_t level = 0;
   bool alike = false;
@@ -146,7 +151,7 @@ std::vector<uint8_t> encode_mask(const MaskShape& shape, std::span<const uint8_t
 
 std::vector<uint8_t> decode_mask(const MaskShape& shape, std::span<const uint8_t> bytes) {
   RangeDecoder in(bytes);
-  std::vector<uint8_t> mask(static_cast<size_t>(shape.rows * shape.cols));
+  std::vector<uint8_t> mask(elements_of(shape));
   MaskModel().code(in, shape, mask);
   in.finish();
   return mask;

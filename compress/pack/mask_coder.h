@@ -20,7 +20,8 @@ struct MaskShape {
 /// densities so far, and the elements next to it, are mixed. Or all elements alike, where that takes fewer bytes.
 class MaskModel {
  public:
-  /// mask: rows · cols elements, 1 for kept; a decoder writes them. Memory: rows + cols numbers. FormatError.
+  /// mask: rows · cols elements, 1 for kept; a decoder writes them. Memory: rows + cols numbers. ValueError,
+  /// FormatError.
   void code(BinaryCoder& coder, const MaskShape& shape, std::span<uint8_t> mask);
 
  private:

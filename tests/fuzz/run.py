@@ -41,7 +41,7 @@ def main():
     exe, kind, folder, seconds = sys.argv[1:]
     corpus = pathlib.Path(folder)
     corpus.mkdir(parents=True, exist_ok=True)
-    if kind in ("checkpoint", "graph"):  # of the very run or network that the target has
+    if kind in ("checkpoint", "graph", "packed"):  # of the very run or network that the target has
         subprocess.run([exe], env={**os.environ, "HONE_FUZZ_SEED": str(corpus / "seed")}, check=True)
     for i, seed in enumerate(seeds(kind)):
         (corpus / f"seed{i}").write_bytes(seed)

@@ -1,0 +1,80 @@
+#pragma once
+// The packed file: a network in as few bytes as its masks and codebooks allow. docs/format.md describes every byte.
+//
+//   compress::prune(net, {.density = 0.05}) …; weights that share few values …
+//   const compress::Packed packed = compress::pack(graph::trace(net, sample), {.mantissa_bits = 7});
+//   packed.save("lenet.hone");
+//   graph::Network back = compress::Packed::load("lenet.hone").network();   // the same values, the same logits
+//   std::cout << packed.table();                                             // where the bytes go
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hone/compress/graph/network.h"
+
+namespace hone::compress {
+
+/// What codes masks and codebook indices.
+enum class Coder : uint8_t {
+  range,    ///< coding::MaskModel and SymbolModel
+  huffman,  ///< Deep Compression's: a relative index and Huffman codes (Han, Mao and Dally, 2016)
+};
+
+struct PackOptions {
+  Coder coder = Coder::range;
+  /// Floating values are rounded, ties to even, to that many bits after the leading one (f32 has 23, bf16 7), in [0,
+  /// 52]; not set: nothing is rounded. Rounded values that coincide are one.
+  std::optional<int> mantissa_bits = {};
+};
+
+/// What a packed tensor is made of.
+struct PackedPart {
+  std::string name;
+  DType dtype = DType::f32;
+  int64_t elements = 0;
+  int64_t kept = 0;        ///< elements that are coded: those that a mask keeps, or that are not 0
+  int64_t codebook = 0;    ///< distinct values that codes stand for; 0: the values stand there themselves
+  double mask_bytes = 0;   ///< where they are
+  double value_bytes = 0;  ///< and what: codebook and codes, or values
+};
+
+class Packed {
+ public:
+  /// IoError; FormatError for what is no packed file, of another version, cut short or changed (by its checksum).
+  static Packed load(const std::string& path);
+  static Packed parse(std::vector<uint8_t> bytes, std::string source = "the packed network");
+  /// As save_safetensors writes. IoError.
+  void save(const std::string& path) const;
+
+  const std::vector<uint8_t>& bytes() const { return bytes_; }  ///< the whole file
+  /// Bytes of all tensors and masks of the network: what network() will allocate, beside the graph (of at most 65,536
+  /// values, nodes, operands and attributes) and four bytes an element of the tensor that it decodes.
+  int64_t decoded_bytes() const { return decoded_bytes_; }
+
+  /// The network: same ops, attributes, names, values, masks. `ops`: a user's own, beside op_table(). FormatError for
+  /// any content that is not of the format; no more is allocated than decoded_bytes() says, however hostile the file.
+  graph::Network network(std::span<const OpDef* const> ops = {}) const;
+
+  /// Where the bytes are: of each tensor, as decoding it costs.
+  std::vector<PackedPart> parts() const;
+  std::string table() const;
+
+ private:
+  template <class F> auto decode(const F& f) const;
+  std::vector<uint8_t> bytes_;
+  std::string source_;
+  int64_t decoded_bytes_ = 0;
+  size_t stream_ = 0;  // where it begins
+};
+
+/// Packs all that the network is: what a mask hides is not stored (0 after loading), everything else exactly, unless
+/// options round. Tensors of at most 256 distinct values become a codebook and codes, where that is smaller. ValueError
+/// for options, names of more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or
+/// a megabyte of names, and one so uniform that its file would be smaller by more than 2^17; DeviceError unless on the
+/// CPU.
+Packed pack(const graph::Network& network, const PackOptions& options = {});
+
+}  // namespace hone::compress

@@ -1,0 +1,361 @@
+#include "hone/compress/pack/tensor_coder.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <unordered_set>
+
+#include "hone/compress/pack/huffman.h"
+#include "hone/compress/pack/relative_index.h"
+
+namespace hone::compress::detail {
+
+using coding::BinaryCoder;
+using coding::CostMeter;
+
+namespace {
+
+constexpr size_t kMostValues = 256;  // of a codebook
+
+int exponent_bits(DType d) { return d == DType::f64 ? 11 : 8; }
+int width(DType d) { return static_cast<int>(8 * size_of(d)); }
+
+/// A number that ascends as the value of the pattern does; and back.
+uint64_t key_of(DType d, uint64_t pattern) {
+  const uint64_t sign = uint64_t{1} << (width(d) - 1), all = sign | (sign - 1);
+  if (d == DType::u8) return pattern;
+  if (!is_floating(d)) return pattern ^ sign;
+  return (pattern & sign) != 0 ? ~pattern & all : pattern | sign;
+}
+
+uint64_t largest_key(DType d) { return ~uint64_t{0} >> (64 - width(d)); }
+uint64_t integer_of_key(DType d, uint64_t key) {
+  return d == DType::u8 ? key : key ^ uint64_t { 1 } << (width(d) - 1);
+}
+
+int64_t integer_of(DType d, uint64_t pattern) {
+  if (d == DType::u8) return static_cast<int64_t>(pattern);
+  const int unused = 64 - width(d);
+  return static_cast<int64_t>(pattern << unused) >> unused;
+}
+
+/// The fewest mantissa bits that hold patterns whose disjunction is `any`.
+int mantissa_of(uint64_t any, int most) {
+  any &= (uint64_t{1} << most) - 1;
+  return any == 0 ? 0 : most - std::countr_zero(any);
+}
+
+constexpr int64_t kMostMultiple = int64_t{1} << 24;  // times an f32 is exact in a double
+
+uint64_t multiple(float scale, int64_t k) {
+  return std::bit_cast<uint32_t>(static_cast<float>(static_cast<double>(scale) * static_cast<double>(k)));
+}
+int64_t nearest_multiple(float scale, uint64_t pattern) {
+  const double k =
+      static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(pattern))) / static_cast<double>(scale);
+  return std::abs(k) <= kMostMultiple ? std::llround(k) : kMostMultiple + 1;
+}
+
+/// A scale of which all these f32 values, ascending, are whole multiples, as those of a uniform quantizer are; 0: none
+/// was found. It is sought near the largest value over each number that the smallest distance suggests.
+float scale_of(const std::vector<uint64_t>& patterns) {
+  const auto value = [&](size_t i) {
+    return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(patterns[i])));
+  };
+  double distance = INFINITY, largest = 0;
+  for (size_t i = 0; i < patterns.size(); ++i) {
+    if (!std::isfinite(value(i))) return 0;
+    if (i > 0) distance = std::min(distance, value(i) - value(i - 1));
+    largest = std::max(largest, std::abs(value(i)));
+  }
+  constexpr int kParts = 4, kUlps = 3;
+  if (patterns.size() < 3 || !(distance > 0)) return 0;
+  for (int parts = 1; parts <= kParts; ++parts) {
+    const double times = std::round(largest / (distance / parts));
+    if (times > static_cast<double>(kMostMultiple / 2)) return 0;
+    const auto near = std::bit_cast<uint32_t>(static_cast<float>(largest / times));
+    for (uint32_t bits = near - kUlps; bits <= near + kUlps; ++bits) {
+      const auto scale = std::bit_cast<float>(bits);
+      if (std::isnormal(scale) && std::all_of(patterns.begin(), patterns.end(), [&](uint64_t p) {
+            return multiple(scale, nearest_multiple(scale, p)) == p;
+          }))
+        return scale;
+    }
+  }
+  return 0;
+}
+
+coding::MaskShape mask_shape(const Shape& shape) {
+  coding::MaskShape m;
+  if (shape.ndim() >= 2) m.rows = shape[0];
+  for (int d = shape.ndim() >= 2 ? 1 : 0; d < shape.ndim(); ++d) m.cols *= shape[d];
+  for (int d = 2; d < shape.ndim(); ++d) m.group *= shape[d];
+  return m;
+}
+
+/// Passes on, and adds up what it costs.
+struct Metered : BinaryCoder {
+  explicit Metered(BinaryCoder& c) : inner(c) {}
+  bool code(bool bit, uint32_t p1) override {
+    bit = inner.code(bit, p1);
+    cost.code(bit, p1);
+    return bit;
+  }
+  bool decodes() const override { return inner.decodes(); }
+  double take() { return std::exchange(cost, {}).bits() / 8; }
+  BinaryCoder& inner;
+  CostMeter cost;
+};
+
+/// Bits as they are: their number, then each.
+void code_plain(BinaryCoder& coder, coding::NumberModel& length, std::vector<uint8_t>& bytes, size_t bits) {
+  bits = length.code(coder, bits);
+  if (!coder.decodes()) {
+    for (size_t i = 0; i < bits; ++i) coder.code_bits(bytes[i / 8] >> (7 - i % 8) & 1, 1);
+    return;
+  }
+  coding::BitWriter out;  // grows with what the stream holds, not with what it claims
+  for (size_t i = 0; i < bits; ++i) out.put(coder.code_bits(0, 1), 1);
+  bytes = out.take();
+}
+
+}  // namespace
+
+void round_mantissa(DType dtype, void* data, int64_t n, int bits) {
+  const int mantissa = width(dtype) - 1 - exponent_bits(dtype), dropped = mantissa - bits;
+  if (dropped <= 0) return;
+  const uint64_t unit = uint64_t{1} << dropped, infinity = ((uint64_t{1} << exponent_bits(dtype)) - 1) << mantissa;
+  const Elements elements(data, dtype, n);
+  for (size_t i = 0; i < elements.size(); ++i) {
+    const uint64_t v = elements[i], odd = v >> dropped & 1;
+    if ((v & infinity) != infinity) elements.set(i, (v + unit / 2 - 1 + odd) & ~(unit - 1));
+  }
+}
+
+int64_t IntegerModel::code(BinaryCoder& coder, int64_t v) {
+  const bool negative = negative_.code(coder, v < 0);
+  const uint64_t size = size_.code(coder, static_cast<uint64_t>(v < 0 ? ~v : v));
+  HONE_CHECK(size <= static_cast<uint64_t>(INT64_MAX), FormatError, "a number of more than 64 bits");
+  return negative ? ~static_cast<int64_t>(size) : static_cast<int64_t>(size);
+}
+
+FloatModel::FloatModel(DType dtype)
+    : exponent_(exponent_bits(dtype)), mantissa_(width(dtype) - 1 - exponent_), exponents_(size_t{1} << exponent_) {}
+
+uint64_t FloatModel::code(BinaryCoder& coder, uint64_t v, int mantissa) {
+  const bool sign = sign_.code(coder, v >> (exponent_ + mantissa_) & 1);
+  size_t node = 1;
+  for (int b = exponent_ - 1; b >= 0; --b) node = node * 2 + exponents_[node].code(coder, v >> (mantissa_ + b) & 1);
+  const uint64_t exponent = node - exponents_.size(), dropped = static_cast<uint64_t>(mantissa_ - mantissa);
+  const uint64_t m = coder.code_bits(v >> dropped & ((uint64_t{1} << mantissa) - 1), mantissa) << dropped;
+  return (uint64_t{sign} << exponent_ | exponent) << mantissa_ | m;
+}
+
+FloatModel& TensorModel::floats(DType dtype) { return floats_.try_emplace(dtype, dtype).first->second; }
+
+uint64_t TensorModel::code_value(BinaryCoder& coder, DType dtype, uint64_t pattern, int mantissa) {
+  if (is_floating(dtype)) return floats(dtype).code(coder, pattern, mantissa);
+  const int64_t v = integers_[dtype].code(coder, integer_of(dtype, pattern));
+  pattern = static_cast<uint64_t>(v) & (~uint64_t{0} >> (64 - width(dtype)));
+  HONE_CHECK(integer_of(dtype, pattern) == v, FormatError, "the integer ", v, " is beyond ", dtype);
+  return pattern;
+}
+
+int TensorModel::code_mantissa(BinaryCoder& coder, DType dtype, uint64_t any) {
+  const int most = floats(dtype).mantissa_bits();
+  const auto bits = static_cast<int>(coder.code_bits(static_cast<uint64_t>(mantissa_of(any, most)), 6));
+  HONE_CHECK(bits <= most, FormatError, "a mantissa of ", bits, " bits");
+  return bits;
+}
+
+void TensorModel::code_mask(BinaryCoder& coder, const Shape& shape, std::span<uint8_t> mask) {
+  if (coder_ == Coder::range) return masks_.code(coder, mask_shape(shape), mask);
+  coding::RelativeIndex index;
+  if (!coder.decodes()) {
+    std::vector<int64_t> positions;
+    for (size_t i = 0; i < mask.size(); ++i)
+      if (mask[i] != 0) positions.push_back(static_cast<int64_t>(i));
+    index = coding::best_relative_index(positions, 0);
+  }
+  index.bits = static_cast<int>(coder.code_bits(static_cast<uint64_t>(index.bits - 1), 4)) + 1;
+  const uint64_t entries = counts_.code(coder, index.gaps.size());
+  HONE_CHECK(entries <= mask.size(), FormatError, "an index of ", entries, " entries for ", mask.size(), " elements");
+  // Gaps, and one symbol more: a filler.
+  const size_t filler = size_t{1} << index.bits;
+  std::vector<uint16_t> symbols(index.gaps);
+  std::vector<uint8_t> bytes;
+  for (size_t i = 0; i < symbols.size(); ++i)
+    if (index.filler[i] != 0) symbols[i] = static_cast<uint16_t>(filler);
+  if (!coder.decodes()) bytes = coding::huffman_encode(symbols, filler + 1);
+  code_plain(coder, lengths_, bytes, bytes.size() * 8);
+  if (!coder.decodes()) return;
+  symbols = coding::huffman_decode(bytes, filler + 1, entries);
+  for (const uint16_t s : symbols) {
+    index.filler.push_back(s == filler);
+    index.gaps.push_back(static_cast<uint16_t>(s == filler ? filler - 1 : s));
+  }
+  for (const int64_t p : coding::positions_of(index, static_cast<int64_t>(mask.size())))
+    mask[static_cast<size_t>(p)] = 1;
+}
+
+void TensorModel::code_symbols(BinaryCoder& coder, uint32_t alphabet, std::span<uint16_t> symbols) {
+  if (coder_ == Coder::range) return symbols_.code(coder, alphabet, symbols);
+  std::vector<uint8_t> bytes;
+  if (!coder.decodes()) bytes = coding::huffman_encode(symbols, alphabet);
+  code_plain(coder, lengths_, bytes, bytes.size() * 8);
+  if (!coder.decodes()) return;
+  const std::vector<uint16_t> decoded = coding::huffman_decode(bytes, alphabet, symbols.size());
+  std::copy(decoded.begin(), decoded.end(), symbols.begin());
+}
+
+void TensorModel::code_codebook(BinaryCoder& coder, Codebook& book) {
+  const uint64_t size = counts_.code(coder, book.values.size());
+  HONE_CHECK(size >= 1 && size <= kMostValues, FormatError, "a codebook of ", size, " values");
+  book.values.resize(size);
+  bool grid = book.scale != 0;
+  if (book.dtype == DType::f32 && (grid = grid_.code(coder, grid))) {
+    book.scale = std::bit_cast<float>(static_cast<uint32_t>(coder.code_bits(std::bit_cast<uint32_t>(book.scale), 32)));
+    int64_t before = 0;
+    for (size_t i = 0; i < size; ++i) {
+      int64_t k = coder.decodes() ? 0 : nearest_multiple(book.scale, book.values[i]);
+      if (i == 0) {
+        k = first_multiple_.code(coder, k);
+      } else {
+        const uint64_t between = steps_.code(coder, static_cast<uint64_t>(k - before - 1));
+        k = between < 2 * kMostMultiple ? before + 1 + static_cast<int64_t>(between) : INT64_MAX;
+      }
+      HONE_CHECK(k >= -kMostMultiple && k <= kMostMultiple, FormatError, "a codebook's multiple beyond 2^24");
+      book.values[i] = multiple(book.scale, before = k);
+    }
+    return;
+  }
+  int mantissa = 0;
+  if (is_floating(book.dtype)) {
+    uint64_t any = 0;
+    for (const uint64_t v : book.values) any |= v;
+    mantissa = code_mantissa(coder, book.dtype, any);
+  }
+  uint64_t before = 0;  // the key of the value before
+  for (size_t i = 0; i < size; ++i) {
+    uint64_t& v = book.values[i];
+    if (is_floating(book.dtype) || i == 0) {
+      v = code_value(coder, book.dtype, v, mantissa);
+    } else {  // ascending integers: how many lie between
+      const uint64_t between = steps_.code(coder, key_of(book.dtype, v) - before - 1);
+      HONE_CHECK(between < largest_key(book.dtype) - before, FormatError, "a codebook's value beyond ", book.dtype);
+      v = integer_of_key(book.dtype, before + between + 1);
+    }
+    before = key_of(book.dtype, v);
+  }
+}
+
+void TensorModel::code_elements(BinaryCoder& outer, DType dtype, const Shape& shape, void* array,
+                                std::span<uint8_t> mask) {
+  const Elements data(array, dtype, shape.numel());
+  Metered coder(outer);
+  std::vector<uint8_t> support;
+  const bool masked = !mask.empty(), encodes = !coder.decodes();
+  bool split = false;
+  if (masked) {
+    code_mask(coder, shape, mask);
+  } else {
+    size_t zeros = 0;
+    for (size_t i = 0; encodes && i < data.size(); ++i) zeros += data[i] == 0;
+    split = split_.code(coder, encodes && zeros > data.size() / 8);
+    if (split) {
+      support.resize(data.size());
+      for (size_t i = 0; encodes && i < data.size(); ++i) support[i] = data[i] != 0;
+      code_mask(coder, shape, support);
+      mask = support;
+    }
+  }
+  if (!mask.empty()) part_.mask_bytes = coder.take();
+  Kept kept{data, mask, data.size()};
+  if (!mask.empty()) kept.n = static_cast<size_t>(std::count(mask.begin(), mask.end(), uint8_t{1}));
+  part_.kept = static_cast<int64_t>(kept.n);
+  part_.codebook = 0;
+  if (kept.n > 0) code_values(coder, dtype, kept, encodes ? cheapest_way(dtype, kept) : Way{});
+  part_.value_bytes = coder.take();
+}
+
+/// Tries what there is: the values themselves, a codebook, one of multiples of a scale, the last one.
+TensorModel::Way TensorModel::cheapest_way(DType dtype, const Kept& kept) const {
+  Way plain;
+  std::unordered_set<uint64_t> values;
+  for (size_t i = 0; i < kept.data.size(); ++i) {
+    if (!kept.at(i)) continue;
+    plain.any |= kept.data[i];
+    if (values.size() <= kMostValues) values.insert(kept.data[i]);
+  }
+  if (values.size() > kMostValues) return plain;
+
+  Way list = plain;
+  list.few = true;
+  list.book = {.dtype = dtype, .values = {values.begin(), values.end()}};
+  const auto by_value = [dtype](uint64_t a, uint64_t b) { return key_of(dtype, a) < key_of(dtype, b); };
+  std::sort(list.book.values.begin(), list.book.values.end(), by_value);
+  std::vector<Way> ways = {plain, list};
+  if (const float scale = dtype == DType::f32 ? scale_of(list.book.values) : 0.0f; scale != 0) {
+    ways.push_back(list);
+    ways.back().book.scale = scale;
+  }
+  const auto in_last = [&](uint64_t v) { return std::count(last_.values.begin(), last_.values.end(), v) > 0; };
+  if (last_.dtype == dtype && std::all_of(list.book.values.begin(), list.book.values.end(), in_last)) {
+    ways.push_back(list);
+    ways.back().again = true;
+  }
+  std::vector<double> bits;
+  for (const Way& way : ways) {
+    CostMeter cost;
+    TensorModel(*this).code_values(cost, dtype, kept, way);
+    bits.push_back(cost.bits());
+  }
+  return ways[static_cast<size_t>(std::min_element(bits.begin(), bits.end()) - bits.begin())];
+}
+
+void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept, Way way) {
+  const Elements& data = kept.data;
+  if (!book_.code(coder, way.few)) {
+    const int mantissa = is_floating(dtype) ? code_mantissa(coder, dtype, way.any) : 0;
+    for (size_t i = 0; i < data.size(); ++i)
+      if (kept.at(i)) data.set(i, code_value(coder, dtype, data[i], mantissa));
+    return;
+  }
+  if (again_.code(coder, way.again)) {
+    HONE_CHECK(last_.dtype == dtype && !last_.values.empty(), FormatError, "a codebook again where none was before");
+  } else {
+    way.book.dtype = dtype;
+    code_codebook(coder, way.book);
+    last_ = std::move(way.book);
+  }
+  const std::vector<uint64_t>& values = last_.values;
+  std::vector<uint16_t> codes(kept.n);
+  if (!coder.decodes()) {
+    std::map<uint64_t, uint16_t> code;
+    for (size_t k = 0; k < values.size(); ++k) code[values[k]] = static_cast<uint16_t>(k);
+    for (size_t i = 0, k = 0; i < data.size(); ++i)
+      if (kept.at(i)) codes[k++] = code.at(data[i]);
+  }
+  code_symbols(coder, static_cast<uint32_t>(values.size()), codes);
+  for (size_t i = 0, k = 0; i < data.size(); ++i)
+    if (kept.at(i)) data.set(i, values[codes[k++]]);
+  part_.codebook = static_cast<int64_t>(values.size());
+}
+
+void TensorModel::code(BinaryCoder& coder, DType dtype, const Shape& shape, void* data, std::span<uint8_t> mask) {
+  const auto n = static_cast<size_t>(shape.numel());
+  part_ = {.name = {}, .dtype = dtype, .elements = static_cast<int64_t>(n)};
+  if (n == 0) return;
+  if (dtype == DType::boolean) {
+    Metered metered(coder);
+    const std::span elements(static_cast<uint8_t*>(data), n);
+    code_mask(metered, shape, elements);
+    part_.kept = std::count(elements.begin(), elements.end(), uint8_t{1});
+    part_.mask_bytes = metered.take();
+    return;
+  }
+  code_elements(coder, dtype, shape, data, mask);
+}
+
+}  // namespace hone::compress::detail

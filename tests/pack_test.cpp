@@ -1,0 +1,368 @@
+// Packed files: the same network, values and logits; as few bytes as masks and codebooks allow; damage refused.
+
+#include <zlib.h>
+
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+
+#include "support.h"
+
+namespace hone::test {
+namespace {
+
+using compress::Coder;
+using compress::Packed;
+using compress::PackOptions;
+using graph::Network;
+using Bytes = std::vector<uint8_t>;
+
+/// Every kind of value and attribute, both modes, masks.
+struct Sample : nn::Module {
+  nn::Conv2d conv{{.in = 1, .out = 4, .kernel = 3, .padding = 1}};
+  nn::BatchNorm2d bn{{.features = 4}};
+  nn::Dropout drop{{.p = 0.25}};
+  nn::Linear fc1{{.in = 64, .out = 100}}, fc2{{.in = 100, .out = 3}};
+  HONE_MODULE(Sample, conv, bn, drop, fc1, fc2)
+  Tensor forward(const Tensor& x) {
+    Tensor h = max_pool2d(clamp(bn(conv(x)), -1.0, 2.5), 2);
+    h = drop(cast(cast(h, f64), f32));
+    return fc2(relu(fc1(reshape(h, {x.size(0), -1})))) + full({x.size(0), 3}, 0.125);
+  }
+};
+
+Network sample_network(uint64_t seed) {
+  const NoGrad no_grad;
+  manual_seed(seed);
+  Sample net;
+  net.fc1.weight.ref().set_mask(lt(rand({100, 64}), 0.05));
+  net.fc2.weight.ref().set_mask(lt(rand({3, 100}), 0.5), MaskGradient::dense);
+  Tensor(net.fc2.weight.raw()).copy_(round(net.fc2.weight.raw().detach() * 40.0) / 40.0);  // few values
+  net.conv.weight.ref().set_mask(zeros({4, 1, 3, 3}, DType::boolean));
+  Tensor(net.bn.weight.raw()).requires_grad_(false);
+  Tensor(net.bn.running_mean.tensor()).copy_(randn({4}));
+  return graph::trace(net, randn({1, 1, 8, 8}));
+}
+
+/// Weights of LeNet: `density` of them, of `values` values, for each layer its own.
+Network lenet(double density, int64_t values, uint64_t seed = 1) {
+  const NoGrad no_grad;
+  manual_seed(seed);
+  nn::LeNet net;
+  for (const auto& [name, p] : net.named_parameters()) {
+    if (p.raw().ndim() < 2) continue;
+    const Tensor scaled =
+        p.raw().detach() / max(abs(p.raw().detach())).item() * (static_cast<double>(values) / 2 - 0.51);
+    Tensor(p.raw()).copy_((floor(scaled) + 0.5) / 64.0);
+    p.set_mask(lt(rand(p.raw().shape()), density));
+  }
+  return graph::trace(net, zeros({1, 3, 32, 32}));
+}
+
+/// Of every parameter: name, dtype, the bits of value(), the mask and how it trains.
+void expect_same_parameters(Network& a, Network& b) {
+  const auto p = a.named_parameters(), q = b.named_parameters();
+  ASSERT_EQ(p.size(), q.size());
+  for (size_t i = 0; i < p.size(); ++i) {
+    const ParameterRef &x = p[i].parameter, &y = q[i].parameter;
+    EXPECT_EQ(p[i].name, q[i].name);
+    ASSERT_EQ(x.raw().dtype(), y.raw().dtype()) << p[i].name;
+    ASSERT_EQ(x.raw().shape(), y.raw().shape()) << p[i].name;
+    EXPECT_EQ(x.type(), y.type());
+    EXPECT_EQ(x.mask_gradient(), y.mask_gradient());
+    EXPECT_EQ(x.raw().requires_grad(), y.raw().requires_grad()) << p[i].name;
+    if (x.mask().defined()) {
+      EXPECT_TRUE(equal(x.mask(), y.mask())) << p[i].name;
+      EXPECT_TRUE(equal(x.value(), y.value())) << p[i].name;
+    } else {
+      const Tensor u = contiguous(x.raw().detach()), v = contiguous(y.raw().detach());
+      EXPECT_EQ(std::memcmp(u.raw_data(), v.raw_data(), static_cast<size_t>(u.numel() * size_of(u.dtype()))), 0)
+          << p[i].name;
+    }
+  }
+}
+
+Packed expect_round_trip(Network& net, const Tensor& x, const PackOptions& options = {}) {
+  const TempDir dir;
+  const Packed packed = compress::pack(net, options);
+  packed.save(dir / "net.hone");
+  EXPECT_EQ(std::filesystem::file_size(dir / "net.hone"), packed.bytes().size());
+  Network back = Packed::load(dir / "net.hone").network();
+  EXPECT_EQ(compress::pack(back, options).bytes(), packed.bytes());
+  EXPECT_EQ(graph::difference(net, back), "");
+  EXPECT_EQ(net.table(), back.table());
+  expect_same_parameters(net, back);
+  net.eval(), back.eval();
+  EXPECT_TRUE(equal(net(x), back(x)));
+  net.train(), back.train();
+  manual_seed(5);
+  const Tensor y = net(x);
+  manual_seed(5);
+  EXPECT_TRUE(equal(y, back(x)));
+  return packed;
+}
+
+TEST(Pack, GivesTheSameNetwork) {
+  for (const Coder coder : {Coder::range, Coder::huffman}) {
+    Network net = sample_network(1);
+    expect_round_trip(net, randn({3, 1, 8, 8}), {.coder = coder});
+    Network le = lenet(0.05, 16);
+    expect_round_trip(le, randn({2, 3, 32, 32}), {.coder = coder});
+  }
+  manual_seed(2);
+  nn::LeNet dense;
+  Network net = graph::trace(dense, zeros({1, 3, 32, 32}));
+  expect_round_trip(net, randn({2, 3, 32, 32}));
+  Network fast = graph::optimize(net);  // fused ops, packed weights
+  Network back = compress::pack(fast).network();
+  EXPECT_EQ(graph::difference(fast, back), "");
+  const Tensor x = randn({2, 3, 32, 32});
+  EXPECT_TRUE(equal(fast.eval()(x), back.eval()(x)));
+}
+
+/// y = w ⊙ x, w of any dtype and values.
+Network product(const Tensor& w, const Tensor& mask = {}, const std::string& name = "w") {
+  Network net;
+  graph::Dims dims{{0, 1}};
+  for (const int64_t n : w.shape()) dims.push_back({n, 0});
+  const graph::ValueId x = net.add_input("x", w.dtype(), dims);
+  Parameter p(clone(w));
+  if (mask.defined()) p.ref().set_mask(mask);
+  const graph::ValueId v = net.add_parameter(name, std::move(p));
+  net.set_outputs({net.add_node(
+      {.name = "y", .op = &kMul, .inputs = {x, v}, .outputs = {}, .attributes = {Attrs(kMul.attributes), {}}})});
+  return net;
+}
+
+TEST(Pack, KeepsEveryBitOfEveryValue) {
+  manual_seed(3);
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  for (const DType d : {f32, f64, bf16}) {
+    for (const Shape& shape : {Shape{0}, {1}, {300}, {20, 31}, {5, 4, 3, 3}, {2, 0, 3}}) {
+      const Tensor noise = randn(shape, f64), few = round(noise * 2.0) / 2.0;
+      for (const Tensor& t : {noise, few, round(noise), zeros(shape, f64), full(shape, 0.3, f64), noise * 1e-42}) {
+        Network net = product(cast(t, d));
+        Network back = compress::pack(net).network();
+        expect_same_parameters(net, back);
+        for (const double density : {0.0, 0.1, 1.0}) {
+          net = product(cast(t, d), lt(rand(shape), density));
+          back = compress::pack(net, {.coder = density > 0 ? Coder::range : Coder::huffman}).network();
+          expect_same_parameters(net, back);
+        }
+      }
+    }
+    for (const auto& odd :
+         {std::vector<double>{0.0, -0.0, inf, -inf, nan, 5e-324, 1.0}, {-0.0, -0.0, -0.0}, {nan, nan, nan, nan}}) {
+      Network net = product(cast(tensor(odd), d)), back = compress::pack(net).network();
+      expect_same_parameters(net, back);
+    }
+  }
+  // What a mask hides is not stored, whatever it is.
+  Network net =
+      product(tensor(std::vector<float>{1, NAN, 3, INFINITY}), ne(tensor(std::vector<float>{1, 0, 1, 0}), 0.0));
+  Network back = compress::pack(net).network();
+  EXPECT_EQ(back.parameters()[0].raw().detach().to_vector<double>(), (std::vector<double>{1, 0, 3, 0}));
+}
+
+TEST(Pack, KeepsBuffersAndConstantsOfEveryDType) {
+  manual_seed(4);
+  for (const DType d : {f64, f32, bf16, i64, i32, i8, u8, DType::boolean}) {
+    for (const double scale : {1.0, 100.0}) {
+      Network net;
+      const graph::ValueId x = net.add_input("x", d, {{0, 1}, {50, 0}});
+      const Tensor noise = randn({50}) * scale;
+      const Tensor t = d == DType::boolean ? lt(noise, 0.0) : d == u8 ? cast(abs(noise), d) : cast(noise, d);
+      const graph::ValueId c = net.add_constant("c", t), b = net.add_buffer("b", Buffer(clone(t)));
+      const graph::ValueId u = net.add_uniform("u", clone(reshape(slice(t, 0, 0, 1), {1})), {{0, 1}, {50, 0}});
+      const auto node = [&](const char* name, graph::ValueId other) {
+        return net.add_node(
+            {.name = name, .op = &kEq, .inputs = {x, other}, .outputs = {}, .attributes = {Attrs(kEq.attributes), {}}});
+      };
+      net.set_outputs({node("is_c", c), node("is_b", b), node("is_u", u)});
+      Network back = compress::pack(net).network();
+      EXPECT_EQ(graph::difference(net, back), "") << name(d);
+      EXPECT_TRUE(equal(back.buffer(back.find("b")), t)) << name(d);
+      EXPECT_TRUE(equal(back.constant(back.find("c")).value, t)) << name(d);
+      const Tensor input = stack({t, t});
+      const auto want = net.run({input}), got = back.run({input});
+      for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(equal(got[i], want[i])) << name(d) << " output " << i;
+    }
+  }
+  const std::vector<int64_t> extremes = {INT64_MIN, INT64_MIN + 1, -1, 0, 1, INT64_MAX};
+  Network net;
+  const graph::ValueId x = net.add_input("x", i64, {{0, 1}, {6, 0}});
+  const graph::ValueId c = net.add_constant("c", tensor(extremes));
+  net.set_outputs({net.add_node(
+      {.name = "y", .op = &kMul, .inputs = {x, c}, .outputs = {}, .attributes = {Attrs(kMul.attributes), {}}})});
+  EXPECT_EQ(graph::difference(net, compress::pack(net).network()), "");
+}
+
+TEST(Pack, RoundsWhereAsked) {
+  manual_seed(6);
+  const Tensor w = concat({randn({1000}), tensor(std::vector<float>{0, -0.0f, INFINITY, -INFINITY, 3.3e38f, 1e-42f})});
+  Network net = product(w), seven = compress::pack(net, {.mantissa_bits = 7}).network();
+  const Tensor got = seven.parameters()[0].raw().detach();
+  EXPECT_TRUE(equal(got, cast(cast(w, bf16), f32)));  // bf16 has seven
+  EXPECT_EQ(compress::pack(net, {.mantissa_bits = 23}).bytes(), compress::pack(net).bytes());
+  const Tensor two = compress::pack(net, {.mantissa_bits = 1}).network().parameters()[0].raw().detach();
+  for (const double v : two.to_vector<double>()) {
+    if (!std::isfinite(v)) continue;
+    int exponent = 0;
+    const double m = std::frexp(std::abs(v), &exponent);
+    EXPECT_TRUE(m == 0 || m == 0.5 || m == 0.75) << v;
+  }
+  expect_error<ValueError>([&] { compress::pack(net, {.mantissa_bits = 53}); }, "mantissa_bits");
+}
+
+TEST(Pack, TakesTheBytesThatItsContentNeeds) {
+  for (const double density : {0.02, 0.05, 0.1}) {
+    Network net = lenet(density, 16);
+    const Packed packed = compress::pack(net, {.mantissa_bits = 7});
+    double need = 0, biases = 0;
+    for (const auto& p : packed.parts()) {
+      if (p.kept == p.elements) {
+        biases += p.value_bytes;
+        continue;
+      }
+      const uint64_t counts[] = {static_cast<uint64_t>(p.elements - p.kept), static_cast<uint64_t>(p.kept)};
+      const double mask = compress::coding::entropy_bits_of_counts(counts) / 8;
+      EXPECT_LE(p.mask_bytes, 1.02 * mask + 8) << p.name;
+      EXPECT_LE(p.value_bytes, static_cast<double>(p.kept) / 2 + 40) << p.name;
+      EXPECT_LE(p.codebook, 16);
+      need += p.mask_bytes + p.value_bytes;
+    }
+    EXPECT_LT(biases, 236 * 12.5 / 8);
+    const double graph = static_cast<double>(packed.bytes().size()) - need - biases;
+    EXPECT_LT(graph, 110) << packed.table();
+    EXPECT_LT(packed.bytes().size(), compress::pack(net, {.coder = Coder::huffman, .mantissa_bits = 7}).bytes().size());
+  }
+}
+
+TEST(Pack, ATableSaysWhereTheBytesAre) {
+  Network net = lenet(0.05, 16);
+  const Packed packed = compress::pack(net);
+  const auto parts = packed.parts();
+  ASSERT_EQ(parts.size(), 10u);
+  EXPECT_EQ(parts[0].name, "conv1.weight");
+  EXPECT_EQ(parts[0].elements, 450);
+  EXPECT_EQ(parts[0].kept, sum(cast(net.parameter(net.find("conv1.weight")).ref().mask(), i64)).item());
+  EXPECT_EQ(parts[1].codebook, 0);
+  EXPECT_EQ(parts[1].mask_bytes, 0);
+  EXPECT_NE(packed.table().find("graph and header"), std::string::npos);
+  EXPECT_EQ(packed.decoded_bytes(), 62006 * 4 + 61770);
+}
+
+struct Swish {
+  double beta = 1;
+  void fields(FieldVisitor& v) { v("beta", beta); }
+};
+
+TEST(Pack, TakesAUsersOps) {
+  static const OpDef op = {.name = "my_scale",
+                           .attributes = attributes<Swish>(),
+                           .shapes = [](ShapeContext& c) { c.add(c.shape(0), c.dtype(0)); },
+                           .run = [](RunContext&) {},
+                           .not_differentiable = "a test"};
+  Network net;
+  const graph::ValueId x = net.add_input("x", f32, {{0, 1}});
+  net.set_outputs({net.add_node(
+      {.name = "a.b.c", .op = &op, .inputs = {x}, .outputs = {}, .attributes = {Attrs(Swish{-0.0}), {}}})});
+  const Packed packed = compress::pack(net);
+  const OpDef* const own[] = {&op};
+  const Network back = packed.network(own);
+  EXPECT_EQ(graph::difference(net, back), "");
+  EXPECT_EQ(back.nodes()[0].name, "a.b.c");
+  EXPECT_TRUE(std::signbit(back.nodes()[0].attributes.as<Swish>().beta));
+  expect_error<FormatError>([&] { packed.network(); }, {"my_scale", "no table"});
+  expect_error<ValueError>([] { compress::pack(product(ones({2}), {}, std::string(256, 'n'))); }, "256 bytes");
+  expect_error<ValueError>([] { compress::pack(product(ones({2}), {}, std::string("a\0b", 3))); }, "zero");
+  expect_error<ValueError>([] { Packed().network(); }, "empty");
+}
+
+// ---- damage ----
+
+Bytes with_checksum(Bytes bytes) {
+  const auto sum = static_cast<uint32_t>(crc32(0, bytes.data() + 8, static_cast<uInt>(bytes.size() - 8)));
+  for (size_t i = 0; i < 4; ++i) bytes[4 + i] = static_cast<uint8_t>(sum >> 8 * i);
+  return bytes;
+}
+
+TEST(Pack, RefusesDamage) {
+  const Bytes good = compress::pack(sample_network(7)).bytes();
+  for (size_t n = 0; n < good.size(); ++n)
+    EXPECT_THROW(Packed::parse(Bytes(good.begin(), good.begin() + static_cast<long>(n))), FormatError) << n;
+  for (size_t i = 0; i < good.size(); ++i) {
+    Bytes bad = good;
+    bad[i] ^= static_cast<uint8_t>(1 << i % 8);
+    EXPECT_THROW(Packed::parse(bad), FormatError) << i;
+  }
+  Bytes longer = good;
+  longer.push_back(0);
+  expect_error<FormatError>([&] { Packed::parse(longer, "'x.hone'"); }, {"'x.hone'", "checksum"});
+  longer.resize(good.size() + 9);
+  expect_error<FormatError>([&] { Packed::parse(with_checksum(longer)).network(); }, "follow");
+  Bytes other = good;
+  other[3] = 2;
+  expect_error<FormatError>([&] { Packed::parse(other); }, {"version 2", "version 1"});
+  other[0] = 'h';
+  expect_error<FormatError>([&] { Packed::parse(other); }, "no packed network");
+  expect_error<IoError>([] { Packed::load("/nowhere/x.hone"); }, "/nowhere/x.hone");
+}
+
+/// Whatever the stream says: a network or a FormatError, and no more memory than the header claims.
+TEST(Pack, IsSafeOnAnyStream) {
+  const Bytes good = compress::pack(sample_network(8)).bytes();
+  std::mt19937_64 random(9);
+  int loaded = 0;
+  for (int trial = 0; trial < 500; ++trial) {
+    Bytes bad = good;
+    if (trial % 3 == 0) bad.resize(9 + random() % (bad.size() - 9));
+    const size_t from = trial % 2 == 0 ? 10 : 10 + random() % (bad.size() > 11 ? bad.size() - 11 : 1);
+    for (size_t i = from; i < bad.size(); ++i)
+      if (trial % 5 == 0 || random() % 100 == 0) bad[i] = static_cast<uint8_t>(random());
+    try {
+      const Packed packed = Packed::parse(with_checksum(bad));
+      packed.network();
+      ++loaded;
+    } catch (const FormatError&) {}
+  }
+  EXPECT_LT(loaded, 500);
+}
+
+TEST(Pack, BelievesNoClaim) {
+  const Bytes good = compress::pack(sample_network(10)).bytes();
+  const auto claim = [&](uint64_t decoded) {
+    Bytes bytes(good.begin(), good.begin() + 8);
+    for (; decoded >= 128; decoded >>= 7) bytes.push_back(static_cast<uint8_t>(decoded % 128 + 128));
+    bytes.push_back(static_cast<uint8_t>(decoded));
+    size_t at = 8;
+    while (good[at] >= 128) ++at;
+    bytes.insert(bytes.end(), good.begin() + static_cast<long>(at) + 1, good.end());
+    return with_checksum(bytes);
+  };
+  const auto right = static_cast<uint64_t>(compress::pack(sample_network(10)).decoded_bytes());
+  EXPECT_NO_THROW(Packed::parse(claim(right)).network());
+  expect_error<FormatError>([&] { Packed::parse(claim(right + 1)).network(); }, {str(right), str(right + 1)});
+  expect_error<FormatError>([&] { Packed::parse(claim(right - 1)).network(); }, "more than");
+  expect_error<FormatError>([&] { Packed::parse(claim(uint64_t{1} << 40)); }, "claims to decode");
+  expect_error<FormatError>([&] { Packed::parse(claim(UINT64_MAX)); }, "no end");
+
+  // A stream of ones or zeros decodes to large numbers: nothing is allocated for them.
+  for (const int fill : {0x00, 0xff, 0x55, 0xaa}) {
+    Bytes bytes = claim(right);
+    std::fill(bytes.begin() + 12, bytes.end(), static_cast<uint8_t>(fill));
+    EXPECT_THROW(Packed::parse(with_checksum(bytes)).network(), FormatError) << fill;
+  }
+}
+
+TEST(Pack, AllocatesWhatItSays) {
+  const Packed packed = compress::pack(lenet(0.05, 16));
+  const int64_t before = memory_stats().live_bytes;
+  reset_peak_memory();
+  const Network net = packed.network();
+  EXPECT_LE(memory_stats().peak_bytes - before, packed.decoded_bytes() + 4 * 48000);
+}
+
+}  // namespace
+}  // namespace hone::test
