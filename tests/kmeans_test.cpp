@@ -98,7 +98,8 @@ TEST(KMeans, OptimalOverManyValuesBeatsEveryOtherStart) {
 TEST(KMeans, WeightsCountAsRepeatedValues) {
   const std::vector<double> values = {-1, 0, 0.5, 2, 7}, weights = {1, 3, 2, 0, 4};
   std::vector<double> repeated;
-  for (size_t i = 0; i < values.size(); ++i) repeated.insert(repeated.end(), static_cast<size_t>(weights[i]), values[i]);
+  for (size_t i = 0; i < values.size(); ++i)
+    repeated.insert(repeated.end(), static_cast<size_t>(weights[i]), values[i]);
   for (const KMeansStart s : {KMeansStart::linear, KMeansStart::density, KMeansStart::optimal}) {
     const KMeans a = kmeans(values, {.clusters = 2, .start = s}, weights),
                  b = kmeans(repeated, {.clusters = 2, .start = s});

@@ -53,9 +53,7 @@ class Sorted {
     return cost(begin, end) + weight(begin, end) * off * off;
   }
   /// The first value above x.
-  size_t above(double x) const {
-    return static_cast<size_t>(std::upper_bound(v_.begin(), v_.end(), x) - v_.begin());
-  }
+  size_t above(double x) const { return static_cast<size_t>(std::upper_bound(v_.begin(), v_.end(), x) - v_.begin()); }
   /// The value at share p of the whole weight.
   double quantile(double p) const {
     const long double at = static_cast<long double>(p) * weight_.back();

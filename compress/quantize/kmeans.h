@@ -14,8 +14,8 @@ enum class KMeansStart : uint8_t {
   density,  ///< at evenly spaced quantiles
   random,   ///< distinct values drawn from the generator
   /// The best clusters there are, by dynamic programming over the sorted values (Wang and Song, "Ckmeans.1d.dp", 2011;
-  /// divide and conquer makes it O(k n log n)). Above 16,384 distinct values it goes over the means of as many runs of them,
-  /// and Lloyd's iterations over all values follow.
+  /// divide and conquer makes it O(k n log n)). Above 16,384 distinct values it goes over the means of as many runs of
+  /// them, and Lloyd's iterations over all values follow.
   optimal,
 };
 const char* name(KMeansStart s);
