@@ -267,19 +267,19 @@ void fake_quantize_grad_run(RunContext& c) {
       if (elements[l] > 0 && most > 0) sums[l] /= std::sqrt(elements[l] * most);
     }
   }
-  visit_floating(c.out[1].dtype,
-                 [&]<class T>() { std::transform(sums, sums + grid.count, c.out[1].as<T>(), detail::convert<T, double>); });
+  visit_floating(c.out[1].dtype, [&]<class T>() {
+    std::transform(sums, sums + grid.count, c.out[1].as<T>(), detail::convert<T, double>);
+  });
 }
 
 }  // namespace
 
-const OpDef kCodebook = {.name = "codebook",
-                         .shapes = codebook_shapes,
-                         .run = codebook_run,
-                         .saves = {.inputs = 0b10},
-                         .backward = [](BackwardContext& c) {
-                           c.set(0, codebook_grad(c.grad(), c.input(1), c.input_shape(0)[0]));
-                         }};
+const OpDef kCodebook = {
+    .name = "codebook",
+    .shapes = codebook_shapes,
+    .run = codebook_run,
+    .saves = {.inputs = 0b10},
+    .backward = [](BackwardContext& c) { c.set(0, codebook_grad(c.grad(), c.input(1), c.input_shape(0)[0])); }};
 const OpDef kCodebookGrad = {.name = "codebook_grad",
                              .attributes = attributes<CodebookGradAttrs>(),
                              .shapes = codebook_grad_shapes,
@@ -292,20 +292,20 @@ const OpDef kFakeQuantize = {
     .shapes = fake_quantize_shapes,
     .run = fake_quantize_run,
     .saves = {.inputs = kAllInputs},
-    .backward =
-        [](BackwardContext& c) {
-          FakeQuantizeAttrs a = c.attrs<FakeQuantizeAttrs>();
-          if (!c.needs(1)) a.scale_gradient = static_cast<int64_t>(ScaleGradient::none);
-          const Outputs grads =
-              apply(kFakeQuantizeGrad, a, {c.grad(), c.input(0), c.input(1), c.input(2), c.has(3) ? c.input(3) : Tensor()});
-          if (c.needs(0)) c.set(0, grads[0]);
-          if (!a.has(ScaleGradient::none)) c.set(1, grads[1]);
-        }};
-const OpDef kFakeQuantizeGrad = {.name = "fake_quantize_grad",
-                                 .attributes = attributes<FakeQuantizeAttrs>(),
-                                 .shapes = fake_quantize_grad_shapes,
-                                 .run = fake_quantize_grad_run,
-                                 .not_differentiable = "straight-through gradients are an estimate without a derivative"};
+    .backward = [](BackwardContext& c) {
+      FakeQuantizeAttrs a = c.attrs<FakeQuantizeAttrs>();
+      if (!c.needs(1)) a.scale_gradient = static_cast<int64_t>(ScaleGradient::none);
+      const Outputs grads =
+          apply(kFakeQuantizeGrad, a, {c.grad(), c.input(0), c.input(1), c.input(2), c.has(3) ? c.input(3) : Tensor()});
+      if (c.needs(0)) c.set(0, grads[0]);
+      if (!a.has(ScaleGradient::none)) c.set(1, grads[1]);
+    }};
+const OpDef kFakeQuantizeGrad = {
+    .name = "fake_quantize_grad",
+    .attributes = attributes<FakeQuantizeAttrs>(),
+    .shapes = fake_quantize_grad_shapes,
+    .run = fake_quantize_grad_run,
+    .not_differentiable = "straight-through gradients are an estimate without a derivative"};
 
 Tensor codebook(const Tensor& centroids, const Tensor& codes) { return apply(kCodebook, {}, {centroids, codes}); }
 

@@ -14,7 +14,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  int64_t seeds = 1, epochs = 10, retrain = 1;
+  int64_t seeds = 1, epochs = 10, retrain = 1, validation = 5000;
   std::vector<std::string> only;
   bool held_out = false;
 };
@@ -57,25 +57,32 @@ std::vector<Method> methods() {
                      [=](nn::LeNet& net, const std::function<double()>&) {
                        const auto levels = std::make_shared<quantize::DynamicQuantizer>(
                            net,
-                           quantize::DynamicOptions{.by = quantize::LevelBy::kmeans, .levels = 3,
-                                                    .range = range_of(bits), .shift = quantize::Shift::mean},
+                           quantize::DynamicOptions{.by = quantize::LevelBy::kmeans,
+                                                    .levels = 3,
+                                                    .range = range_of(bits),
+                                                    .shift = quantize::Shift::mean},
                            quantize::RefitOptions{.every = every});
                        return Quantized{levels->report().bits_per_weight(), [levels] { levels->step(); }};
                      }});
   const auto rest = [](quantize::Outside outside) {
-    return quantize::MixedOptions{.part = !quantize::outliers(0.02), .inside = {.range = range_of(3)}, .outside = outside};
+    return quantize::MixedOptions{
+        .part = !quantize::outliers(0.02), .inside = {.range = range_of(3)}, .outside = outside};
   };
-  add("mixed, 3 bits, outliers float", [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::keep_float)); });
-  add("mixed, 3 bits, outliers coarse", [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::coarse)); });
+  add("mixed, 3 bits, outliers float",
+      [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::keep_float)); });
+  add("mixed, 3 bits, outliers coarse",
+      [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::coarse)); });
   add("mixed, fc1 alone, rest to integers", [=](nn::LeNet& net) {
-    return quantize::mixed(net, {.part = quantize::in_layers({"fc1"}), .inside = {.range = range_of(8)},
+    return quantize::mixed(net, {.part = quantize::in_layers({"fc1"}),
+                                 .inside = {.range = range_of(8)},
                                  .outside = quantize::Outside::round_to_integer});
   });
-  all.push_back({"a width a layer, 3 bits in the mean", [](nn::LeNet& net, const std::function<double()>& validation) {
-                   const auto plan = quantize::plan_bits(net, validation, {.bits = {2, 3, 4, 6, 8}, .bits_per_weight = 3});
-                   std::fputs(plan.table().c_str(), stdout);
-                   return Quantized{quantize::apply(net, plan).bits_per_weight()};
-                 }});
+  all.push_back(
+      {"a width a layer, 3 bits in the mean", [](nn::LeNet& net, const std::function<double()>& validation) {
+         const auto plan = quantize::plan_bits(net, validation, {.bits = {2, 3, 4, 6, 8}, .bits_per_weight = 3});
+         std::fputs(plan.table().c_str(), stdout);
+         return Quantized{quantize::apply(net, plan).bits_per_weight()};
+       }});
   for (const int64_t clusters : {16, 8, 4})
     for (const quantize::KMeansStart start : {quantize::KMeansStart::linear, quantize::KMeansStart::optimal})
       add(str("codebook of ", clusters, ", ", quantize::name(start)), [=](nn::LeNet& net) {
@@ -90,7 +97,8 @@ data::Loader training_batches(const Fashion& fashion) {
                       {.batch = 64, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
 }
 
-void train(nn::LeNet& net, data::Loader& batches, int64_t epochs, double lr, const std::function<void()>& after_step = {}) {
+void train(nn::LeNet& net, data::Loader& batches, int64_t epochs, double lr,
+           const std::function<void()>& after_step = {}) {
   std::vector<ParameterRef> all = net.parameters();
   for (const ParameterRef& p : net.parameters())
     if (p.scale().defined() && p.scale().raw().requires_grad()) all.push_back(p.scale());
@@ -131,13 +139,14 @@ void run(const Options& o) {
     CommonOptions common = o.common;
     common.seed += static_cast<uint64_t>(s);
     manual_seed(common.seed);
-    const Fashion fashion = open_fashion(common);
+    const Fashion fashion = open_fashion(common, o.validation);
     const data::Dataset& scored = o.held_out ? fashion.validation : fashion.test;
     data::Loader batches = training_batches(fashion);
     nn::LeNet trained;
     train(trained, batches, o.epochs, kLr);
     floats.values.push_back(score_saved(trained, scored));
-    std::printf("seed %llu, floats: %.2f %%\n", static_cast<unsigned long long>(common.seed), 100 * floats.values.back());
+    std::printf("seed %llu, floats: %.2f %%\n", static_cast<unsigned long long>(common.seed),
+                100 * floats.values.back());
     for (size_t i = 0; i < chosen.size(); ++i) {
       manual_seed(common.seed + 1000);
       nn::LeNet net = trained;
@@ -151,6 +160,7 @@ void run(const Options& o) {
       std::fflush(stdout);
     }
   }
+  const std::string accuracy = o.held_out ? "validation_accuracy" : "test_accuracy";
   train::Results results{.job = "quantize_lenet", .figures = {}, .settings = {}, .rows = {}};
   std::printf("\n%-36s %8s %10s %10s %6s\n", "method", "bits", "at once", "retrained", "sd");
   std::printf("%-36s %8d %10.2f\n", "floats", 32, 100 * floats.mean());
@@ -158,12 +168,21 @@ void run(const Options& o) {
     const Row& r = rows[i];
     std::printf("%-36s %8.2f %10.2f %10.2f %6.2f\n", chosen[i].name.c_str(), r.bits, 100 * r.before.mean(),
                 100 * r.after.mean(), 100 * r.after.sd());
-    results.rows.emplace_back().set("name", chosen[i].name).set("bits_per_weight", r.bits)
-        .set("accuracy_before_mean", r.before.mean()).set("accuracy_mean", r.after.mean()).set("accuracy_sd", r.after.sd());
+    results.rows.emplace_back()
+        .set("name", chosen[i].name)
+        .set("bits_per_weight", r.bits)
+        .set(accuracy + "_at_once_mean", r.before.mean())
+        .set(accuracy + "_mean", r.after.mean())
+        .set(accuracy + "_sd", r.after.sd());
   }
-  results.settings.set("seed", o.common.seed).set("seeds", o.seeds).set("epochs", o.epochs).set("retrain", o.retrain)
-      .set("held_out", o.held_out).set("threads", o.common.threads);
-  results.figures.set("accuracy_of_floats", floats.mean()).set("seconds", total.seconds());
+  results.settings.set("seed", o.common.seed)
+      .set("seeds", o.seeds)
+      .set("epochs", o.epochs)
+      .set("retrain", o.retrain)
+      .set("validation", o.validation)
+      .set("scored_on", o.held_out ? "held out" : "test")
+      .set("threads", o.common.threads);
+  results.figures.set(accuracy + "_of_floats", floats.mean()).set("seconds", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }
 
@@ -177,6 +196,7 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", o.seeds, "Runs of each")->check(CLI::Range(1, 100))->capture_default_str();
   app.add_option("--epochs", o.epochs, "Epochs of the network of floats")->check(CLI::Range(1, 1000));
   app.add_option("--retrain", o.retrain, "Epochs after quantization")->check(CLI::Range(1, 1000));
-  app.add_flag("--held-out", o.held_out, "Score on 5,000 training images that are not trained on, not on the test set");
+  app.add_option("--validation", o.validation, "Training images held out")->capture_default_str();
+  app.add_flag("--held-out", o.held_out, "Score on the training images that are not trained on, not on the test set");
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -17,8 +17,8 @@ Tensor lsq(const Tensor& x, const Tensor& scale, LsqOptions options = {});
 /// The step that the paper begins with: 2 mean|x| / √high, as [1] of x's dtype; not differentiable here.
 Tensor lsq_start(const Tensor& x, LsqOptions options = {});
 
-/// y = clip(x, 0, α) on 2^bits values from 0 to α. alpha: [1], above 0, of x's dtype. ∂y/∂x = 1 where 0 < x < α, else 0;
-/// ∂y/∂α = 1 where x ≥ α, else 0. Choi et al., "PACT: parameterized clipping activation", 2018.
+/// y = clip(x, 0, α) on 2^bits values from 0 to α. alpha: [1], above 0, of x's dtype. ∂y/∂x = 1 where 0 < x < α, else
+/// 0; ∂y/∂α = 1 where x ≥ α, else 0. Choi et al., "PACT: parameterized clipping activation", 2018.
 Tensor pact(const Tensor& x, const Tensor& alpha, int64_t bits = 8);
 
 /// 2 q(tanh w / (2 max |tanh w|) + ½) − 1, q rounding to multiples of 1/(2^bits − 1): in [−1, 1]. The gradient goes

@@ -30,7 +30,8 @@ TEST(ShareWeights, EachWeightBecomesItsNearestCentroid) {
   EXPECT_EQ(report.layers[1].clusters, 3);
   EXPECT_EQ(values_of(net.fc2.weight).size(), 3u);
   EXPECT_EQ(net.fc1.bias.ref().type(), WeightType::dense);
-  const std::vector<double> centroids = net.fc1.weight.raw().to_vector<double>(), after = net.fc1.weight.value().to_vector<double>();
+  const std::vector<double> centroids = net.fc1.weight.raw().to_vector<double>(),
+                            after = net.fc1.weight.value().to_vector<double>();
   double error = 0;
   std::map<double, double> count;
   for (size_t i = 0; i < before.size(); ++i) {
@@ -63,7 +64,9 @@ TEST(ShareWeights, OnlyWhatAMaskKeepsIsClustered) {
   EXPECT_EQ(after.size(), 9u) << "0 and the centroids";
   EXPECT_EQ(after.count(0), 1u);
   for (const double c : net.fc1.weight.raw().to_vector<double>())
-    EXPECT_GT(std::abs(c), *std::min_element(kept.begin(), kept.end(), [](double a, double b) { return std::abs(a) < std::abs(b); }) * 0.9)
+    EXPECT_GT(
+        std::abs(c),
+        *std::min_element(kept.begin(), kept.end(), [](double a, double b) { return std::abs(a) < std::abs(b); }) * 0.9)
         << "no centroid for the zeros";
 
   // Nothing kept at all: a parameter of zeros, one centroid.

@@ -62,40 +62,47 @@ std::vector<OpRow> weight_rows() {
                  {"no codes", {uniform({3}, -2, 2, 7), zeros({2, 0}, DType::u8)}},
                  {"a code without a centroid", {uniform({3}, -2, 2, 8), tensor(std::vector<uint8_t>{0, 3, 2})}, false}};
            },
-       .reference = [](const Arrays& x) {
-         Array y(x[1].shape);
-         for (int64_t i = 0; i < y.numel(); ++i) {
-           const auto code = static_cast<int64_t>(x[1][i]);
-           y[i] = code < x[0].numel() ? x[0][code] : kNan;
-         }
-         return Arrays{y};
-       }});
-  rows.push_back({.op = "fake_quantize",
-                  .variant = "grids",
-                  .call = call_fake_quantize,
-                  .samples =
-                      [] {
-                        return std::vector<Sample>{
-                            {"one level with a shift", {uniform({5, 7}, -2, 2, 10), values({0.125}), points({0.5, -8, 7, 0})}, false},
-                            {"halves go to even",
-                             {values({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5}), values({1}), points({0, -2, 3, 0})},
-                             false},
-                            {"truncation", {values({-2.75, -0.5, 0.5, 1.75, 9}), values({1}), points({0, -2, 3, 1})}, false},
-                            {"a level a row", {uniform({3, 4}, -2, 2, 11), values({0.5, 0, 0.25}),
-                                               points({0, -4, 3, 0, 0, 0, 0, 0, 0.5, -2, 1, 1})}, false},
-                            {"levels by id, one keeps",
-                             {uniform({6, 5}, -2, 2, 12), values({0.25, 0, 1}),
-                              points({0, -4, 3, 0, 0, 0, 0, 0, 0, -1, 1, 0}), cast(integers({6, 5}, 0, 3, 13), DType::u8)},
-                             false},
-                            {"a scale below 0", {values({-1.2, 0.7}), values({-0.5}), points({0, -2, 1, 0})}, false},
-                            {"not numbers, and beyond every code",
-                             {values({kNan, kInf, -kInf, 1e30}), values({0.5}), points({0, -128, 127, 0})}, false},
-                            {"0-d", {scalar(0.3, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false},
-                            {"empty", {zeros({0, 3}, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false}};
-                      },
-                  .reference = quantized,
-                  .second_order = false,
-                  .constant = {2}});
+       .reference =
+           [](const Arrays& x) {
+             Array y(x[1].shape);
+             for (int64_t i = 0; i < y.numel(); ++i) {
+               const auto code = static_cast<int64_t>(x[1][i]);
+               y[i] = code < x[0].numel() ? x[0][code] : kNan;
+             }
+             return Arrays{y};
+           }});
+  rows.push_back(
+      {.op = "fake_quantize",
+       .variant = "grids",
+       .call = call_fake_quantize,
+       .samples =
+           [] {
+             return std::vector<Sample>{
+                 {"one level with a shift",
+                  {uniform({5, 7}, -2, 2, 10), values({0.125}), points({0.5, -8, 7, 0})},
+                  false},
+                 {"halves go to even",
+                  {values({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5}), values({1}), points({0, -2, 3, 0})},
+                  false},
+                 {"truncation", {values({-2.75, -0.5, 0.5, 1.75, 9}), values({1}), points({0, -2, 3, 1})}, false},
+                 {"a level a row",
+                  {uniform({3, 4}, -2, 2, 11), values({0.5, 0, 0.25}),
+                   points({0, -4, 3, 0, 0, 0, 0, 0, 0.5, -2, 1, 1})},
+                  false},
+                 {"levels by id, one keeps",
+                  {uniform({6, 5}, -2, 2, 12), values({0.25, 0, 1}), points({0, -4, 3, 0, 0, 0, 0, 0, 0, -1, 1, 0}),
+                   cast(integers({6, 5}, 0, 3, 13), DType::u8)},
+                  false},
+                 {"a scale below 0", {values({-1.2, 0.7}), values({-0.5}), points({0, -2, 1, 0})}, false},
+                 {"not numbers, and beyond every code",
+                  {values({kNan, kInf, -kInf, 1e30}), values({0.5}), points({0, -128, 127, 0})},
+                  false},
+                 {"0-d", {scalar(0.3, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false},
+                 {"empty", {zeros({0, 3}, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false}};
+           },
+       .reference = quantized,
+       .second_order = false,
+       .constant = {2}});
   rows.push_back({.op = "fake_quantize",
                   .variant = "beyond_its_bounds",  // where the surrogate is the derivative
                   .call = call_fake_quantize,
@@ -103,8 +110,8 @@ std::vector<OpRow> weight_rows() {
                       [] {
                         return std::vector<Sample>{
                             {"above", {uniform({3, 4}, 2, 3, 14), values({0.25}), points({0.5, -4, 3, 0})}},
-                            {"below, by rows", {uniform({2, 4}, -3, -2, 15), values({0.25, 0.5}),
-                                                points({0, -4, 3, 0, 0, -2, 1, 0})}}};
+                            {"below, by rows",
+                             {uniform({2, 4}, -3, -2, 15), values({0.25, 0.5}), points({0, -4, 3, 0, 0, -2, 1, 0})}}};
                       },
                   .reference = quantized,
                   .second_order = false,
@@ -180,7 +187,11 @@ TEST(FakeQuantize, SumsHaveTheSameBitsAtAnyThreadCount) {
 
 TEST(FakeQuantize, RefusesWhatIsNoGrid) {
   const Tensor x = ones({2, 3}), s = ones({1}), p = points({0, -1, 1, 0});
-  expect_error<ShapeError>([&] { fake_quantize(x, ones({3}), points({0, -1, 1, 0, 0, -1, 1, 0, 0, -1, 1, 0})); }, "3 scales");
+  expect_error<ShapeError>(
+      [&] {
+        fake_quantize(x, ones({3}), points({0, -1, 1, 0, 0, -1, 1, 0, 0, -1, 1, 0}));
+      },
+      "3 scales");
   expect_error<ShapeError>([&] { fake_quantize(x, s, ones({1, 3}, DType::f64)); }, "[1, 4]");
   expect_error<DTypeError>([&] { fake_quantize(x, s, ones({1, 4})); }, "f64");
   expect_error<DTypeError>([&] { fake_quantize(x, s, p, ones({2, 3})); }, "u8");
@@ -198,7 +209,8 @@ TEST(FakeQuantize, RefusesWhatIsNoGrid) {
 }
 
 TEST(QuantizationInTraining, LsqIsThePapersFormula) {
-  const Tensor v = uniform({50}, -2, 2, 30).requires_grad_(), s = values({0.3}).requires_grad_(), g = uniform({50}, -1, 1, 31);
+  const Tensor v = uniform({50}, -2, 2, 30).requires_grad_(), s = values({0.3}).requires_grad_(),
+               g = uniform({50}, -1, 1, 31);
   const Tensor y = lsq(v, s, {.bits = 3});
   y.backward(g);
   double ds = 0;

@@ -51,7 +51,8 @@ TEST(Uniform, IsTheDocumentsFormula) {
       for (const double v : w) {
         const double q = (v - mu) * step;
         // Truncation counts from the shift or zero point, as the shifted value is what is truncated.
-        const double code = clamped((rounding == Rounding::truncate ? std::trunc(q) : std::nearbyint(q)) + z, low, high);
+        const double code =
+            clamped((rounding == Rounding::truncate ? std::trunc(q) : std::nearbyint(q)) + z, low, high);
         want.push_back((code - z) / step + mu);
         codes.insert(code);
         error += std::pow(want.back() - v, 2);
@@ -169,8 +170,7 @@ TEST(Dynamic, EachLevelIsItsOwnUniformQuantizer) {
   for (const LevelBy by : {LevelBy::magnitude, LevelBy::tensor, LevelBy::channel, LevelBy::kmeans}) {
     Net net = make(7);
     const std::vector<double> w = raws(net.fc1.weight);
-    const QuantizedLayer l =
-        dynamic(net, {.by = by, .levels = 3, .range = {-4, 3}, .only = {"fc1"}}).layers[0];
+    const QuantizedLayer l = dynamic(net, {.by = by, .levels = 3, .range = {-4, 3}, .only = {"fc1"}}).layers[0];
     // The level of each weight, found another way.
     std::vector<size_t> level(w.size(), 0);
     std::vector<size_t> order(w.size());
@@ -184,7 +184,8 @@ TEST(Dynamic, EachLevelIsItsOwnUniformQuantizer) {
     }
     const size_t levels = *std::max_element(level.begin(), level.end()) + 1;
     std::vector<double> step(levels, 0), want, count(levels, 0);
-    for (size_t i = 0; i < w.size(); ++i) step[level[i]] = std::max(step[level[i]], w[i] > 0 ? w[i] / 3 : w[i] / -4), ++count[level[i]];
+    for (size_t i = 0; i < w.size(); ++i)
+      step[level[i]] = std::max(step[level[i]], w[i] > 0 ? w[i] / 3 : w[i] / -4), ++count[level[i]];
     for (size_t i = 0; i < w.size(); ++i) want.push_back(std::nearbyint(w[i] / step[level[i]]) * step[level[i]]);
     expect_values(net.fc1.weight, want, "values");
     EXPECT_EQ(l.levels, static_cast<int64_t>(levels));
@@ -216,7 +217,8 @@ TEST(Dynamic, LevelsFollowTheWeightsWhereFrozenOnesDoNot) {
   };
   std::vector<Refit> frozen, due, drifted;
   bool same = false;
-  const double without = run({}, frozen, same), with = run({.every = 5}, due, same), by_drift = run({.drift = 0.25}, drifted, same);
+  const double without = run({}, frozen, same), with = run({.every = 5}, due, same),
+               by_drift = run({.drift = 0.25}, drifted, same);
   EXPECT_TRUE(same);
   EXPECT_TRUE(frozen.empty());
   EXPECT_LT(with, 0.2 * without);
@@ -238,17 +240,25 @@ TEST(Mixed, OutsideAIsKeptCoarseOrRounded) {
   for (const Outside outside : {Outside::keep_float, Outside::coarse, Outside::round_to_integer}) {
     Net net = make(9);
     const std::vector<double> w = raws(net.fc1.weight);
-    const auto report = mixed(net, {.part = in_interval(-1, 1), .inside = {.range = {-8, 7}}, .outside = outside, .coarse_step = 2, .only = {"fc1"}});
+    const auto report = mixed(net, {.part = in_interval(-1, 1),
+                                    .inside = {.range = {-8, 7}},
+                                    .outside = outside,
+                                    .coarse_step = 2,
+                                    .only = {"fc1"}});
     double most = 0, least = 0;
     for (const double v : w)
       if (std::abs(v) <= 1) most = std::max(most, v), least = std::min(least, v);
     const double step = std::max(most / 7, least / -8);
     std::vector<double> want;
     for (const double v : w) {
-      if (std::abs(v) <= 1) want.push_back(std::nearbyint(v / step) * step);
-      else if (outside == Outside::keep_float) want.push_back(v);
-      else if (outside == Outside::coarse) want.push_back(std::nearbyint(v * 2) / 2);
-      else want.push_back(std::nearbyint(v));
+      if (std::abs(v) <= 1)
+        want.push_back(std::nearbyint(v / step) * step);
+      else if (outside == Outside::keep_float)
+        want.push_back(v);
+      else if (outside == Outside::coarse)
+        want.push_back(std::nearbyint(v * 2) / 2);
+      else
+        want.push_back(std::nearbyint(v));
     }
     expect_values(net.fc1.weight, want, "values");
     EXPECT_TRUE(report.warnings.empty()) << "nothing beyond 1 rounds to 0";
@@ -281,13 +291,18 @@ TEST(Mixed, PartsAreWhatTheySay) {
   EXPECT_EQ(count(in_mask({{"fc1.weight", mask}})), sum(mask).item<int64_t>());
   EXPECT_EQ(count(in_mask({})), 0);
   // Outliers keep their floats, bit for bit, and cost 32 bits each.
-  const QuantizedLayer l = mixed(net, {.part = !outliers(0.05), .inside = {.range = {-8, 7}}, .only = {"fc1"}}).layers[0];
+  const QuantizedLayer l =
+      mixed(net, {.part = !outliers(0.05), .inside = {.range = {-8, 7}}, .only = {"fc1"}}).layers[0];
   EXPECT_TRUE(equal(masked(net.fc1.weight.value().detach(), out), masked(net.fc1.weight.raw().detach(), out)));
   const double ids = -(12 * std::log2(12 / 240.0) + 228 * std::log2(228 / 240.0));
   EXPECT_NEAR(l.bits, 228 * 4 + 12 * 32 + 2 * 64 + ids, 1e-9);
   expect_error<ValueError>([&] { mixed(net, {}); }, "part");
   expect_error<ValueError>([&] { outliers(2); }, "share");
-  expect_error<ValueError>([&] { mixed(net, {.part = in_mask({{"fc1.weight", ones({2})}})}); }, {"in_mask", "fc1.weight"});
+  expect_error<ValueError>(
+      [&] {
+        mixed(net, {.part = in_mask({{"fc1.weight", ones({2})}})});
+      },
+      {"in_mask", "fc1.weight"});
   expect_error<ValueError>([&] { mixed(net, {.part = in_layers({}), .coarse_step = 0}); }, "coarse_step");
 }
 
@@ -318,7 +333,8 @@ TEST(PlanBits, IsTheBestPlanWithinTheBudget) {
     const BitPlan plan = plan_bits(net, score, {.bits = {8, 2, 32, 4}, .bits_per_weight = 7});
     const TensorFile after = net.state_dict();
     ASSERT_EQ(after.tensors.size(), before.tensors.size());
-    for (size_t i = 0; i < after.tensors.size(); ++i) EXPECT_TRUE(equal(after.tensors[i].second, before.tensors[i].second));
+    for (size_t i = 0; i < after.tensors.size(); ++i)
+      EXPECT_TRUE(equal(after.tensors[i].second, before.tensors[i].second));
 
     const double n[] = {21, 35, 55, 22};
     double best = INFINITY, cost = 0, loss = 0;

@@ -22,8 +22,10 @@ void make_quantized(nn::LeNet& net) {
   net.conv2.weight.ref().set_grid(grid_of(0.02, -8, 7));
   net.fc2.weight.ref().set_mask(half(net.fc2.weight.shape()), MaskGradient::dense);
   const int64_t rows = net.fc2.weight.shape()[0];
-  net.fc2.weight.ref().set_grid({rand({rows}) * 0.01 + 0.01, expand(tensor({0.001, -8.0, 7.0, 0.0}, {1, 4}), {rows, 4}), {}, true});
-  net.fc3.weight.ref().set_grid({tensor(std::vector<float>{0.01F, 0, 0.1F}), tensor({0.0, -2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0}, {3, 4}),
+  net.fc2.weight.ref().set_grid(
+      {rand({rows}) * 0.01 + 0.01, expand(tensor({0.001, -8.0, 7.0, 0.0}, {1, 4}), {rows, 4}), {}, true});
+  net.fc3.weight.ref().set_grid({tensor(std::vector<float>{0.01F, 0, 0.1F}),
+                                 tensor({0.0, -2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0}, {3, 4}),
                                  codes_of(net.fc3.weight.shape(), 3)});
 }
 void expect_same(const ParameterRef& a, const ParameterRef& b, const std::string& what) {
@@ -50,7 +52,8 @@ TEST(Codebook, ValueGradientAndMask) {
   EXPECT_EQ(p.grad().to_vector<double>(), (std::vector<double>{0 + 6 + 9 + 11, 1 + 2 + 7 + 8, 3 + 4 + 5 + 10}));
 
   // A mask beside it: exact zeros, and a centroid learns from what is kept alone, whatever rule is asked for.
-  const Tensor mask = cast(reshape(tensor(std::vector<uint8_t>{1, 0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1}), {3, 4}), DType::boolean);
+  const Tensor mask =
+      cast(reshape(tensor(std::vector<uint8_t>{1, 0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1}), {3, 4}), DType::boolean);
   p.ref().set_mask(mask, MaskGradient::dense);
   EXPECT_EQ(p.ref().type(), WeightType::codebook);
   EXPECT_EQ(p.value().to_vector<double>(), (std::vector<double>{-1, 0, 0.5, 3, 0, 3, -1, 0.5, 0.5, -1, 0, -1}));
@@ -167,7 +170,8 @@ TEST(FakeQuantized, ScaleIsAParameterThatLearns) {
 TEST(FakeQuantized, ShrinksItsRowsAndLevels) {
   manual_seed(4);
   Parameter rows(randn({4, 3})), levels(randn({4, 3}));
-  rows.ref().set_grid({tensor(std::vector<float>{0.1F, 0.2F, 0.3F, 0.4F}), expand(tensor({0.0, -4.0, 3.0, 0.0}, {1, 4}), {4, 4})});
+  rows.ref().set_grid(
+      {tensor(std::vector<float>{0.1F, 0.2F, 0.3F, 0.4F}), expand(tensor({0.0, -4.0, 3.0, 0.0}, {1, 4}), {4, 4})});
   levels.ref().set_grid({tensor(std::vector<float>{0.1F, 1}), expand(tensor({0.0, -4.0, 3.0, 0.0}, {1, 4}), {2, 4}),
                          codes_of({4, 3}, 2)});
   for (const Parameter* p : {&rows, &levels}) {

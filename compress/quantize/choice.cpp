@@ -31,14 +31,6 @@ Kept kept_of(const char* what, const std::string& name, const ParameterRef& p) {
   return kept;
 }
 
-double entropy(const std::vector<int64_t>& counts) {
-  double n = 0, sum = 0;
-  for (const int64_t c : counts) n += static_cast<double>(c);
-  for (const int64_t c : counts)
-    if (c > 0) sum -= static_cast<double>(c) / n * std::log2(static_cast<double>(c) / n);
-  return std::max(sum, 0.0);
-}
-
 std::string fixed(double v, int digits) {
   char text[48];
   std::snprintf(text, sizeof text, "%.*f", digits, v);

@@ -43,8 +43,6 @@ struct Kept {
 /// Of raw values, unless the parameter is a codebook.
 Kept kept_of(const char* what, const std::string& name, const ParameterRef& p);
 
-/// Shannon entropy of counts, in bits.
-double entropy(const std::vector<int64_t>& counts);
 std::string fixed(double v, int digits);
 std::string scientific(double v);
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "hone/compress/pack/entropy.h"
 #include "hone/compress/quantize/choice.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
@@ -19,14 +20,15 @@ struct Shared {
 };
 Shared shared(const nn::NamedParameter& named, const KMeansOptions& options) {
   const auto& [name, p] = named;
-  HONE_CHECK(p.type() == WeightType::dense || p.type() == WeightType::masked, ValueError, kWhat, ": '", name,
-             "' is ", hone::name(p.type()), " already; bake() makes it dense");
+  HONE_CHECK(p.type() == WeightType::dense || p.type() == WeightType::masked, ValueError, kWhat, ": '", name, "' is ",
+             hone::name(p.type()), " already; bake() makes it dense");
   const detail::Kept kept = detail::kept_of(kWhat, name, p);
-  Shared s{zeros(p.shape(), DType::u8), zeros({1}, p.raw().dtype()), {.name = name, .clusters = 1, .total = kept.total}};
+  Shared s{
+      zeros(p.shape(), DType::u8), zeros({1}, p.raw().dtype()), {.name = name, .clusters = 1, .total = kept.total}};
   s.layer.kept = static_cast<int64_t>(kept.values.size());
   if (kept.values.empty()) return s;
   const KMeans found = kmeans(kept.values, options);
-  std::vector<int64_t> counts(found.centroids.size(), 0);
+  std::vector<uint64_t> counts(found.centroids.size(), 0);
   auto* codes = s.codes.data<uint8_t>();
   for (size_t i = 0; i < kept.at.size(); ++i) {
     codes[kept.at[i]] = static_cast<uint8_t>(found.codes[i]);
@@ -36,7 +38,7 @@ Shared shared(const nn::NamedParameter& named, const KMeansOptions& options) {
   const auto k = static_cast<double>(found.centroids.size()), n = static_cast<double>(s.layer.kept);
   s.layer.clusters = static_cast<int64_t>(found.centroids.size());
   s.layer.error = found.distortion / n;
-  s.layer.entropy = detail::entropy(counts);
+  s.layer.entropy = coding::entropy_bits_of_counts(counts) / n;
   s.layer.bits = n * std::ceil(std::log2(k)) + k * 8 * static_cast<double>(size_of(p.raw().dtype()));
   return s;
 }

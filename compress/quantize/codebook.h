@@ -21,12 +21,12 @@ namespace hone::compress::quantize {
 
 /// Names are those of named_parameters() ("fc1.weight") or of what they begin with ("fc1").
 struct ShareOptions {
-  int64_t clusters = 16;                        ///< in [1, 256]
-  KMeansStart start = KMeansStart::linear;      ///< Deep Compression's choice
-  int64_t iterations = 300;                     ///< of k-means, at most
+  int64_t clusters = 16;                            ///< in [1, 256]
+  KMeansStart start = KMeansStart::linear;          ///< Deep Compression's choice
+  int64_t iterations = 300;                         ///< of k-means, at most
   std::vector<std::string> only = {}, except = {};  ///< which parameters; none: all
-  std::map<std::string, int64_t> layers = {};   ///< clusters of layers that differ
-  bool biases = false;                          ///< parameters of fewer than two dims too
+  std::map<std::string, int64_t> layers = {};       ///< clusters of layers that differ
+  bool biases = false;                              ///< parameters of fewer than two dims too
 };
 
 /// What became of one parameter.
@@ -45,10 +45,10 @@ struct ShareReport {
 
 /// Clusters each parameter's weights by k-means and makes it a codebook (Han et al., "Deep compression", 2016): value()
 /// is centroids[codes], and the gradient of a centroid is the sum of its weights' gradients. Of a masked parameter only
-/// what is kept is clustered; the mask stays, so 0 needs no centroid. Where fewer weights are distinct, there are as many
-/// centroids. A parameter of which nothing is kept gets one centroid, 0. ValueError for clusters outside [1, 256], a name
-/// that is not there (the nearest are offered), no parameter left, one that is a codebook or fake-quantized already
-/// (bake() it first), weights that are not finite; then the module is as it was.
+/// what is kept is clustered; the mask stays, so 0 needs no centroid. Where fewer weights are distinct, there are as
+/// many centroids. A parameter of which nothing is kept gets one centroid, 0. ValueError for clusters outside [1, 256],
+/// a name that is not there (the nearest are offered), no parameter left, one that is a codebook or fake-quantized
+/// already (bake() it first), weights that are not finite; then the module is as it was.
 ShareReport share_weights(nn::Module& module, const ShareOptions& options = {});
 
 }  // namespace hone::compress::quantize

@@ -98,8 +98,8 @@ QuantizeReport dynamic(nn::Module& module, const DynamicOptions& o) {
 
 DynamicQuantizer::DynamicQuantizer(nn::Module& module, DynamicOptions options, RefitOptions refit)
     : options_(std::move(options)), refit_(refit), parameters_(checked(module, options_)) {
-  HONE_CHECK(refit_.every >= 0 && refit_.drift >= 0, ValueError, kWhat,
-             ": every and drift must be at least 0, got ", refit_.every, " and ", refit_.drift);
+  HONE_CHECK(refit_.every >= 0 && refit_.drift >= 0, ValueError, kWhat, ": every and drift must be at least 0, got ",
+             refit_.every, " and ", refit_.drift);
   fit();
 }
 

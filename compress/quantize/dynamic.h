@@ -1,6 +1,6 @@
 #pragma once
-// Dynamic quantization: the weights of a parameter in several levels, each with its own range and step, which are fitted
-// again as the weights move.
+// Dynamic quantization: the weights of a parameter in several levels, each with its own range and step, which are
+// fitted again as the weights move.
 //
 //   compress::quantize::DynamicQuantizer quantizer(net, {.by = compress::quantize::LevelBy::magnitude, .levels = 4,
 //                                                        .range = {-8, 7}}, {.every = 200});
@@ -29,21 +29,21 @@ enum class LevelBy : uint8_t {
 
 struct DynamicOptions {
   LevelBy by = LevelBy::magnitude;
-  int64_t levels = 4;                      ///< of magnitude and kmeans: in [1, 256]; each weight then has its level's id
-  Range range = {};                        ///< of every level's codes
-  Shift shift = Shift::none;               ///< each level's own; of kmeans mean is the natural one
+  int64_t levels = 4;         ///< of magnitude and kmeans: in [1, 256]; each weight then has its level's id
+  Range range = {};           ///< of every level's codes
+  Shift shift = Shift::none;  ///< each level's own; of kmeans mean is the natural one
   Rounding rounding = Rounding::nearest_even;
   std::vector<std::string> only = {}, except = {};
   bool biases = false;  ///< parameters of fewer than two dims too
 };
 
-/// w_q = clamp(round((w − μᵢ) · stepᵢ)) for the weights of level i, stepᵢ the finest for which none leaves the range: once,
-/// by the weights as they are. ValueError as uniform(), and for levels outside [1, 256].
+/// w_q = clamp(round((w − μᵢ) · stepᵢ)) for the weights of level i, stepᵢ the finest for which none leaves the range:
+/// once, by the weights as they are. ValueError as uniform(), and for levels outside [1, 256].
 QuantizeReport dynamic(nn::Module& module, const DynamicOptions& options = {});
 
 struct RefitOptions {
   int64_t every = 0;  ///< steps between fits; 0: never for that reason
-  double drift = 0;   ///< a parameter's ‖w − w_fitted‖ / ‖w_fitted‖ above which all are fitted; 0: never for that reason
+  double drift = 0;  ///< a parameter's ‖w − w_fitted‖ / ‖w_fitted‖ above which all are fitted; 0: never for that reason
 };
 
 /// One fit of all levels.

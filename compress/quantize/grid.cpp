@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 
+#include "hone/compress/pack/entropy.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/weight_ops.h"
@@ -84,7 +85,7 @@ QuantizedLayer measure(const char* what, const nn::NamedParameter& named) {
   QuantizedLayer layer{.name = name, .kept = static_cast<int64_t>(kept.values.size()), .total = kept.total};
   const std::vector<double> value = p.value().detach().to_vector<double>();
   const auto n = static_cast<double>(layer.kept);
-  std::map<double, int64_t> count;
+  std::map<double, uint64_t> count;
   for (size_t i = 0; i < kept.at.size(); ++i) {
     const double now = value[static_cast<size_t>(kept.at[i])];
     layer.error += (now - kept.values[i]) * (now - kept.values[i]) / n;
@@ -92,9 +93,9 @@ QuantizedLayer measure(const char* what, const nn::NamedParameter& named) {
     ++count[now];
   }
   layer.values = static_cast<int64_t>(count.size());
-  std::vector<int64_t> counts;
+  std::vector<uint64_t> counts;
   for (const auto& entry : count) counts.push_back(entry.second);
-  layer.entropy = entropy(counts);
+  layer.entropy = n > 0 ? coding::entropy_bits_of_counts(counts) / n : 0;
   if (!p.scale().defined()) {  // a codebook
     const auto k = static_cast<double>(p.raw().numel());
     layer.bits = n * std::ceil(std::log2(k)) + k * 8 * static_cast<double>(size_of(p.raw().dtype()));
@@ -106,7 +107,7 @@ QuantizedLayer measure(const char* what, const nn::NamedParameter& named) {
   layer.levels = static_cast<int64_t>(scale.size());
   layer.step = std::abs(scale[0]), layer.shift = points[0];
   struct Use {
-    int64_t count = 0;
+    uint64_t count = 0;
     double least = std::numeric_limits<double>::infinity(), most = -least;  // codes
   };
   std::vector<Use> use(scale.size());
@@ -127,13 +128,14 @@ QuantizedLayer measure(const char* what, const nn::NamedParameter& named) {
     const bool open = point[1] <= -kWidest && point[2] >= kWidest;
     const double codes = open ? use[l].most - use[l].least + 1 : point[2] - point[1] + 1;
     if (count > 0)
-      layer.bits += count * (scale[l] == 0 ? 8 * static_cast<double>(size_of(p.raw().dtype())) : std::ceil(std::log2(codes)));
+      layer.bits +=
+          count * (scale[l] == 0 ? 8 * static_cast<double>(size_of(p.raw().dtype())) : std::ceil(std::log2(codes)));
   }
   layer.bits += 64 * static_cast<double>(scale.size());
   if (!ids.empty()) {
-    std::vector<int64_t> of_level;
+    std::vector<uint64_t> of_level;
     for (const Use& u : use) of_level.push_back(u.count);
-    layer.bits += n * entropy(of_level);
+    layer.bits += coding::entropy_bits_of_counts(of_level);
   }
   return layer;
 }

@@ -44,9 +44,8 @@ Part outliers(double share) {
           }};
 }
 Part operator!(Part part) {
-  return {"!" + part.name, [part](const std::string& parameter, const Tensor& w) {
-            return logical_not(part.holds(parameter, w));
-          }};
+  return {"!" + part.name,
+          [part](const std::string& parameter, const Tensor& w) { return logical_not(part.holds(parameter, w)); }};
 }
 
 // ---- mixed ----
@@ -75,8 +74,8 @@ Chosen grid_of(const nn::NamedParameter& named, const MixedOptions& o) {
   detail::Level rest;
   if (o.outside == Outside::coarse) rest.scale = 1 / o.coarse_step;
   if (o.outside == Outside::round_to_integer) rest.scale = 1;
-  c.grid.levels = {detail::fit(inside, {.range = o.inside.range, .shift = o.inside.shift, .rounding = o.inside.rounding}),
-                   rest};
+  c.grid.levels = {
+      detail::fit(inside, {.range = o.inside.range, .shift = o.inside.shift, .rounding = o.inside.rounding}), rest};
   if (c.inside == 0 || c.outside == 0) {
     c.grid.levels = {c.grid.levels[c.outside == 0 ? 0 : 1]};
     c.grid.ids.clear();
@@ -133,10 +132,10 @@ void quantize_to(const nn::NamedParameter& n, int64_t bits, Shift shift) {
   detail::set_grid(n.parameter, {{detail::fit(kept.values, {.range = {-half, half - 1}, .shift = shift})}});
 }
 
-/// The choice of each layer with the least loss in all whose costs sum to at most `budget`; the first of equals. Of sums
-/// that fall into one 65,536th of the budget the best alone is followed.
-std::vector<size_t> least_loss(const std::vector<std::vector<double>>& loss, const std::vector<std::vector<double>>& cost,
-                               double budget) {
+/// The choice of each layer with the least loss in all whose costs sum to at most `budget`; the first of equals. Of
+/// sums that fall into one 65,536th of the budget the best alone is followed.
+std::vector<size_t> least_loss(const std::vector<std::vector<double>>& loss,
+                               const std::vector<std::vector<double>>& cost, double budget) {
   struct Sum {
     double cost = 0, loss = 0;
     std::vector<size_t> choices = {};
@@ -175,8 +174,8 @@ std::string BitPlan::table() const {
     for (const double s : score[l]) lines.back().push_back(detail::fixed(100 * s, 2));
     lines.back().push_back(str(bits[l]));
   }
-  return str(hone::detail::text_table(lines, 1), "nothing quantized: ", detail::fixed(100 * whole, 2), "; the plan: ",
-             detail::fixed(bits_per_weight, 2), " bits a weight\n");
+  return str(hone::detail::text_table(lines, 1), "nothing quantized: ", detail::fixed(100 * whole, 2),
+             "; the plan: ", detail::fixed(bits_per_weight, 2), " bits a weight\n");
 }
 
 BitPlan plan_bits(nn::Module& module, const std::function<double()>& score, const PlanOptions& o) {

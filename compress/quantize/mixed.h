@@ -1,6 +1,6 @@
 #pragma once
-// Mixed quantization: a part A of the weights is quantized, the rest is not, or more coarsely; and A, with a bit width a
-// layer, found from measured sensitivity.
+// Mixed quantization: a part A of the weights is quantized, the rest is not, or more coarsely; and A, with a bit width
+// a layer, found from measured sensitivity.
 //
 //   compress::quantize::mixed(net, {.part = !compress::quantize::outliers(0.01), .inside = {.range = {-8, 7}}});
 //
@@ -24,10 +24,11 @@ struct Part {
   std::string name;
   std::function<Tensor(const std::string& parameter, const Tensor& value)> holds;
 };
-Part in_layers(std::vector<std::string> names);        ///< whole parameters: "fc1.weight", or "fc1" and all below
-Part in_mask(std::map<std::string, Tensor> masks);     ///< by parameter; others lie outside
-Part in_interval(double low, double high);             ///< low ≤ w ≤ high
-/// The round(share · n) weights of a parameter that are largest in magnitude; of equal ones the earlier. share in [0, 1].
+Part in_layers(std::vector<std::string> names);     ///< whole parameters: "fc1.weight", or "fc1" and all below
+Part in_mask(std::map<std::string, Tensor> masks);  ///< by parameter; others lie outside
+Part in_interval(double low, double high);          ///< low ≤ w ≤ high
+/// The round(share · n) weights of a parameter that are largest in magnitude; of equal ones the earlier. share in [0,
+/// 1].
 Part outliers(double share);
 Part operator!(Part part);
 
@@ -53,10 +54,10 @@ struct MixedOptions {
   bool biases = false;  ///< parameters of fewer than two dims too
 };
 
-/// w_q = clamp(round((w − μ) · step)) for w in A, and outside A what the options say. A is decided by the weights as they
-/// are; each weight then carries one of two levels, unless its whole parameter is on one side. round_to_integer warns in
-/// the report of what it zeroed. ValueError as uniform(), and for a part without `holds` or one that answers with another
-/// shape or dtype, a share outside [0, 1], coarse_step not above 0.
+/// w_q = clamp(round((w − μ) · step)) for w in A, and outside A what the options say. A is decided by the weights as
+/// they are; each weight then carries one of two levels, unless its whole parameter is on one side. round_to_integer
+/// warns in the report of what it zeroed. ValueError as uniform(), and for a part without `holds` or one that answers
+/// with another shape or dtype, a share outside [0, 1], coarse_step not above 0.
 QuantizeReport mixed(nn::Module& module, const MixedOptions& options);
 
 struct PlanOptions {

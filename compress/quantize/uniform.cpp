@@ -16,15 +16,15 @@ double QuantizeReport::bits_per_weight() const {
 
 std::string QuantizeReport::table() const {
   using hone::detail::grouped;
-  std::vector<std::vector<std::string>> lines{
-      {"parameter", "kept", "levels", "step", "shift", "mean squared error", "clipped, %", "zeros, %", "values",
-       "entropy, bits", "bits a weight"}};
+  std::vector<std::vector<std::string>> lines{{"parameter", "kept", "levels", "step", "shift", "mean squared error",
+                                               "clipped, %", "zeros, %", "values", "entropy, bits", "bits a weight"}};
   for (const QuantizedLayer& l : layers)
     lines.push_back({l.name, grouped(l.kept), str(l.levels), detail::scientific(l.step), detail::scientific(l.shift),
                      detail::scientific(l.error), detail::fixed(100 * l.clipped, 2), detail::fixed(100 * l.zeros, 2),
                      grouped(l.values), detail::fixed(l.entropy, 2),
                      detail::fixed(l.kept > 0 ? l.bits / static_cast<double>(l.kept) : 0, 2)});
-  std::string text = str(hone::detail::text_table(lines, 1), "all: ", detail::fixed(bits_per_weight(), 2), " bits a weight\n");
+  std::string text =
+      str(hone::detail::text_table(lines, 1), "all: ", detail::fixed(bits_per_weight(), 2), " bits a weight\n");
   for (const std::string& w : warnings) text += "warning: " + w + "\n";
   return text;
 }

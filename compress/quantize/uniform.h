@@ -1,7 +1,7 @@
 #pragma once
 // The survey's quantizers: uniform (a range and a step per tensor), global (one for the whole network), dynamic
-// (levels, each with its own), mixed (a part of the weights alone). Each makes Parameters fake-quantized: value() lies on
-// the grid, the raw value stays, and training goes on by straight-through gradients. Masks stay; what they hide is
+// (levels, each with its own), mixed (a part of the weights alone). Each makes Parameters fake-quantized: value() lies
+// on the grid, the raw value stays, and training goes on by straight-through gradients. Masks stay; what they hide is
 // exactly 0 and takes no part in any fit.
 //
 //   auto report = compress::quantize::uniform(net, {.range = {-8, 7}});
@@ -66,8 +66,9 @@ struct QuantizeReport {
   std::string table() const;       ///< a line a layer, all, and the warnings
 };
 
-/// The documents' quantization: per tensor, or global. ValueError for options against the above, a name that is not there
-/// (the nearest are offered), no parameter left, a codebook, weights that are not finite; then the module is as it was.
+/// The documents' quantization: per tensor, or global. ValueError for options against the above, a name that is not
+/// there (the nearest are offered), no parameter left, a codebook, weights that are not finite; then the module is as
+/// it was.
 QuantizeReport uniform(nn::Module& module, const UniformOptions& options = {});
 
 /// What the quantized parameters of a module are now: against their raw values, which a codebook has no more (error 0).
