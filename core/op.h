@@ -20,6 +20,8 @@
 
 namespace hone {
 
+struct ParameterState;
+
 /// Reads or writes an op's attributes by name: saving, loading, printing.
 struct FieldVisitor {
   virtual ~FieldVisitor() = default;
@@ -181,6 +183,8 @@ struct OpRecorder {
   /// Elements of `t` are read outside of ops (`how`: item, data, to_vector, copy_), or changed in place (fill_, copy_).
   virtual void read(const Tensor& t, const char* how) { (void)t, (void)how; }
   virtual void write(const Tensor& t, const char* how) { (void)t, (void)how; }
+  /// `value` is what a Parameter that is not plainly dense was asked for. The ops that made it are not recorded.
+  virtual void weight(const ParameterState* parameter, const Tensor& value) { (void)parameter, (void)value; }
 };
 /// Installs a recorder for a scope; the former one returns after it.
 class RecorderScope {

@@ -1,6 +1,7 @@
 #include "hone/ops/table.h"
 
 #include "hone/core/basic_ops.h"
+#include "hone/core/weight_ops.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
@@ -26,6 +27,8 @@ namespace {
 constexpr const OpDef* kTable[] = {
     // core/basic_ops.h
     &kAlias, &kCast, &kAccumulate, &kMasked,
+    // core/weight_ops.h
+    &kCodebook, &kCodebookGrad, &kFakeQuantize, &kFakeQuantizeGrad,
     // ops/arithmetic.h
     &kAdd, &kSub, &kMul, &kDiv, &kPow, &kMaximum, &kMinimum, &kNeg, &kEq, &kNe, &kLt, &kLe, &kGt, &kGe, &kWhere,
     &kLogicalAnd, &kLogicalOr, &kLogicalNot,

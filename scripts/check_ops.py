@@ -30,7 +30,7 @@ def breaches(root):
     found = []
     table = read(os.path.join(root, "ops/table.cpp"))
     rows = "".join(read(p) for p in sorted(glob.glob(os.path.join(root, "tests/ops_*_test.cpp"))))
-    headers = [os.path.join(root, "core/basic_ops.h")] + sorted(glob.glob(os.path.join(root, "ops/*.h")))
+    headers = sorted(glob.glob(os.path.join(root, "core/*_ops.h"))) + sorted(glob.glob(os.path.join(root, "ops/*.h")))
     headers += sorted(glob.glob(os.path.join(root, "ops/packed/*.h")))
     for path in headers:
         text, short = read(path), os.path.relpath(path, root)

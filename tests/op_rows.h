@@ -90,6 +90,7 @@ std::vector<OpRow> focal_rows();
 std::vector<OpRow> fused_rows();
 std::vector<OpRow> packed_rows();
 std::vector<OpRow> basic_rows();
+std::vector<OpRow> weight_rows();
 const std::vector<OpRow>& all_rows();
 
 }  // namespace hone::test

@@ -135,6 +135,32 @@ Network product(const Tensor& w, const Tensor& mask = {}, const std::string& nam
   return net;
 }
 
+TEST(Pack, KeepsTheValuesOfCodebooksAndGrids) {
+  manual_seed(5);
+  nn::LeNet net;
+  compress::prune(net, {.density = 0.1});
+  compress::quantize::share_weights(net, {.clusters = 16, .only = {"conv1", "conv2", "fc1"}});
+  compress::quantize::uniform(net, {.range = {-8, 7}, .only = {"fc2"}});
+  Network network = graph::trace(net, zeros({1, 3, 32, 32}));
+  for (const Coder coder : {Coder::range, Coder::huffman}) {
+    const Packed packed = compress::pack(network, {.coder = coder});
+    Network back = Packed::parse(packed.bytes()).network();
+    const NoGrad no_grad;
+    const Tensor x = randn({3, 3, 32, 32});
+    EXPECT_TRUE(equal(back(x), network(x)));
+    for (const char* layer : {"conv1.weight", "fc1.weight", "fc2.weight"}) {
+      const ParameterRef& was = network.parameter(network.find(layer)).ref();
+      const ParameterRef& is = back.parameter(back.find(layer)).ref();
+      EXPECT_EQ(is.type(), WeightType::masked) << layer;
+      EXPECT_TRUE(equal(is.mask(), was.mask()) && equal(is.value(), was.value())) << layer;
+    }
+    for (const compress::PackedPart& part : packed.parts())
+      if (part.name == "fc1.weight") {
+        EXPECT_TRUE(part.codebook > 8 && part.codebook <= 16) << part.codebook;
+      }
+  }
+}
+
 TEST(Pack, KeepsEveryBitOfEveryValue) {
   manual_seed(3);
   const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");

@@ -231,24 +231,36 @@ TensorFile to_tensor_file(const Network& network) {
       const ParameterRef& p = network.parameter(v).ref();
       json entry{{"name", value.name}};
       if (!p.raw().requires_grad()) entry["frozen"] = true;
+      const bool shared = p.type() == WeightType::codebook;
+      if (shared || p.scale().defined()) entry["type"] = hone::name(p.type());
+      const Tensor elements = contiguous(to(shared ? p.codes() : p.raw().detach(), cpu));
+      if (shared) store(value.name + ".centroids", p.raw());
+      if (p.scale().defined()) {
+        const WeightGrid grid = p.grid();
+        store(value.name + ".scale", grid.scale);
+        store(value.name + ".points", grid.points);
+        if (grid.levels.defined()) store(value.name + ".levels", grid.levels);
+        if (grid.learned) entry["learned_scale"] = true;
+      }
       if (p.mask().defined()) {
-        const int64_t n = p.raw().numel();
-        const Tensor mask = contiguous(to(p.mask(), cpu)), raw = contiguous(to(p.raw().detach(), cpu));
+        const int64_t n = elements.numel();
+        const Tensor mask = contiguous(to(p.mask(), cpu));
         const bool* m = mask.data<bool>();
         entry["shape"] = json::array();
-        for (const int64_t size : p.raw().shape()) entry["shape"].push_back(size);
+        for (const int64_t size : p.shape()) entry["shape"].push_back(size);
         if (p.mask_gradient() == MaskGradient::dense) entry["dense_gradient"] = true;
-        visit_floating(raw.dtype(), [&]<class T>() {
-          std::vector<T> kept;
-          const T* r = raw.data<T>();
-          for (int64_t k = 0; k < n; ++k)
-            if (m[k]) kept.push_back(r[k]);
-          store(value.name + ".kept", tensor(kept));
+        visit_dtype(elements.dtype(), [&]<class T>() {
+          Tensor kept = empty({std::count(m, m + n, true)}, elements.dtype());
+          T* k = kept.data<T>();
+          const T* e = elements.data<T>();
+          for (int64_t at = 0; at < n; ++at)
+            if (m[at]) *k++ = e[at];
+          store(value.name + ".kept", kept);
         });
         const Tensor bits = bits_of(m, n), gaps = gaps_of(m, n);
         gaps.numel() < bits.numel() ? store(value.name + ".gaps", gaps) : store(value.name + ".bits", bits);
       } else {
-        store(value.name, p.raw());
+        store(value.name, elements);
       }
       graph["parameters"].push_back(entry);
     }
@@ -313,38 +325,66 @@ class Store {
   std::map<std::string, Tensor> tensors_;
 };
 
-Parameter read_parameter(const Reader& read, Store& store, const json& j, const std::string& name) {
-  Parameter p;
+/// A parameter's elements as the file has them: raw values, or a codebook's codes.
+struct Elements {
+  Tensor values, mask;  // of the parameter's shape; without a mask undefined
+};
+Elements read_elements(const Reader& read, Store& store, const json& j, const std::string& name, bool codes) {
+  const auto check_dtype = [&](const Tensor& t) {
+    if (codes ? t.dtype() != DType::u8 : !is_floating(t.dtype()))
+      read.file.bad("parameter '" + name + "' must be " + (codes ? "u8 codes" : "floating"));
+  };
   if (!j.contains("shape")) {
-    Tensor raw = store.take(name);
-    if (!is_floating(raw.dtype())) read.file.bad("parameter '" + name + "' must be floating");
-    p = Parameter(clone(raw));
-  } else {
-    const Shape shape = read.shape(j.at("shape"));
-    for (const int64_t n : shape)
-      if (n < 0) read.file.bad("parameter '" + name + "' has a negative size");
-    const int64_t n = shape.numel();
-    const Tensor kept = store.take(name + ".kept");
-    if (!is_floating(kept.dtype()) || kept.ndim() != 1) read.file.bad("'" + name + ".kept' must be a floating vector");
-    const Tensor mask = store.has(name + ".gaps") ? mask_of_gaps(read.file, name, store.take(name + ".gaps"), n)
-                                                  : mask_of_bits(read.file, name, store.take(name + ".bits"), n);
-    const bool* m = mask.data<bool>();
-    const auto count = static_cast<int64_t>(std::count(m, m + n, true));
-    if (count != kept.numel())
-      read.file.bad(str("'", name, ".kept' holds ", kept.numel(), " values, the mask keeps ", count));
-    Tensor raw = zeros(shape, kept.dtype());
-    visit_floating(kept.dtype(), [&]<class T>() {
-      T* r = raw.data<T>();
-      const T* k = kept.data<T>();
-      for (int64_t i = 0; i < n; ++i)
-        if (m[i]) r[i] = *k++;
-    });
-    p = Parameter(std::move(raw));
-    Shape flat = shape;
-    Tensor shaped = empty(flat, DType::boolean);
-    std::copy_n(m, n, shaped.data<bool>());
-    p.ref().set_mask(shaped, j.value("dense_gradient", false) ? MaskGradient::dense : MaskGradient::masked);
+    const Tensor values = store.take(name);
+    check_dtype(values);
+    return {clone(values), {}};
   }
+  const Shape shape = read.shape(j.at("shape"));
+  for (const int64_t n : shape)
+    if (n < 0) read.file.bad("parameter '" + name + "' has a negative size");
+  const int64_t n = shape.numel();
+  const Tensor kept = store.take(name + ".kept");
+  check_dtype(kept);
+  if (kept.ndim() != 1) read.file.bad("'" + name + ".kept' must be a vector");
+  const Tensor flat = store.has(name + ".gaps") ? mask_of_gaps(read.file, name, store.take(name + ".gaps"), n)
+                                                : mask_of_bits(read.file, name, store.take(name + ".bits"), n);
+  const bool* m = flat.data<bool>();
+  const auto count = static_cast<int64_t>(std::count(m, m + n, true));
+  if (count != kept.numel())
+    read.file.bad(str("'", name, ".kept' holds ", kept.numel(), " values, the mask keeps ", count));
+  Elements e{zeros(shape, kept.dtype()), empty(shape, DType::boolean)};
+  std::copy_n(m, n, e.mask.data<bool>());
+  visit_dtype(kept.dtype(), [&]<class T>() {
+    T* r = e.values.data<T>();
+    const T* k = kept.data<T>();
+    for (int64_t i = 0; i < n; ++i)
+      if (m[i]) r[i] = *k++;
+  });
+  return e;
+}
+
+Parameter read_parameter(const Reader& read, Store& store, const json& j, const std::string& name) {
+  const std::string type = j.contains("type") ? read.text(j.at("type"), "weight type") : "";
+  const bool shared = type == hone::name(WeightType::codebook), grid = type == hone::name(WeightType::fake_quantized);
+  if (!type.empty() && !shared && !grid)
+    read.file.bad("parameter '" + name + "' has weight type '" + type + "', which is none");
+  Elements e = read_elements(read, store, j, name, shared);
+  Parameter p;
+  if (shared) {
+    const Tensor centroids = store.take(name + ".centroids");
+    if (!is_floating(centroids.dtype())) read.file.bad("'" + name + ".centroids' must be floating");
+    p = Parameter(zeros(e.values.shape(), centroids.dtype()));
+    p.ref().set_codebook(e.values, centroids);
+  } else {
+    p = Parameter(std::move(e.values));
+  }
+  if (grid) {
+    const Tensor levels = store.has(name + ".levels") ? store.take(name + ".levels") : Tensor();
+    p.ref().set_grid(
+        {store.take(name + ".scale"), store.take(name + ".points"), levels, j.value("learned_scale", false)});
+  }
+  if (e.mask.defined())
+    p.ref().set_mask(e.mask, j.value("dense_gradient", false) ? MaskGradient::dense : MaskGradient::masked);
   if (j.value("frozen", false)) Tensor(p.raw()).requires_grad_(false);
   return p;
 }

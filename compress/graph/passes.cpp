@@ -153,9 +153,16 @@ ValueId with_elements(Network& net, const std::vector<std::vector<int32_t>>& use
   const auto alone = sole_reader(net, uses, v);
   if (alone != reader) v = net.add_parameter(net.value(v).name, Parameter::copy_of(net.parameter(v).ref()));
   const ParameterRef& p = net.parameter(v).ref();
-  if (!keep_mask) p.bake_mask();
+  if (!keep_mask) p.bake();
   p.replace(elements);
   return v;
+}
+
+/// Whether a parameter's elements are few: codes of a grid or a codebook, which scaling would end.
+bool is_quantized(const Network& net, ValueId v) {
+  if (v == kNone || net.value(v).kind != ValueKind::parameter) return false;
+  const WeightType type = net.parameter(v).ref().type();
+  return type == WeightType::fake_quantized || type == WeightType::codebook;
 }
 
 bool fold_norm(Network& net, const std::vector<std::vector<int32_t>>& uses, size_t i) {
@@ -171,6 +178,7 @@ bool fold_norm(Network& net, const std::vector<std::vector<int32_t>>& uses, size
   const Tensor weight = elements(net, w), bias = b == kNone ? Tensor() : elements(net, b);
   const std::optional<Affine> affine = affine_of(net, norm);
   if (!weight.defined() || (b != kNone && !bias.defined()) || !affine) return false;
+  if (is_quantized(net, w) || is_quantized(net, b)) return false;
 
   const bool parameter = net.value(w).kind == ValueKind::parameter;
   // Of a masked weight all raw elements are scaled: what the mask hides stays as it would have been.

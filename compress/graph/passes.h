@@ -28,8 +28,8 @@ int64_t fold_constants(Network& network, FoldConstantsOptions options = {});
 
 /// Puts the batch norm (of eval mode) that alone reads a convolution or linear layer into its weight and bias:
 /// s = γ/√(var + ε), W ← s W, b ← s (b − mean) + β, computed in f64. A mask stays the weight's; a missing bias becomes
-/// a parameter; a weight that others read too is copied. The folded network trains on without the norm. Within rounding
-/// of the network before: 1e-5. Ends with remove_dead().
+/// a parameter; a weight that others read too is copied; codebooks and fake-quantized parameters are left alone. The
+/// folded network trains on without the norm. Within rounding of the network before: 1e-5. Ends with remove_dead().
 int64_t fold_batch_norm(Network& network);
 
 /// Makes one op of a convolution, the activation that alone reads it and the max pooling that alone reads that

@@ -13,7 +13,7 @@ int64_t parameters_of(const Network& net, const Node& n, std::vector<bool>& coun
   for (const ValueId v : n.inputs) {
     if (v == kNone || net.value(v).kind != ValueKind::parameter || counted[static_cast<size_t>(v)]) continue;
     counted[static_cast<size_t>(v)] = true;
-    count += net.parameter(v).raw().numel();
+    count += net.parameter(v).shape().numel();
   }
   return count;
 }

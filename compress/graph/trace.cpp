@@ -52,15 +52,13 @@ class Tracer : public OpRecorder {
   Tracer(nn::Module& module, std::span<const OpDef* const> ops) : ops_(ops) {
     int32_t index = 0;
     for (const auto& [name, p] : module.named_parameters()) {
-      const ValueId v = add({ValueKind::parameter, index++, p.raw().shape(), p.raw().dtype()});
+      const ValueId v = add({ValueKind::parameter, index++, p.shape(), p.raw().dtype()});
       keep_.push_back(p.raw());
       storages_[p.raw().storage().get()] = Owner::parameter;
-      if (p.mask().defined()) {
-        masked_[{key_of(p.raw()), key_of(p.mask())}] = v;
-        keep_.push_back(p.mask());
-      } else {
+      if (p.type() == WeightType::dense)
         known_[key_of(p.raw())] = v;
-      }
+      else
+        weights_[p.id()] = v;
     }
     index = 0;
     for (const auto& [name, b] : module.named_buffers()) {
@@ -77,13 +75,6 @@ class Tracer : public OpRecorder {
   }
 
   void record(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs, const Outputs& outputs) override {
-    if (&op == &kMasked) {
-      const auto it = masked_.find({key_of(inputs[0]), key_of(inputs[1])});
-      if (it != masked_.end()) {  // what a masked Parameter's value() is
-        know(outputs[0], it->second, Owner::parameter);
-        return;
-      }
-    }
     const auto listed = [&op](std::span<const OpDef* const> table) {
       return std::find(table.begin(), table.end(), &op) != table.end();
     };
@@ -114,6 +105,10 @@ class Tracer : public OpRecorder {
     if (it == storages_.end()) return;
     throw GraphError(str("trace: ", how, " changes a ", what(it->second), " of shape ", t.shape(), " in place", where(),
                          "; write a new tensor instead"));
+  }
+
+  void weight(const ParameterState* p, const Tensor& value) override {
+    if (const auto it = weights_.find(p); it != weights_.end()) know(value, it->second, Owner::parameter);
   }
 
   Recording recording;
@@ -158,7 +153,7 @@ class Tracer : public OpRecorder {
   };
   std::span<const OpDef* const> ops_;
   std::map<Key, ValueId> known_;
-  std::map<std::pair<Key, Key>, ValueId> masked_;
+  std::map<const ParameterState*, ValueId> weights_;  // those that are not plainly dense
   std::map<const Storage*, Owner> storages_;
   std::vector<Tensor> keep_;
   std::vector<Call> calls_;
@@ -473,22 +468,6 @@ std::string difference(const Network& a, const Network& b) {
   return {};
 }
 
-namespace {
-
-/// Value, mask and buffers as they are, to go back to.
-struct ParameterValue {
-  Tensor raw, mask;
-  MaskGradient gradient;
-};
-ParameterValue value_of(const ParameterRef& p) { return {p.raw().detach(), p.mask(), p.mask_gradient()}; }
-void assign(const ParameterRef& p, const ParameterValue& v) {
-  p.bake_mask();
-  p.replace(v.raw);
-  if (v.mask.defined()) p.set_mask(v.mask, v.gradient);
-}
-
-}  // namespace
-
 void write_back(Network& network, nn::Module& module, const Tensor& sample, TraceOptions options) {
   std::map<std::string, ParameterRef> parameters;
   std::map<std::string, Buffer*> buffers;
@@ -505,18 +484,17 @@ void write_back(Network& network, nn::Module& module, const Tensor& sample, Trac
   check_names("parameter", parameters, own_parameters);
   check_names("buffer", buffers, own_buffers);
 
-  std::vector<ParameterValue> former_values;
+  std::vector<Parameter> former_values;
   std::vector<Tensor> former_buffers;
-  for (const auto& [name, p] : own_parameters)
-    former_values.push_back({clone(p.raw().detach()), p.mask(), p.mask_gradient()});
+  for (const auto& [name, p] : own_parameters) former_values.push_back(Parameter::copy_of(p));
   for (const auto& [name, b] : own_buffers) former_buffers.push_back(b->tensor());
   const auto undo = [&] {
-    for (size_t i = 0; i < own_parameters.size(); ++i) assign(own_parameters[i].parameter, former_values[i]);
+    for (size_t i = 0; i < own_parameters.size(); ++i) own_parameters[i].parameter.assign(former_values[i]);
     for (size_t i = 0; i < own_buffers.size(); ++i) own_buffers[i].buffer->tensor() = former_buffers[i];
   };
   NoGrad no_grad;
   try {
-    for (const auto& [name, p] : own_parameters) assign(p, value_of(parameters.at(name)));
+    for (const auto& [name, p] : own_parameters) p.assign(parameters.at(name));
     for (const auto& [name, b] : own_buffers) b->tensor() = clone(buffers.at(name)->tensor());
     const std::string differs = difference(network, trace(module, sample, options));
     HONE_CHECK(differs.empty(), GraphError, "write_back: the module does not compute what the network does: ", differs);

@@ -70,7 +70,9 @@ void add_leaf(Content& content, const Network& net, ValueId v, const PackOptions
     leaf.frozen = !p.raw().requires_grad();
     leaf.masked = p.mask().defined();
     leaf.dense_gradient = leaf.masked && p.mask_gradient() == MaskGradient::dense;
-    t = p.raw().detach();
+    // Of a codebook or a grid the values that it makes: they are few, and found to be so.
+    const bool plain = p.type() == WeightType::dense || p.type() == WeightType::masked;
+    t = plain ? p.raw().detach() : p.value().detach();
     if (leaf.masked) {
       const Tensor m = contiguous(p.mask());
       mask.assign(m.data<bool>(), m.data<bool>() + m.numel());

@@ -82,22 +82,28 @@ bool is_named(const std::string& parameter, const std::string& name) {
   return parameter == name || parameter.starts_with(name + '.');
 }
 
-std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
-                                       const std::vector<std::string>& except, bool biases) {
+std::vector<nn::NamedParameter> named(const char* what, nn::Module& module, const std::vector<std::string>& only,
+                                      const std::vector<std::string>& except, bool biases) {
   const std::vector<nn::NamedParameter> all = module.named_parameters();
   for (const auto* list : {&only, &except})
     for (const std::string& name : *list) check_names(what, all, name);
   std::vector<nn::NamedParameter> found;
   for (const auto& n : all) {
     const auto meant = [&](const std::string& name) { return is_named(n.name, name); };
-    if (!biases && n.parameter.raw().ndim() < 2) continue;
+    if (!biases && n.parameter.shape().ndim() < 2) continue;
     if (!only.empty() && std::none_of(only.begin(), only.end(), meant)) continue;
     if (std::any_of(except.begin(), except.end(), meant)) continue;
-    const WeightType type = n.parameter.type();
-    HONE_CHECK(type == WeightType::dense || type == WeightType::masked, ValueError, what, ": '", n.name,
-               "' is of weight type ", hone::name(type), "; only dense and masked parameters can be pruned");
     found.push_back(n);
   }
+  return found;
+}
+
+std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
+                                       const std::vector<std::string>& except, bool biases) {
+  std::vector<nn::NamedParameter> found = named(what, module, only, except, biases);
+  for (const auto& n : found)
+    HONE_CHECK(n.parameter.type() != WeightType::codebook, ValueError, what, ": '", n.name,
+               "' is of weight type codebook; prune first, then share weights");
   HONE_CHECK(!found.empty(), ValueError, what, ": no parameter of ", module.type_name(),
              " is left to prune (those of fewer than two dims count with .biases alone)");
   return found;
@@ -130,7 +136,7 @@ std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, con
 PruneReport report_of(const std::vector<nn::NamedParameter>& parameters) {
   PruneReport report;
   for (const auto& [name, p] : parameters) {
-    const int64_t total = p.raw().numel();
+    const int64_t total = p.shape().numel();
     report.layers.push_back({name, p.mask().defined() ? sum(to(p.mask(), cpu)).item<int64_t>() : total, total});
   }
   return report;

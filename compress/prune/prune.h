@@ -68,8 +68,8 @@ struct PruneReport {
 /// Masks what scores lowest. Exactly round(density · n) weights stay of the n that compete, counted with what is masked
 /// already: half is rounded away from 0, and of equal scores the earlier weight stays. What is masked stays masked:
 /// where fewer are left, nothing changes. The report is of the parameters that were pruned. ValueError for a density
-/// outside [0, 1] or none, a name that is not there (the nearest are offered), no parameter left to prune, a parameter
-/// of weight type other than dense and masked, and what scores() throws. On any error the module is as it was.
+/// outside [0, 1] or none, a name that is not there (the nearest are offered), no parameter left to prune, a codebook
+/// parameter, and what scores() throws. On any error the module is as it was.
 PruneReport prune(nn::Module& module, const PruneOptions& options);
 
 struct ThresholdOptions {

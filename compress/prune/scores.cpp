@@ -161,9 +161,9 @@ class Scorer {
       samples += o.samples;
     });
     for (size_t i = 0; i < kernels.size(); ++i) {
-      const Tensor& w = net_.parameter(kernels[i].value).raw();
-      const auto row = static_cast<double>(w.numel() / w.size(kernels[i].dim));
-      const Tensor g = mean[i].defined() ? abs(mean[i]) / samples : zeros(w.shape(), f64);
+      const Shape& shape = net_.parameter(kernels[i].value).shape();
+      const auto row = static_cast<double>(shape.numel() / shape[kernels[i].dim]);
+      const Tensor g = mean[i].defined() ? abs(mean[i]) / samples : zeros(shape, f64);
       add(kernels[i], sums_along(g, kernels[i].dim), row);
     }
     return means("kernel that is a parameter");

@@ -172,7 +172,7 @@ std::vector<Pool> pools_of(const std::vector<nn::NamedParameter>& parameters, co
 Tensor mask_of(const ParameterRef& p) {
   const NoGrad no_grad;
   if (p.mask().defined()) return clone(to(p.mask(), cpu));
-  return ones(p.raw().shape(), DType::boolean);
+  return ones(p.shape(), DType::boolean);
 }
 
 std::vector<Tensor> select(const std::vector<nn::NamedParameter>& parameters, const PruneOptions& options, int64_t t,

@@ -13,7 +13,10 @@ namespace hone::compress::detail {
 
 /// Whether `name` is the parameter's or that of a module it lies in.
 bool is_named(const std::string& parameter, const std::string& name);
-/// The parameters that are meant, all of a type that takes masks. ValueError naming `what`.
+/// The parameters that names mean; perhaps none. ValueError naming `what` for a name that is not there.
+std::vector<nn::NamedParameter> named(const char* what, nn::Module& module, const std::vector<std::string>& only,
+                                      const std::vector<std::string>& except, bool biases);
+/// The same, all of a type that can be pruned, at least one.
 std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
                                        const std::vector<std::string>& except, bool biases);
 /// The same by PruneOptions, all of whose fields but the schedule are checked.

@@ -131,7 +131,8 @@ std::vector<Shrink> shrink(Network& net, const Coupling& coupling, const Removal
       const auto dim = static_cast<int64_t>(d);
       const std::vector<int64_t> indices = kept.indices(v, dim);
       if (value.kind == ValueKind::parameter) {
-        shrinks.push_back(net.parameter(v).ref().shrink(dim, indices));
+        const Shrink shrink = net.parameter(v).ref().shrink(dim, indices);
+        if (shrink.parameter.defined()) shrinks.push_back(shrink);
       } else if (value.kind == ValueKind::buffer) {
         Tensor& buffer = net.buffer_slot(v).tensor();
         buffer = taken(buffer, dim, indices);

@@ -175,7 +175,7 @@ std::vector<NamedModule> Module::named_modules() {
 
 int64_t Module::parameter_count() {
   int64_t n = 0;
-  for (const auto& p : parameters()) n += p.raw().numel();
+  for (const auto& p : parameters()) n += p.shape().numel();
   return n;
 }
 
@@ -226,28 +226,74 @@ Module& Module::to(Device device) {
 
 namespace {
 
-constexpr const char* kMaskSuffix = ".mask";
+/// What a parameter's state consists of; its raw value first.
+enum class Part : uint8_t { raw, mask, codes, scale, points, levels };
+constexpr const char* kSuffixes[] = {"", ".mask", ".codes", ".scale", ".points", ".levels"};
+constexpr size_t kParts = std::size(kSuffixes);
 
 struct Entry {
   std::string name;
-  Tensor tensor;           // sharing the module's storage; of a mask, undefined where the parameter is dense
-  ParameterRef mask_of{};  // of masks alone
+  Tensor tensor;          // sharing the module's storage; undefined where the parameter has no such part
+  ParameterRef of{};      // absent for buffers
+  Part part = Part::raw;  // all of one parameter follow each other
 };
 
-/// Raw values, masks and buffers under their names.
+/// The parts of every parameter, and buffers, under their names.
 std::vector<Entry> state_of(Module& m) {
   std::vector<Entry> state;
   walk(
       m,
       [&](const std::string& name, Parameter& p) {
         if (!p.defined()) return;
-        state.push_back({name, p.raw().detach()});
-        state.push_back({name + kMaskSuffix, p.ref().mask(), p.ref()});
+        const WeightGrid grid = p.ref().scale().defined() ? p.ref().grid() : WeightGrid();
+        const Tensor parts[kParts] = {p.raw().detach(), p.ref().mask(), p.ref().codes(),
+                                      grid.scale,       grid.points,    grid.levels};
+        for (size_t k = 0; k < kParts; ++k)
+          state.push_back({name + kSuffixes[k], parts[k], p.ref(), static_cast<Part>(k)});
       },
       [&](const std::string& name, Buffer& b) {
         if (b.defined()) state.push_back({name, b.tensor().detach()});
       });
   return state;
+}
+
+/// f(), whose errors say `where` first.
+template <class F> void with_place(const std::string& where, F f) {
+  try {
+    f();
+  } catch (const ShapeError& e) { throw ShapeError(where + e.what()); } catch (const DTypeError& e) {
+    throw DTypeError(where + e.what());
+  } catch (const ValueError& e) { throw ValueError(where + e.what()); }
+}
+
+/// Parameter p with the parts that a file gives, one of which is of a codebook or a grid.
+Parameter with_parts(const std::string& where, const ParameterRef& p, const Tensor* const* from) {
+  const auto given = [&](Part part) {
+    const Tensor* t = from[static_cast<size_t>(part)];
+    return t ? t->detach() : Tensor();
+  };
+  const auto need = [&](Part part) {
+    const Tensor t = given(part);
+    HONE_CHECK(t.defined(), FormatError, where, "its entry '", kSuffixes[static_cast<size_t>(part)], "' is missing");
+    return t;
+  };
+  Parameter next;
+  with_place(where, [&] {
+    if (given(Part::codes).defined()) {
+      next = Parameter(zeros(p.shape(), {p.raw().dtype(), p.raw().device()}));
+      next.ref().set_codebook(need(Part::codes), need(Part::raw));
+    } else {
+      next = Parameter(need(Part::raw));
+      HONE_CHECK(next.shape() == p.shape(), ShapeError, "shape ", next.shape(), ", the module's is ", p.shape());
+      HONE_CHECK(next.raw().dtype() == p.raw().dtype(), DTypeError, "dtype ", next.raw().dtype(), ", the module's is ",
+                 p.raw().dtype());
+      const bool learned = p.scale().defined() && p.scale().raw().requires_grad();
+      next.ref().set_grid({need(Part::scale), need(Part::points), given(Part::levels), learned});
+    }
+    const Tensor mask = given(Part::mask).defined() ? given(Part::mask) : p.mask();
+    if (mask.defined()) next.ref().set_mask(mask, p.mask_gradient());
+  });
+  return next;
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -283,23 +329,37 @@ LoadReport load_state(Module& m, const std::string& what, const TensorFile& file
     if (!report.unexpected.empty()) message += "; unexpected: " + joined(report.unexpected);
     throw FormatError(message);
   }
-  for (size_t i = 0; i < state.size(); ++i) {
-    if (!from[i]) continue;
-    const auto& [name, to, mask_of] = state[i];
-    const Shape& shape = mask_of.defined() ? mask_of.raw().shape() : to.shape();
-    const DType dtype = mask_of.defined() ? DType::boolean : to.dtype();
-    HONE_CHECK(from[i]->shape() == shape, ShapeError, what, ": ", name, " has shape ", from[i]->shape(),
-               ", the module's is ", shape);
-    HONE_CHECK(from[i]->dtype() == dtype, DTypeError, what, ": ", name, " has dtype ", from[i]->dtype(),
-               ", the module's is ", dtype);
-  }
+  // Everything is checked, and made where it is more than a copy, before anything changes.
+  std::map<size_t, Parameter> made;  // by place of the raw value
   NoGrad no_grad;
   for (size_t i = 0; i < state.size(); ++i) {
+    const Entry& e = state[i];
+    if (e.of.defined() && e.part == Part::raw) {
+      const auto first = from.begin() + static_cast<std::ptrdiff_t>(i);
+      if (std::any_of(first + static_cast<int>(Part::codes), first + kParts, [](const Tensor* t) { return t; })) {
+        made.emplace(i, with_parts(str(what, ": ", e.name, ": "), e.of, &from[i]));
+        i += kParts - 1;
+        continue;
+      }
+    }
     if (!from[i]) continue;
-    if (state[i].mask_of.defined())
-      state[i].mask_of.set_mask(*from[i], state[i].mask_of.mask_gradient());
-    else
+    const bool mask = e.part == Part::mask;
+    const Shape shape = mask ? e.of.shape() : e.tensor.shape();
+    const DType dtype = mask ? DType::boolean : e.tensor.dtype();
+    HONE_CHECK(from[i]->shape() == shape, ShapeError, what, ": ", e.name, " has shape ", from[i]->shape(),
+               ", the module's is ", shape);
+    HONE_CHECK(from[i]->dtype() == dtype, DTypeError, what, ": ", e.name, " has dtype ", from[i]->dtype(),
+               ", the module's is ", dtype);
+  }
+  for (size_t i = 0; i < state.size(); ++i) {
+    if (const auto it = made.find(i); it != made.end()) {
+      state[i].of.assign(it->second);
+      i += kParts - 1;
+    } else if (from[i] && state[i].part == Part::mask) {
+      state[i].of.set_mask(*from[i], state[i].of.mask_gradient());
+    } else if (from[i]) {
       state[i].tensor.copy_(from[i]->detach());
+    }
   }
   return report;
 }

@@ -83,12 +83,12 @@ class Module {
   Module& to(DType dtype);                 ///< floating parameters (with gradients) and buffers; DTypeError
   Module& to(Device device);               ///< all of them; DeviceError, with nothing moved
 
-  /// Copies of raw values, masks ("conv1.weight.mask") and buffers by name, in the order of the members: later training
-  /// does not change them.
+  /// Copies of raw values, what else their parameters consist of ("conv1.weight.mask"; ".codes"; ".scale", ".points",
+  /// ".levels") and buffers by name, in the order of the members: later training does not change them.
   TensorFile state_dict();
   /// Copies values in, converting nothing: FormatError naming every missing or unexpected entry (strict), ShapeError or
   /// DTypeError naming the entry; on error nothing has changed. Parameters keep their identity. A dense parameter whose
-  /// mask is in the file becomes masked.
+  /// mask, codes or grid are in the file takes that weight type.
   LoadReport load_state_dict(const TensorFile& file, const LoadOptions& options = {});
   void save(const std::string& path);
   LoadReport load(const std::string& path, const LoadOptions& options = {});

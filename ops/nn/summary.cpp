@@ -32,7 +32,7 @@ struct OwnParameters : MemberVisitor {
   void member(const std::string&, Parameter& p) override {
     if (!p.defined() || std::find(seen.begin(), seen.end(), p.ref().id()) != seen.end()) return;
     seen.push_back(p.ref().id());
-    count += p.raw().numel();
+    count += p.shape().numel();
   }
   void member(const std::string&, Buffer&) override {}
   void member(const std::string&, Module&) override {}

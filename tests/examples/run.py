@@ -263,6 +263,21 @@ def prune_resnet(_):
     assert found["macs_ratio"] == dense["macs"] / pruned["macs"], found
 
 
+def quantize_lenet(_):
+    few = [*few_images(), "--validation", 100, "--epochs", 2, "--retrain", 1]
+    out = succeeds("quantize_lenet", *few, "--json", WORK / "quantize.json")
+    found = read(WORK / "quantize.json", "quantize_lenet")
+    check_rows(found, ("bits_per_weight", "test_accuracy_at_once_mean", "test_accuracy_mean"))
+    assert len(found["rows"]) == 26 and all(row["name"] in out for row in found["rows"]), found["rows"]
+    bits = {row["name"]: row["bits_per_weight"] for row in found["rows"]}
+    assert 4 < bits["uniform, 4 bits"] < 4.1 and bits["a width a layer, 3 bits in the mean"] < 3.1, bits
+    only = "codebook of 4, optimal"
+    succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--json", WORK / "one.json")
+    row, = read(WORK / "one.json", "quantize_lenet")["rows"]
+    assert row["name"] == only and not any(key.startswith("test") for key in row), row
+    fails("quantize_lenet", *few, "--only", "uniform", says="none of the methods")
+
+
 def distill_lenet(_):
     names = ["1%/alone", "10%/alone", "10%/mutual", "10%/self"]  # those that need no teacher, which takes long to train
     few = [*few_images(), "--epochs", 1, "--only", ",".join(names)]
@@ -282,7 +297,7 @@ def main():
     case, programs, work = sys.argv[1:4]
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
-    cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, distill_lenet, errors,
+    cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, quantize_lenet, distill_lenet, errors,
                                      linear_regression, custom_op)}
     cases[case]("--small" in sys.argv[4:])
 

@@ -25,6 +25,9 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   if (const char* path = std::getenv("HONE_FUZZ_SEED")) {
     Net net;
     net.fc.weight.ref().set_mask(lt(hone::rand({2, 8}), 0.4));
+    net.fc.weight.ref().set_codebook(hone::full({2, 8}, 1, hone::u8), hone::ones({3}));
+    net.fc.bias.ref().set_grid(
+        {hone::ones({1}), hone::tensor({0.0, -8.0, 7.0, 0.0}, {1, 4}), hone::zeros({2}, hone::u8)});
     hone::graph::save(hone::graph::trace(net, hone::zeros({1, 1, 4, 4})), path);
     std::_Exit(0);
   }

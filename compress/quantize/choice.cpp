@@ -1,0 +1,52 @@
+#include "hone/compress/quantize/choice.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "hone/core/autograd.h"
+#include "hone/core/basic_ops.h"
+
+namespace hone::compress::quantize::detail {
+
+std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
+                                       const std::vector<std::string>& except, bool biases) {
+  auto found = compress::detail::named(what, module, only, except, biases);
+  HONE_CHECK(!found.empty(), ValueError, what, ": no parameter of ", module.type_name(),
+             " is left to quantize (those of fewer than two dims count with .biases alone)");
+  return found;
+}
+
+Kept kept_of(const char* what, const std::string& name, const ParameterRef& p) {
+  const NoGrad no_grad;
+  const bool shared = p.type() == WeightType::codebook;
+  const std::vector<double> values = (shared ? p.value() : p.raw()).detach().to_vector<double>();
+  const std::vector<bool> mask = p.mask().defined() ? p.mask().to_vector<bool>() : std::vector<bool>();
+  Kept kept{{}, {}, static_cast<int64_t>(values.size())};
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!mask.empty() && !mask[i]) continue;
+    HONE_CHECK(std::isfinite(values[i]), ValueError, what, ": element ", i, " of '", name, "' is ", values[i]);
+    kept.values.push_back(values[i]);
+    kept.at.push_back(static_cast<int64_t>(i));
+  }
+  return kept;
+}
+
+std::string fixed(double v, int digits) {
+  char text[48];
+  std::snprintf(text, sizeof text, "%.*f", digits, v);
+  return text;
+}
+std::string scientific(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+
+Restore::Restore(nn::Module& module) {
+  for (const ParameterRef& p : module.parameters()) former_.emplace_back(p, Parameter::copy_of(p));
+}
+void Restore::restore() {
+  for (const auto& [p, former] : former_) p.assign(former);
+}
+
+}  // namespace hone::compress::quantize::detail

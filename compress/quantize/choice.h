@@ -1,0 +1,62 @@
+#pragma once
+// What the quantizers share: which parameters options mean, their kept weights as numbers, going back. Private to
+// compress/quantize.
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hone/compress/prune/select.h"
+#include "hone/core/error.h"
+#include "hone/ops/nn/module.h"
+
+namespace hone::compress::quantize::detail {
+
+/// As pruning chooses (compress/prune/select.h), with the messages of quantization. ValueError naming `what`.
+std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
+                                       const std::vector<std::string>& except, bool biases);
+/// The entry of `by_name` for a parameter: the longest name that means it; else `otherwise`.
+template <class T> T for_parameter(const std::map<std::string, T>& by_name, const std::string& name, T otherwise) {
+  size_t longest = 0;
+  for (const auto& [key, value] : by_name)
+    if (compress::detail::is_named(name, key) && key.size() > longest) longest = key.size(), otherwise = value;
+  return otherwise;
+}
+/// ValueError for a name in `by_name` that means none of `parameters`.
+template <class T>
+void check_used(const char* what, const std::map<std::string, T>& by_name,
+                const std::vector<nn::NamedParameter>& parameters) {
+  for (const auto& entry : by_name)
+    HONE_CHECK(std::any_of(parameters.begin(), parameters.end(),
+                           [&](const auto& n) { return compress::detail::is_named(n.name, entry.first); }),
+               ValueError, what, ": '", entry.first, "' names nothing that is quantized here");
+}
+
+/// The weights of a parameter that no mask hides, in order, and where they lie. ValueError for one that is not finite.
+struct Kept {
+  std::vector<double> values;
+  std::vector<int64_t> at;
+  int64_t total = 0;
+};
+/// Of raw values, unless the parameter is a codebook.
+Kept kept_of(const char* what, const std::string& name, const ParameterRef& p);
+
+std::string fixed(double v, int digits);
+std::string scientific(double v);
+
+/// Every parameter of a module as it is now; put back by restore(), or at the end of a scope.
+class Restore {
+ public:
+  explicit Restore(nn::Module& module);
+  ~Restore() { restore(); }
+  Restore(const Restore&) = delete;
+  Restore& operator=(const Restore&) = delete;
+  void restore();
+
+ private:
+  std::vector<std::pair<ParameterRef, Parameter>> former_;
+};
+
+}  // namespace hone::compress::quantize::detail
