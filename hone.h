@@ -28,6 +28,8 @@
 #include "hone/compress/prune/pruner.h"
 #include "hone/compress/prune/schedules.h"
 #include "hone/compress/prune/sensitivity.h"
+#include "hone/compress/quantize/affine.h"
+#include "hone/compress/quantize/observer.h"
 #include "hone/core/allocator.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
