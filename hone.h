@@ -30,6 +30,7 @@
 #include "hone/compress/prune/sensitivity.h"
 #include "hone/compress/quantize/affine.h"
 #include "hone/compress/quantize/observer.h"
+#include "hone/compress/quantize/static.h"
 #include "hone/core/allocator.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
