@@ -32,10 +32,12 @@ TEST(Affine, ErrorIsHalfAStepAtMostAndZeroIsExact) {
   for (const AffineSpec& spec : specs()) {
     const Affine a = Affine::of(x, spec);
     const Tensor q = a.codes(x), back = a.values(q);
-    const std::string what = str(spec.bits, " bits, symmetric ", spec.symmetric, ", granularity ",
-                                 static_cast<int>(spec.granularity));
+    const std::string what =
+        str(spec.bits, " bits, symmetric ", spec.symmetric, ", granularity ", static_cast<int>(spec.granularity));
     ASSERT_EQ(q.dtype(), spec.symmetric ? i8 : u8) << what;
-    ASSERT_EQ(a.scale.size(), spec.granularity == Granularity::tensor ? 1u : spec.granularity == Granularity::channel ? 6u : 18u);
+    ASSERT_EQ(a.scale.size(), spec.granularity == Granularity::tensor    ? 1u
+                              : spec.granularity == Granularity::channel ? 6u
+                                                                         : 18u);
     const auto v = x.to_vector<double>(), w = back.to_vector<double>();
     const auto c = q.to_vector<int64_t>();
     for (size_t i = 0; i < v.size(); ++i) {
@@ -77,7 +79,8 @@ TEST(Affine, RefusesWhatHasNoRange) {
   expect_error<ValueError>([] { Affine::of(ones({3}), {.granularity = Granularity::group}); }, {"group of 0"});
   expect_error<DTypeError>([] { Affine::of(arange(0, 3)); }, {"floating"});
   expect_error<NumericError>([] { Affine::of(Range{0, 1}).codes(tensor({std::nan("")})); }, {"NaN"});
-  expect_error<ValueError>([] { Affine::of(ones({3}), {.granularity = Granularity::channel}).codes(ones({4})); }, {"3 scales"});
+  expect_error<ValueError>([] { Affine::of(ones({3}), {.granularity = Granularity::channel}).codes(ones({4})); },
+                           {"3 scales"});
 }
 
 TEST(Bits, GoThereAndBack) {
@@ -162,7 +165,8 @@ TEST(Observer, PercentilesAreWithinABin) {
 
 /// Mean squared error of x at a range, by plain arithmetic.
 double error_at(const std::vector<double>& x, Range r, int64_t bits) {
-  const double levels = std::ldexp(1.0, static_cast<int>(bits)) - 1, scale = (r.high - r.low) / levels, z = std::nearbyint(-r.low / scale);
+  const double levels = std::ldexp(1.0, static_cast<int>(bits)) - 1, scale = (r.high - r.low) / levels,
+               z = std::nearbyint(-r.low / scale);
   double sum = 0;
   for (const double v : x) {
     const double q = std::min(std::max(std::nearbyint(v / scale) + z, 0.0), levels);
@@ -181,11 +185,10 @@ TEST(Observer, MseFindsTheLeastErrorOfItsClippings) {
     const AffineSpec spec{.bits = bits, .symmetric = false};
     const Range found = observed({.method = Observe::mse, .spec = spec}, data);
     double least = 1e9;
-    for (int i = 1; i <= 128; ++i) least = std::min(least, error_at(all, {ends.low * i / 128, ends.high * i / 128}, bits));
+    for (int i = 1; i <= 128; ++i)
+      least = std::min(least, error_at(all, {ends.low * i / 128, ends.high * i / 128}, bits));
     EXPECT_LE(error_at(all, found, bits), least * 1.02 + 1e-12) << bits;
-    if (bits <= 4) {
-      EXPECT_LT(error_at(all, found, bits), 0.9 * error_at(all, ends, bits)) << bits;
-    }
+    if (bits <= 4) { EXPECT_LT(error_at(all, found, bits), 0.9 * error_at(all, ends, bits)) << bits; }
   }
 }
 
@@ -207,14 +210,16 @@ TEST(Observer, OrderAndBatchingDoNotMatterToCounts) {
   std::reverse(turned.begin(), turned.end());
   const std::vector<Tensor> joined = {concat(data, 0)};
   for (const Observe m : {Observe::percentile, Observe::entropy, Observe::mse}) {
-    const Range a = observed({.method = m}, data), b = observed({.method = m}, turned), c = observed({.method = m}, joined);
+    const Range a = observed({.method = m}, data), b = observed({.method = m}, turned),
+                c = observed({.method = m}, joined);
     EXPECT_NEAR(a.high, b.high, 0.02) << static_cast<int>(m);
     EXPECT_NEAR(a.high, c.high, 0.02) << static_cast<int>(m);
   }
 }
 
 TEST(Observer, RefusesNoDataAndWhatIsNotFinite) {
-  for (const Observe m : {Observe::min_max, Observe::moving_average, Observe::percentile, Observe::entropy, Observe::mse}) {
+  for (const Observe m :
+       {Observe::min_max, Observe::moving_average, Observe::percentile, Observe::entropy, Observe::mse}) {
     Observer o({.method = m});
     expect_error<ValueError>([&] { o.range(); }, {"nothing"});
     o.see(zeros({0}));

@@ -39,8 +39,7 @@ inline Codes conv_sums(const Tensor& x, int64_t zero_point, const Tensor& w, con
                        Shape& shape) {
   const auto both = [](const Shape& s, int i) { return s[s.ndim() == 1 ? 0 : i]; };
   const int64_t kh = w.size(2), kw = w.size(3), each = w.size(1), outs = w.size(0), h = x.size(2), v = x.size(3);
-  shape = {x.size(0), outs,
-           (h + 2 * both(o.padding, 0) - both(o.dilation, 0) * (kh - 1) - 1) / both(o.stride, 0) + 1,
+  shape = {x.size(0), outs, (h + 2 * both(o.padding, 0) - both(o.dilation, 0) * (kh - 1) - 1) / both(o.stride, 0) + 1,
            (v + 2 * both(o.padding, 1) - both(o.dilation, 1) * (kw - 1) - 1) / both(o.stride, 1) + 1};
   const Codes q = x.to_vector<int64_t>(), u = w.to_vector<int64_t>();
   Codes y;
@@ -76,13 +75,14 @@ inline Codes codes_of(const Codes& sums, const Int8Output& to, int64_t inner) {
 }
 
 /// Largest of each window of planes [.., h, w].
-inline Codes max_pooled(const Codes& x, const Shape& shape, const Shape& kernel, const MaxPool2dOptions& o, Shape& out) {
+inline Codes max_pooled(const Codes& x, const Shape& shape, const Shape& kernel, const MaxPool2dOptions& o,
+                        Shape& out) {
   const auto both = [](const Shape& s, int i) { return s[s.ndim() == 1 ? 0 : i]; };
   const Shape& stride = o.stride.empty() ? kernel : o.stride;
   out = shape;
   for (int d = 0; d < 2; ++d)
-    out[d + 2] = (shape[d + 2] + 2 * both(o.padding, d) - both(o.dilation, d) * (both(kernel, d) - 1) - 1) /
-                     both(stride, d) + 1;
+    out[d + 2] =
+        (shape[d + 2] + 2 * both(o.padding, d) - both(o.dilation, d) * (both(kernel, d) - 1) - 1) / both(stride, d) + 1;
   Codes y;
   for (int64_t p = 0; p < shape[0] * shape[1]; ++p)
     for (int64_t i = 0; i < out[2]; ++i)

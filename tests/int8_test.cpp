@@ -81,7 +81,8 @@ TEST(FixedPoint, IsTheNearestAndRoundsTiesUpwards) {
     const double a = std::ldexp(static_cast<double>(rng() >> 11), -53 + static_cast<int>(rng() % 26) - 13);
     const double b = a * static_cast<double>(rng() % 1000) / 1000;
     const FixedPair f = fixed_pair(a, b);
-    ASSERT_TRUE(f.first >= 0 && f.first < 1 << 15 && f.second >= 0 && f.second <= f.first && f.shift >= 1 && f.shift <= 30);
+    ASSERT_TRUE(f.first >= 0 && f.first < 1 << 15 && f.second >= 0 && f.second <= f.first && f.shift >= 1 &&
+                f.shift <= 30);
     ASSERT_NEAR(std::ldexp(f.first, -f.shift), a, std::max(a * std::ldexp(1.0, -14), std::ldexp(1.0, -31)));
   }
   EXPECT_THROW(fixed_pair(8192, 1), ValueError);
@@ -103,8 +104,7 @@ struct LinearCase {
     ASSERT_EQ(y.to_vector<int64_t>(), codes_of(sums, to, 1)) << what;
     const Tensor scale = rand({outs}) + 0.01, real = int8_linear(x, packed, start, Int8Output::real(scale));
     for (int64_t i = 0; i < real.numel(); ++i)
-      ASSERT_EQ(real.data<float>()[i],
-                static_cast<float>(sums[static_cast<size_t>(i)]) * scale.data<float>()[i % outs])
+      ASSERT_EQ(real.data<float>()[i], static_cast<float>(sums[static_cast<size_t>(i)]) * scale.data<float>()[i % outs])
           << what;
     ASSERT_TRUE(equal(packed.dense(), w)) << what;
   }
@@ -115,8 +115,13 @@ TEST(Int8Linear, HasTheReferencesBitsOnEveryTarget) {
     Rng rng(2);
     for (int i = 0; i < 150 && !::testing::Test::HasFatalFailure(); ++i)
       LinearCase{upto(rng, 70), upto(rng, rng() % 2 ? 9 : 200), upto(rng, 70), rng() % 3 ? 8 : 4}.check(rng);
-    for (const LinearCase& c : {LinearCase{1, 400, 120, 8}, {1, 400, 120, 4}, {64, 120, 84, 8}, {3, 1, 1, 8},
-                                {1, 1, 1, 8}, {2, 4096, 17, 8}, {130, 40, 33, 4}})
+    for (const LinearCase& c : {LinearCase{1, 400, 120, 8},
+                                {1, 400, 120, 4},
+                                {64, 120, 84, 8},
+                                {3, 1, 1, 8},
+                                {1, 1, 1, 8},
+                                {2, 4096, 17, 8},
+                                {130, 40, 33, 4}})
       c.check(rng);
   });
 }
@@ -146,10 +151,10 @@ struct ConvCase {
     Shape shape;
     Codes sums = conv_sums(x, z, w, bias, options.conv, shape);
     if (!options.pool.empty()) sums = max_pooled(sums, Shape(shape), options.pool, options.pool_options, shape);
-    const std::string what = str("x ", x.shape(), " w ", w.shape(), " stride ", options.conv.stride, " pad ",
-                                 options.conv.padding, " dilation ", d, " groups ", options.conv.groups, " pool ",
-                                 options.pool, " ", options.pool_options.stride, " ", options.pool_options.padding,
-                                 " bits ", bits);
+    const std::string what =
+        str("x ", x.shape(), " w ", w.shape(), " stride ", options.conv.stride, " pad ", options.conv.padding,
+            " dilation ", d, " groups ", options.conv.groups, " pool ", options.pool, " ", options.pool_options.stride,
+            " ", options.pool_options.padding, " bits ", bits);
     const Tensor y = int8_conv2d(x, packed, start, to, options);
     ASSERT_EQ(to_string(y.shape()), to_string(shape)) << what;
     const int64_t plane = shape[2] * shape[3];
@@ -165,9 +170,11 @@ struct ConvCase {
 
 ConvCase random_conv(Rng& rng) {
   const int64_t groups = rng() % 4 ? 1 : upto(rng, 3), c = rng() % 3 ? upto(rng, 9) : upto(rng, 34), o = upto(rng, 40);
-  const int64_t kh = upto(rng, 5), kw = upto(rng, 5), dh = rng() % 4 ? 1 : upto(rng, 3), dw = rng() % 4 ? 1 : upto(rng, 3);
+  const int64_t kh = upto(rng, 5), kw = upto(rng, 5), dh = rng() % 4 ? 1 : upto(rng, 3),
+                dw = rng() % 4 ? 1 : upto(rng, 3);
   const int64_t ph = below(rng, 3), pw = below(rng, 3), eh = (kh - 1) * dh + 1, ew = (kw - 1) * dw + 1;
-  const int64_t h = std::max<int64_t>(eh - 2 * ph, 1) + below(rng, 12), w = std::max<int64_t>(ew - 2 * pw, 1) + below(rng, 40);
+  const int64_t h = std::max<int64_t>(eh - 2 * ph, 1) + below(rng, 12),
+                w = std::max<int64_t>(ew - 2 * pw, 1) + below(rng, 40);
   const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7;
   ConvCase k{codes(rng, {upto(rng, 3), groups * c, h, w}, u8, 0, 255),
              codes(rng, {groups * o, c, kh, kw}, i8, -most, most),
@@ -207,7 +214,8 @@ TEST(Int8Conv, LargerPlanesAreMadeInBands) {
     };
     check({1, 3, 70, 61}, {6, 3, 5, 5}, {.pool = {2}});
     check({2, 16, 32, 32}, {32, 16, 3, 3}, {.conv = {.stride = {2}, .padding = {1}}});
-    check({1, 8, 40, 300}, {9, 8, 3, 3}, {.conv = {.padding = {1}}, .pool = {3}, .pool_options = {.stride = {2}, .padding = {1}}});
+    check({1, 8, 40, 300}, {9, 8, 3, 3},
+          {.conv = {.padding = {1}}, .pool = {3}, .pool_options = {.stride = {2}, .padding = {1}}});
     check({1, 128, 8, 8}, {70, 128, 1, 1}, {});
     check({1, 6, 20, 20}, {6, 1, 3, 3}, {.conv = {.padding = {1}, .groups = 6}});
   });
@@ -221,7 +229,8 @@ TEST(Int8, ThreadsChangeNothing) {
   const Int8Output to = any_output(rng, 150, 300), conv_to = any_output(rng, 40, 144);
   const Tensor start = w.start({}, 3), conv_start = k.start({}, 3);
   const auto both = [&] {
-    return std::pair(int8_linear(x, w, start, to), int8_conv2d(image, k, conv_start, conv_to, {.conv = {.padding = {1}}}));
+    return std::pair(int8_linear(x, w, start, to),
+                     int8_conv2d(image, k, conv_start, conv_to, {.conv = {.padding = {1}}}));
   };
   const int before = num_threads();
   set_num_threads(1);

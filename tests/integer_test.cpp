@@ -63,8 +63,9 @@ TEST(QuantizeStatic, LeNetKeepsItsAccuracy) {
   ASSERT_GT(before, 0.6);
   const Network net = graph::trace(module, x);
   const NoGrad no_grad;
-  for (const compress::quantize::Observe method : {compress::quantize::Observe::min_max, compress::quantize::Observe::percentile, compress::quantize::Observe::mse,
-                                         compress::quantize::Observe::entropy, compress::quantize::Observe::moving_average}) {
+  for (const compress::quantize::Observe method :
+       {compress::quantize::Observe::min_max, compress::quantize::Observe::percentile, compress::quantize::Observe::mse,
+        compress::quantize::Observe::entropy, compress::quantize::Observe::moving_average}) {
     StaticCounts counts;
     Network small = quantize_static(net, calibration({slice(c, 0, 0, 100), slice(c, 0, 100, 200)}),
                                     {.activations = {.method = method}, .bias_correction = true}, &counts);
@@ -185,8 +186,8 @@ TEST(QuantizeStatic, KnowsEveryIntegerOp) {
   EXPECT_EQ(counts.real, 1) << small.table();  // the last ReLU
   std::set<std::string> ops;
   for (const graph::Node& n : small.nodes()) ops.insert(n.op->name);
-  for (const char* op : {"int8_quantize", "int8_conv2d", "int8_linear", "int8_add", "int8_max_pool2d", "int8_avg_pool2d",
-                         "int8_lookup", "concat", "permute"})
+  for (const char* op : {"int8_quantize", "int8_conv2d", "int8_linear", "int8_add", "int8_max_pool2d",
+                         "int8_avg_pool2d", "int8_lookup", "concat", "permute"})
     EXPECT_TRUE(ops.count(op)) << op << "\n" << small.table();
   const NoGrad no_grad;
   EXPECT_LT(relative_error(small(x), module.eval()(x)), 0.1);
@@ -240,7 +241,8 @@ TEST(QuantizeStatic, BiasCorrectionMakesTheMeanRight) {
   const auto worst = [&](bool correct) {
     Network small = quantize_static(net, calibration({x}), {.bits = 4, .bias_correction = correct});
     double most = 0;
-    for (const double v : (mean(small(x), {0}) - mean(module(x), {0})).to_vector<double>()) most = std::max(most, std::abs(v));
+    for (const double v : (mean(small(x), {0}) - mean(module(x), {0})).to_vector<double>())
+      most = std::max(most, std::abs(v));
     return most;
   };
   EXPECT_LT(worst(true), 0.05 * worst(false));
@@ -274,7 +276,8 @@ TEST(QuantizeStatic, RefusesWhatItCannotDo) {
   const Network net = graph::trace(module, x);
   expect_error<ValueError>([&] { quantize_static(net, calibration(std::vector<Tensor>{})); }, {"no batch"});
   expect_error<ValueError>([&] { quantize_static(net, calibration({x}), {.bits = 5}); }, {"5 bits"});
-  expect_error<ValueError>([&] { quantize_static(net, calibration({x}), {.weights = compress::quantize::Granularity::group}); }, {"groups"});
+  expect_error<ValueError>(
+      [&] { quantize_static(net, calibration({x}), {.weights = compress::quantize::Granularity::group}); }, {"groups"});
   Tensor bad = clone(x);
   bad.data<float>()[3] = NAN;
   expect_error<NumericError>([&] { quantize_static(net, calibration({bad})); }, {"nan"});

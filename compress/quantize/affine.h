@@ -37,9 +37,9 @@ struct Affine {
   std::vector<double> scale;        ///< one a tensor, channel or group, in order; above 0
   std::vector<int64_t> zero_point;  ///< likewise; a code
 
-  /// Of one range, which is widened to hold 0, so that 0 has a code: asymmetric, scale = (high − low) / (2^bits − 1) and
-  /// zero_point = round(−low / scale); symmetric, scale = max(|low|, |high|) / (2^(bits−1) − 1). A range of nothing but 0 has
-  /// scale 1. ValueError: low above high, bits. NumericError: not finite.
+  /// Of one range, which is widened to hold 0, so that 0 has a code: asymmetric, scale = (high − low) / (2^bits − 1)
+  /// and zero_point = round(−low / scale); symmetric, scale = max(|low|, |high|) / (2^(bits−1) − 1). A range of nothing
+  /// but 0 has scale 1. ValueError: low above high, bits. NumericError: not finite.
   static Affine of(Range range, AffineSpec spec = {});
   /// Of the smallest and largest element of each part of x, floating. NumericError for a NaN or infinity; ValueError
   /// for a spec that x does not fit. An empty x has one part's range of nothing but 0.
@@ -56,9 +56,11 @@ struct Affine {
 };
 
 /// Codes of `bits` bits one after another, the lowest bit first, as u8 of ⌈n · bits / 8⌉ bytes; unused bits are 0.
-/// codes: u8 in [0, 2^bits), or i8 in [−2^(bits−1), 2^(bits−1)), of which the low bits are kept. ValueError, DTypeError.
+/// codes: u8 in [0, 2^bits), or i8 in [−2^(bits−1), 2^(bits−1)), of which the low bits are kept. ValueError,
+/// DTypeError.
 Tensor pack_bits(const Tensor& codes, int64_t bits);
-/// Its inverse: codes of dtype u8 or i8 and that shape. FormatError unless `bytes` has their size and unused bits are 0.
+/// Its inverse: codes of dtype u8 or i8 and that shape. FormatError unless `bytes` has their size and unused bits are
+/// 0.
 Tensor unpack_bits(const Tensor& bytes, int64_t bits, const Shape& shape, DType dtype);
 
 }  // namespace hone::compress::quantize

@@ -31,8 +31,8 @@ size_t replace(Network& net, size_t i, const Tensor& weight, const Tensor& bias,
                 scale = net.add_constant(name + ".scale", cast(tensor(a.scale, {outs}), f32));
   size_t at = i;
   const auto insert = [&](const OpDef& op, std::vector<ValueId> inputs, const Attrs& attributes) {
-    return net.add_node({.name = n.name, .op = &op, .inputs = std::move(inputs), .outputs = {}, .attributes = {attributes, {}}},
-                        at++);
+    return net.add_node(
+        {.name = n.name, .op = &op, .inputs = std::move(inputs), .outputs = {}, .attributes = {attributes, {}}}, at++);
   };
   const ValueId codes = insert(kInt8QuantizeRows, {n.inputs[0]}, Attrs());
   const ValueId scales = net.nodes()[i].outputs[1];

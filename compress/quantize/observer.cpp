@@ -58,7 +58,8 @@ void Observer::count(const std::vector<double>& v, double most) {
   while (most > reach_ && std::isfinite(2 * reach_)) {
     reach_ *= 2;
     std::vector<int64_t> merged(kBins, 0);
-    for (int64_t b = 0; b < kBins; ++b) merged[static_cast<size_t>(kBins / 4 + b / 2)] += counts_[static_cast<size_t>(b)];
+    for (int64_t b = 0; b < kBins; ++b)
+      merged[static_cast<size_t>(kBins / 4 + b / 2)] += counts_[static_cast<size_t>(b)];
     counts_ = std::move(merged);
   }
   for (const double e : v) {
@@ -130,7 +131,8 @@ double Observer::divergence(Range r) const {
   const int64_t levels = options_.spec.high() - options_.spec.low() + 1;
   std::vector<double> sums(static_cast<size_t>(levels)), used(sums.size());
   const auto code = [&](int64_t b) {
-    const double q = std::nearbyint(center(b) / a.scale[0]) + static_cast<double>(a.zero_point[0] - options_.spec.low());
+    const double q =
+        std::nearbyint(center(b) / a.scale[0]) + static_cast<double>(a.zero_point[0] - options_.spec.low());
     return static_cast<size_t>(std::clamp(q, 0.0, static_cast<double>(levels - 1)));
   };
   double inside = 0, outside_low = 0, outside_high = 0;

@@ -24,19 +24,20 @@ enum class Observe : uint8_t {
 struct ObserverOptions {
   Observe method = Observe::min_max;
   double momentum = 0.1;
-  double percentile = 99.99;  ///< in (50, 100]
+  double percentile = 99.99;                          ///< in (50, 100]
   AffineSpec spec = {.bits = 8, .symmetric = false};  ///< for entropy and mse: what the range is for
 };
 
 /// min_max and moving_average are exact. The others count in bins of one width over [−r, r), r a power of two; where an
-/// element lies outside, r doubles and neighbouring bins merge. The percentile is then within a bin's width of the exact
-/// one, between the smallest and the largest element; entropy and mse try 128 clippings α · [min, max].
+/// element lies outside, r doubles and neighbouring bins merge. The percentile is then within a bin's width of the
+/// exact one, between the smallest and the largest element; entropy and mse try 128 clippings α · [min, max].
 class Observer {
  public:
   static constexpr int64_t kBins = 4096;
 
   explicit Observer(ObserverOptions options = {});  ///< ValueError for options out of range
-  /// x: floating, any shape; an empty one changes nothing. NumericError for a NaN or infinity: nothing has changed then.
+  /// x: floating, any shape; an empty one changes nothing. NumericError for a NaN or infinity: nothing has changed
+  /// then.
   void see(const Tensor& x);
   int64_t seen() const { return seen_; }  ///< elements
   /// ValueError where nothing was seen.

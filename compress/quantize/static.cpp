@@ -55,8 +55,8 @@ std::optional<Windows> windows_of(const Network& net, const Node& n) {
 /// One calibrated value.
 struct Watched {
   Observer observer;
-  bool means = false;         // wanted
-  std::vector<double> sums;   // by index of dim 1, or of the last dim where `last`
+  bool means = false;        // wanted
+  std::vector<double> sums;  // by index of dim 1, or of the last dim where `last`
   bool last = false;
   double count = 0;
   explicit Watched(const ObserverOptions& o) : observer(o) {}
@@ -186,13 +186,15 @@ class Converter {
     for (size_t i = 0; i < net.nodes().size(); ++i) {
       const Node& n = net.nodes()[i];
       // After the last integer op anything goes that reads no codes of its own accord: views and activations.
-      const bool harmless = n.op->alias || hone::detail::activation_of(*n.op, n.attributes.fixed) || n.op == &kMaxPool2d;
+      const bool harmless =
+          n.op->alias || hone::detail::activation_of(*n.op, n.attributes.fixed) || n.op == &kMaxPool2d;
       HONE_CHECK(form[i] != Form::real || harmless || o.float_fallback, GraphError, "quantize_static: node '", n.name,
                  "' (", n.op->name, ") has no integer form here; float_fallback would run it in f32");
       if (absorbed[i]) continue;
       if (computes(form[i])) tails[i] = tail_of(i);
       const ValueId end = computes(form[i]) ? tails[i].end : n.outputs[0];
-      const bool scaled = computes(form[i]) || form[i] == Form::table || form[i] == Form::concat || form[i] == Form::real;
+      const bool scaled =
+          computes(form[i]) || form[i] == Form::table || form[i] == Form::concat || form[i] == Form::real;
       if (scaled && wanted(end)) watch(end);
       if (computes(form[i]) && form[i] != Form::product) watch(end);  // codes, whoever reads them
       if (form[i] == Form::product && o.bias_correction) {
@@ -216,7 +218,9 @@ class Converter {
       for (auto& [v, w] : watched) {
         try {
           w.see(seen[k++]);
-        } catch (const NumericError& e) { throw NumericError(str("quantize_static: '", net.value(v).name, "': ", e.what())); }
+        } catch (const NumericError& e) {
+          throw NumericError(str("quantize_static: '", net.value(v).name, "': ", e.what()));
+        }
       }
     });
     for (const auto& [v, w] : watched)
@@ -245,7 +249,8 @@ class Converter {
   // ---- values of `out`
 
   ValueId add(const std::string& name, const OpDef& op, std::vector<ValueId> inputs, const Attrs& attrs) {
-    return out.add_node({.name = name, .op = &op, .inputs = std::move(inputs), .outputs = {}, .attributes = {attrs, {}}});
+    return out.add_node(
+        {.name = name, .op = &op, .inputs = std::move(inputs), .outputs = {}, .attributes = {attrs, {}}});
   }
   ValueId constant(const std::string& name, const Tensor& t) { return out.add_constant(name, t); }
 
@@ -253,7 +258,8 @@ class Converter {
     Made& m = at(v);
     if (m.codes == graph::kNone) {
       settle(v, 0);
-      m.codes = add(net.value(v).name + ".codes", kInt8Quantize, {real(v)}, QuantizeAttrs{m.scale, {m.zero_point, 0, 255}});
+      m.codes =
+          add(net.value(v).name + ".codes", kInt8Quantize, {real(v)}, QuantizeAttrs{m.scale, {m.zero_point, 0, 255}});
     }
     return m.codes;
   }
@@ -289,11 +295,10 @@ class Converter {
       case Form::product: return emit_product(i);
       case Form::add: return emit_add(i);
       case Form::avg_pool: return emit_avg_pool(i);
-      case Form::max_pool:
-        y.codes = add(n.name, kInt8MaxPool2d, {codes(n.inputs[0])}, n.attributes.fixed);
-        break;
+      case Form::max_pool: y.codes = add(n.name, kInt8MaxPool2d, {codes(n.inputs[0])}, n.attributes.fixed); break;
       case Form::move: {
-        Node copy{.name = n.name, .op = n.op, .inputs = {codes(n.inputs[0])}, .outputs = {}, .attributes = n.attributes};
+        Node copy{
+            .name = n.name, .op = n.op, .inputs = {codes(n.inputs[0])}, .outputs = {}, .attributes = n.attributes};
         y.codes = out.add_node(std::move(copy));
         break;
       }
@@ -323,8 +328,8 @@ class Converter {
   void emit_table(const Node& n) {
     settle(n.outputs[0], 0);
     Made& y = at(n.outputs[0]);
-    y.codes = table(n.name, n.inputs[0], y,
-                    [&](const Tensor& x) -> Tensor { return apply(*n.op, n.attributes.at(0), {x}); });
+    y.codes =
+        table(n.name, n.inputs[0], y, [&](const Tensor& x) -> Tensor { return apply(*n.op, n.attributes.at(0), {x}); });
   }
   void emit_concat(const Node& n) {
     settle(n.outputs[0], 0);
@@ -342,8 +347,9 @@ class Converter {
     settle(tails[i].end, std::max(x.scale, z.scale) / 8000);
     Made& y = at(tails[i].end);
     const FixedPair f = fixed_pair(x.scale / y.scale, z.scale / y.scale);
-    y.codes = add(n.name, kInt8Add, {a, b},
-                  Int8AddAttrs{f.first, f.second, f.shift, x.zero_point, z.zero_point, range_of(y, tails[i].activation)});
+    y.codes =
+        add(n.name, kInt8Add, {a, b},
+            Int8AddAttrs{f.first, f.second, f.shift, x.zero_point, z.zero_point, range_of(y, tails[i].activation)});
   }
 
   void emit_avg_pool(size_t i) {
@@ -382,8 +388,8 @@ class Converter {
     const Tensor w = graph::detail::elements(net, n.inputs[1]);
     const int64_t outs = w.size(0);
     const bool to_codes = wanted(tails[i].end), has_bias = n.inputs.size() > 2 && n.inputs[2] != graph::kNone;
-    std::vector<double> bias = has_bias ? doubles(graph::detail::elements(net, n.inputs[2]))
-                                        : std::vector<double>(static_cast<size_t>(outs));
+    std::vector<double> bias =
+        has_bias ? doubles(graph::detail::elements(net, n.inputs[2])) : std::vector<double>(static_cast<size_t>(outs));
     Affine a = Affine::of(w, {.bits = o.bits, .symmetric = true, .granularity = o.weights});
     if (a.scale.size() == 1) {  // one scale, written out for each output
       a.scale.assign(static_cast<size_t>(outs), a.scale[0]);

@@ -1,6 +1,6 @@
 #pragma once
-// Networks for inference in integers: static, whose activations have ranges found on calibration data, and dynamic, whose
-// activations bring their range with each sample.
+// Networks for inference in integers: static, whose activations have ranges found on calibration data, and dynamic,
+// whose activations bring their range with each sample.
 //
 //   StaticCounts counts;
 //   graph::Network small = compress::quantize::quantize_static(graph::trace(module, images),
@@ -35,9 +35,9 @@ Calibration calibration(Batches& batches, int64_t limit = INT64_MAX) {
 Calibration calibration(std::vector<Tensor> batches);
 
 struct StaticOptions {
-  int64_t bits = 8;                                      ///< of weights: 8 or 4
-  Granularity weights = Granularity::channel;            ///< a scale for each output, or one for the tensor
-  ObserverOptions activations = {};                      ///< their spec is u8, asymmetric, whatever is set here
+  int64_t bits = 8;                            ///< of weights: 8 or 4
+  Granularity weights = Granularity::channel;  ///< a scale for each output, or one for the tensor
+  ObserverOptions activations = {};            ///< their spec is u8, asymmetric, whatever is set here
   /// Takes from each bias what rounding the weights adds to the mean of the output, by the mean of the input over the
   /// calibration data. Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019.
   bool bias_correction = false;
@@ -59,9 +59,9 @@ graph::Network quantize_static(const graph::Network& network, const Calibration&
                                StaticCounts* counts = nullptr);
 
 /// `network` in eval mode, batch norms folded, with convolutions and linear layers on integers and all else in f32:
-/// each sample's activation becomes codes by a range of its own just before a layer (int8_quantize_rows). No calibration
-/// data; more work a layer than static quantization. bits: of weights, 8 or 4; a scale an output. For inference alone;
-/// the network is not changed. ValueError; NumericError for a NaN or infinity in a weight.
+/// each sample's activation becomes codes by a range of its own just before a layer (int8_quantize_rows). No
+/// calibration data; more work a layer than static quantization. bits: of weights, 8 or 4; a scale an output. For
+/// inference alone; the network is not changed. ValueError; NumericError for a NaN or infinity in a weight.
 graph::Network quantize_dynamic(const graph::Network& network, int64_t bits = 8);
 
 }  // namespace hone::compress::quantize

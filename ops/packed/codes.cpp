@@ -32,9 +32,9 @@ template <class F> void over(const RunContext& c, const F& f) { parallel_for(c.o
 
 void check_scale(const ShapeContext& c, const QuantizeAttrs& a) {
   // Both the scale and its inverse are numbers of f32.
-  HONE_CHECK(std::isfinite(static_cast<float>(a.scale)) && std::isnormal(static_cast<float>(1 / a.scale)) &&
-                 a.scale > 0,
-             ValueError, c.op, ": scale ", a.scale, " must be a positive number of f32");
+  HONE_CHECK(
+      std::isfinite(static_cast<float>(a.scale)) && std::isnormal(static_cast<float>(1 / a.scale)) && a.scale > 0,
+      ValueError, c.op, ": scale ", a.scale, " must be a positive number of f32");
   detail::check_int8_range(c.op, a.range);
 }
 void quantize_shapes(ShapeContext& c) {
@@ -107,10 +107,10 @@ void add_shapes(ShapeContext& c) {
   check_zero_point(c, a.b_zero_point, "b");
   detail::check_int8_range(c.op, a.y);
   constexpr int64_t most = INT16_MAX;
-  HONE_CHECK(a.a_factor >= 0 && a.a_factor <= most && a.b_factor >= 0 && a.b_factor <= most && a.shift >= 1 &&
-                 a.shift <= 30,
-             ValueError, c.op, ": factors ", a.a_factor, " and ", a.b_factor, " / 2^", a.shift,
-             "; they must be in [0, 2^15), the shift in [1, 30]");
+  HONE_CHECK(
+      a.a_factor >= 0 && a.a_factor <= most && a.b_factor >= 0 && a.b_factor <= most && a.shift >= 1 && a.shift <= 30,
+      ValueError, c.op, ": factors ", a.a_factor, " and ", a.b_factor, " / 2^", a.shift,
+      "; they must be in [0, 2^15), the shift in [1, 30]");
   c.add(c.shape(0), u8);
 }
 void add_run(RunContext& c) {
@@ -227,19 +227,17 @@ int64_t one_of_two(const char* op, const Shape& s, int i) {
 }  // namespace
 
 const OpDef kInt8Quantize = {.name = "int8_quantize",
-                         .attributes = attributes<QuantizeAttrs>(),
-                         .shapes = quantize_shapes,
-                         .run = quantize_run,
-                         .not_differentiable = kInferenceOnly};
-const OpDef kInt8QuantizeRows = {.name = "int8_quantize_rows",
-                                 .shapes = rows_shapes,
-                                 .run = rows_run,
-                                 .not_differentiable = kInferenceOnly};
+                             .attributes = attributes<QuantizeAttrs>(),
+                             .shapes = quantize_shapes,
+                             .run = quantize_run,
+                             .not_differentiable = kInferenceOnly};
+const OpDef kInt8QuantizeRows = {
+    .name = "int8_quantize_rows", .shapes = rows_shapes, .run = rows_run, .not_differentiable = kInferenceOnly};
 const OpDef kInt8Dequantize = {.name = "int8_dequantize",
-                           .attributes = attributes<QuantizeAttrs>(),
-                           .shapes = dequantize_shapes,
-                           .run = dequantize_run,
-                           .not_differentiable = kInferenceOnly};
+                               .attributes = attributes<QuantizeAttrs>(),
+                               .shapes = dequantize_shapes,
+                               .run = dequantize_run,
+                               .not_differentiable = kInferenceOnly};
 const OpDef kInt8Add = {.name = "int8_add",
                         .attributes = attributes<Int8AddAttrs>(),
                         .shapes = add_shapes,

@@ -1,6 +1,6 @@
 #pragma once
-// Ops on codes: 8-bit activations q with x ≈ scale (q − zero_point). ops/packed/fixed_point.h has the formulas. Ops that
-// only move elements (flatten, reshape, slice …) take codes as they are. For inference: none is differentiable.
+// Ops on codes: 8-bit activations q with x ≈ scale (q − zero_point). ops/packed/fixed_point.h has the formulas. Ops
+// that only move elements (flatten, reshape, slice …) take codes as they are. For inference: none is differentiable.
 
 #include "hone/core/op.h"
 #include "hone/ops/packed/int8.h"
@@ -33,13 +33,14 @@ struct Int8AvgPoolAttrs {
   }
 };
 
-extern const OpDef kInt8Quantize, kInt8QuantizeRows, kInt8Dequantize, kInt8Add, kInt8MaxPool2d, kInt8AvgPool2d, kInt8Lookup;
+extern const OpDef kInt8Quantize, kInt8QuantizeRows, kInt8Dequantize, kInt8Add, kInt8MaxPool2d, kInt8AvgPool2d,
+    kInt8Lookup;
 
 /// q = clamp(zero_point + round(x · (1/scale)), low, high), u8; ties to the even; 1/scale and the product in f32; NaN
 /// gives low. x: f32, any shape; scale > 0. ValueError, DTypeError.
 Tensor int8_quantize(const Tensor& x, double scale, const Int8Range& range);
-/// {codes u8 of x's shape, scales f32 [N, 1, …]}: each row x[n] by a scale that it brings: scale_n = max |x_n| / 127 and
-/// q = 128 + round(x · (1/scale_n)). A row of zeros has scale 1, one with a NaN or infinity NaN. x: f32, [N, …].
+/// {codes u8 of x's shape, scales f32 [N, 1, …]}: each row x[n] by a scale that it brings: scale_n = max |x_n| / 127
+/// and q = 128 + round(x · (1/scale_n)). A row of zeros has scale 1, one with a NaN or infinity NaN. x: f32, [N, …].
 /// ShapeError, DTypeError.
 Outputs int8_quantize_rows(const Tensor& x);
 /// scale (q − zero_point), f32. q: u8. ValueError, DTypeError.

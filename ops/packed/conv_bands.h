@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "hone/core/parallel.h"
 #include "hone/core/op.h"
+#include "hone/core/parallel.h"
 #include "hone/ops/fused.h"
 #include "hone/ops/simd/conv_geometry.h"
 #include "hone/ops/simd/panel_kernels.h"

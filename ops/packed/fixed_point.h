@@ -39,7 +39,8 @@ struct FixedPair {
   int32_t first = 0, second = 0, shift = 1;
 };
 
-/// Nearest to (a, b): within 2^-15 of the larger, relatively, from 2^-15 upwards. Both at least 0 and below 2^13 (ValueError).
+/// Nearest to (a, b): within 2^-15 of the larger, relatively, from 2^-15 upwards. Both at least 0 and below 2^13
+/// (ValueError).
 FixedPair fixed_pair(double a, double b);
 
 /// The code of a sum of two: clamp(z_y + ⌊((q_a − z_a) M_a + (q_b − z_b) M_b) / 2^s + ½⌋, low, high). The differences

@@ -65,8 +65,9 @@ detail::Int8Result result_of(RunContext& c, const Int8Range& y) {
   r.zero_point = static_cast<int32_t>(y.zero_point);
   r.low = static_cast<int32_t>(y.low), r.high = static_cast<int32_t>(y.high);
   for (int64_t o = 0, n = c.in[3].sizes[0]; o < n; ++o)
-    HONE_CHECK(r.multiplier[o] >= 0 && r.shift[o] >= 31 && r.shift[o] <= 62, ValueError, c.op, ": the factor of output ",
-               o, " is ", r.multiplier[o], " / 2^", r.shift[o], "; it must not be negative, its shift in [31, 62]");
+    HONE_CHECK(r.multiplier[o] >= 0 && r.shift[o] >= 31 && r.shift[o] <= 62, ValueError, c.op,
+               ": the factor of output ", o, " is ", r.multiplier[o], " / 2^", r.shift[o],
+               "; it must not be negative, its shift in [31, 62]");
   return r;
 }
 
@@ -167,8 +168,9 @@ const OpDef kInt8Linear = {.name = "int8_linear",
                            .shapes = linear_shapes,
                            .run = linear_run,
                            .not_differentiable = kInferenceOnly,
-                           .macs = [](std::span<const View> in, std::span<const View> out,
-                                      const Attrs&) { return out[0].numel() * in[0].size(-1); }};
+                           .macs = [](std::span<const View> in, std::span<const View> out, const Attrs&) {
+                             return out[0].numel() * in[0].size(-1);
+                           }};
 const OpDef kInt8Conv2d = {.name = "int8_conv2d",
                            .attributes = attributes<Int8ConvAttrs>(),
                            .shapes = conv_shapes,
@@ -262,9 +264,9 @@ Tensor int8_conv2d(const Tensor& x, const Int8Matrix& w, const Tensor& start, co
              ", not [O, C/groups, KH, KW]");
   const FusedConvAttrs fused = detail::fused_conv_attrs(
       "int8_conv2d", {.conv = options.conv, .pool = options.pool, .pool_options = options.pool_options});
-  HONE_CHECK(fused.conv.groups == w.groups && fused.conv.dilation_w == w.dilation, ValueError, "int8_conv2d: ",
-             fused.conv.groups, " groups and dilation ", fused.conv.dilation_w, " of a weight that was packed for ",
-             w.groups, " and ", w.dilation);
+  HONE_CHECK(fused.conv.groups == w.groups && fused.conv.dilation_w == w.dilation, ValueError,
+             "int8_conv2d: ", fused.conv.groups, " groups and dilation ", fused.conv.dilation_w,
+             " of a weight that was packed for ", w.groups, " and ", w.dilation);
   Int8ConvAttrs a{w.shape[0], w.bits, options.x_zero_point, fused.conv, fused.pool, range_of(output)};
   a.conv.size_h = w.shape[2], a.conv.size_w = w.shape[3];
   return apply(kInt8Conv2d, a, {x, w.values, start, output.multiplier, output.shift});

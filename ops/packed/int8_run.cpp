@@ -46,8 +46,7 @@ struct Half {
 };
 
 /// Of all groups, padded for the kernels.
-template <class T>
-const T* padded(const T* table, int64_t groups, int64_t outs, T fill, Workspace& workspace) {
+template <class T> const T* padded(const T* table, int64_t groups, int64_t outs, T fill, Workspace& workspace) {
   const int64_t columns = int8_columns(outs), size = groups * columns + kInt8Slack;
   T* const to = workspace.get<T>(size);
   std::fill_n(to, size, fill);
@@ -133,26 +132,26 @@ void run_int8_linear(int64_t rows, int64_t in, int64_t outs, const uint8_t* x, c
   const int64_t block = std::min(kTogether * kInt8Outs, int8_columns(outs)), blocks = ceil_div(outs, block);
   const int64_t sums = aligned((together * block + kInt8Slack) * 4);
   const int64_t macs = std::max<int64_t>(together * in * block, 1);
-  pieces<std::byte>(
-      ceil_div(rows, together) * blocks, kPieceMacs / macs, sums + panel_scratch(w, kTogether, depth), workspace,
-      [&](int64_t begin, int64_t end, std::byte* scratch) {
-        auto* const made = reinterpret_cast<int32_t*>(scratch);
-        for (int64_t u = begin; u < end; ++u) {
-          const int64_t row = u / blocks * together, first = u % blocks * block, o = std::min(block, outs - first);
-          const int64_t count = std::min(together, rows - row);
-          const int8_t* const panels = panels_of(w, first / kInt8Outs, ceil_div(o, kInt8Outs), depth,
-                                                 reinterpret_cast<int8_t*>(scratch + sums));
-          kernels.product({elements + row * width * kernels.element, positions, count, groups, depth, panels,
-                           start + first, o, made, block});
-          if (to.scale) {
-            kernels.scale(made, count, block, o, to.scale + first, static_cast<float*>(to.y) + row * outs + first,
-                          outs);
-          } else {
-            kernels.requantize(made, count, block, o, codes_of(to, first),
-                               static_cast<uint8_t*>(to.y) + row * outs + first, outs);
-          }
-        }
-      });
+  pieces<std::byte>(ceil_div(rows, together) * blocks, kPieceMacs / macs, sums + panel_scratch(w, kTogether, depth),
+                    workspace, [&](int64_t begin, int64_t end, std::byte* scratch) {
+                      auto* const made = reinterpret_cast<int32_t*>(scratch);
+                      for (int64_t u = begin; u < end; ++u) {
+                        const int64_t row = u / blocks * together, first = u % blocks * block,
+                                      o = std::min(block, outs - first);
+                        const int64_t count = std::min(together, rows - row);
+                        const int8_t* const panels = panels_of(w, first / kInt8Outs, ceil_div(o, kInt8Outs), depth,
+                                                               reinterpret_cast<int8_t*>(scratch + sums));
+                        kernels.product({elements + row * width * kernels.element, positions, count, groups, depth,
+                                         panels, start + first, o, made, block});
+                        if (to.scale) {
+                          kernels.scale(made, count, block, o, to.scale + first,
+                                        static_cast<float*>(to.y) + row * outs + first, outs);
+                        } else {
+                          kernels.requantize(made, count, block, o, codes_of(to, first),
+                                             static_cast<uint8_t*>(to.y) + row * outs + first, outs);
+                        }
+                      }
+                    });
 }
 
 bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool) {
@@ -172,7 +171,8 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const Bands bands(s, g, pools);
   const int64_t row = padded_row(s.c, s.kw, s.dilation_w), depth = int8_depth(s.c, s.kh, s.kw, s.dilation_w);
   const int64_t columns = int8_columns(s.o), panels = columns / kInt8Outs;
-  int32_t *const groups = workspace.get<int32_t>(depth), *const positions = workspace.get<int32_t>(bands.conv_rows * s.ow);
+  int32_t *const groups = workspace.get<int32_t>(depth), *const positions =
+                                                             workspace.get<int32_t>(bands.conv_rows * s.ow);
   for (int64_t i = 0, t = 0; i < s.kh; ++i)
     for (int64_t k = 0; k < row; k += kInt8Group)
       groups[t++] = static_cast<int32_t>(i * s.dilation_h * bands.width * s.c + k);
@@ -203,8 +203,8 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     for (int64_t panel = first; panel < std::min(first + block, panels); ++panel) {
       const int64_t o = panel * kInt8Outs, outs = std::min(kInt8Outs, s.o - o), table = group * columns + o;
       auto *const all = reinterpret_cast<int32_t*>(made), *largest = all;
-      kernels.product({in, positions, rows * s.ow, groups, depth, panels_of(w, group * panels + panel, 1, depth, unpacked),
-                       start + table, outs, all, kInt8Outs});
+      kernels.product({in, positions, rows * s.ow, groups, depth,
+                       panels_of(w, group * panels + panel, 1, depth, unpacked), start + table, outs, all, kInt8Outs});
       if (pools) kernels.pool(all, g, top, begin, end, outs, largest = reinterpret_cast<int32_t*>(shown));
       const int64_t place = (image * s.o + o) * out_plane + begin * g.out_cols;
       if (to.scale) {

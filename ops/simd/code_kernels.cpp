@@ -67,7 +67,7 @@ void dequantize_run(const uint8_t* x, int64_t n, float scale, int32_t zero_point
 }
 
 void add_run(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_zero_point, const FixedPair& f,
-               int64_t n, const CodeRange& r, uint8_t* y) {
+             int64_t n, const CodeRange& r, uint8_t* y) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const D d;

@@ -290,6 +290,14 @@ void unpack4(const int8_t* from, int64_t blocks, int8_t* to) {
 // The largest of height × width positions in rows of `cols`.
 HWY_INLINE void largest(const int32_t* s, int64_t cols, int64_t height, int64_t width, int64_t outs, int32_t* to) {
   const D d;
+  if (height == 2 && width == 2) {  // as most are
+    const int32_t* const below = s + cols * kInt8Outs;
+    for (int64_t o = 0; o < outs; o += kLanes) {
+      const V top = hn::Max(hn::LoadU(d, s + o), hn::LoadU(d, s + kInt8Outs + o));
+      hn::StoreU(hn::Max(top, hn::Max(hn::LoadU(d, below + o), hn::LoadU(d, below + kInt8Outs + o))), d, to + o);
+    }
+    return;
+  }
   for (int64_t o = 0; o < outs; o += kLanes, s += kLanes) {
     V best = hn::LoadU(d, s);
     for (int64_t r = 0; r < height; ++r)
@@ -298,7 +306,7 @@ HWY_INLINE void largest(const int32_t* s, int64_t cols, int64_t height, int64_t 
   }
 }
 
-template <class T> HWY_INLINE void store_some(hn::VFromD<hn::Rebind<T, D>> v, T* p, int64_t n) {
+template <class T> HWY_INLINE void store_some(hn::VFromD<hn::Rebind<T, D> > v, T* p, int64_t n) {
   const hn::Rebind<T, D> d;
   if (n >= kLanes) {
     hn::StoreU(v, d, p);
@@ -327,8 +335,8 @@ void requantize_rows(const int32_t* s, int64_t count, int64_t pitch, int64_t out
     const auto even_half = hn::Add(hn::Shl(one, hn::Sub(even_shift, one)), lifted);
     const auto odd_half = hn::Add(hn::Shl(one, hn::Sub(odd_shift, one)), lifted);
     const auto join = [&](auto even, auto odd) HWY_ATTR {
-      return hn::BitCast(d, hn::OddEven(hn::BitCast(unsigned_lanes, hn::ShiftLeft<32>(odd)),
-                                        hn::BitCast(unsigned_lanes, even)));
+      return hn::BitCast(
+          d, hn::OddEven(hn::BitCast(unsigned_lanes, hn::ShiftLeft<32>(odd)), hn::BitCast(unsigned_lanes, even)));
     };
     const V offset = hn::Sub(hn::Set(d, c.zero_point),
                              join(hn::Shl(one, hn::Sub(most, even_shift)), hn::Shl(one, hn::Sub(most, odd_shift))));
@@ -396,7 +404,12 @@ void turn(const uint8_t* x, const uint8_t* x_end, int64_t x_pitch, int64_t rows,
     for (int64_t k = 0; k < 8; ++k) from[k] = x + (i + std::min(k, n - 1)) * x_pitch;
     int64_t j = 0;
     for (; j < cols && x_end - from[7] >= 16; j += 16) {
-      turn_8x16(from, y + i + j * y_pitch, y_pitch);
+      if (n == 3) {  // images of three colours
+        const hn::FixedTag<uint8_t, 16> d;
+        hn::StoreInterleaved3(hn::LoadU(d, from[0]), hn::LoadU(d, from[1]), hn::LoadU(d, from[2]), d, y + j * 3);
+      } else {
+        turn_8x16(from, y + i + j * y_pitch, y_pitch);
+      }
       for (const uint8_t*& f : from) f += 16;
     }
     for (; j < cols; ++j)
@@ -462,8 +475,8 @@ void spread(const uint8_t* s, int64_t count, int64_t outs, uint8_t* y, int64_t p
 }
 
 const Int8Kernels* kernels() {
-  static constexpr Int8Kernels table = {sizeof(Element), widen, pack_rows,       unpack4,    product,
-                                        pool,            requantize_rows, scale_rows, spread};
+  static constexpr Int8Kernels table = {sizeof(Element), widen,      pack_rows, unpack4, product, pool,
+                                        requantize_rows, scale_rows, spread};
   return &table;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 // Integer products and what follows them, one set per SIMD target; every set gives the same bits.
 //
-// y[p][o] = start[o] + Σ_t Σ_{k < 4} x[positions[p] + groups[t] + k] · w[t][o][k]: inputs in groups of four that lie side
-// by side, weights as ops/packed/int8.h lays them out. Codes of 8 bits are multiplied exactly: VNNI has the
+// y[p][o] = start[o] + Σ_t Σ_{k < 4} x[positions[p] + groups[t] + k] · w[t][o][k]: inputs in groups of four that lie
+// side by side, weights as ops/packed/int8.h lays them out. Codes of 8 bits are multiplied exactly: VNNI has the
 // instruction for it; the others widen to 16 bits, for sums of two products of 8 bits by 8 can pass 16 bits (which is
 // why the faster u8 × i8 instruction of AVX2, that saturates there, is not taken).
 
@@ -52,8 +52,8 @@ struct Int8Kernels {
   /// begins with row `first`.
   void (*pool)(const int32_t* s, const PoolGeometry& g, int64_t first, int64_t begin, int64_t end, int64_t outs,
                int32_t* to);
-  /// y[p·y_pitch + o] = the code of s[p·pitch + o] for p < count, o < outs. Where y_pitch is kInt8Outs, all of a position
-  /// may be written; likewise by scale.
+  /// y[p·y_pitch + o] = the code of s[p·pitch + o] for p < count, o < outs. Where y_pitch is kInt8Outs, all of a
+  /// position may be written; likewise by scale.
   void (*requantize)(const int32_t* s, int64_t count, int64_t pitch, int64_t outs, const Int8Codes& codes, uint8_t* y,
                      int64_t y_pitch);
   /// y[p·y_pitch + o] = f32(s[p·pitch + o]) · scale[o].

@@ -1,5 +1,6 @@
 // Integer products beside f32 ones on the same shapes: OpenBLAS for square matrices, Hone's packed f32 layers for the
-// layers of LeNet and ResNet-8, and the two networks whole. Prints a row each: microseconds (the median of repeated calls) and f32 / int8.
+// layers of LeNet and ResNet-8, and the two networks whole. Prints a row each: microseconds (medians of calls in turns)
+// and f32 / int8.
 //   HONE_THREADS=1 int8_bench [seconds a row]
 
 #include <hone/hone.h>
@@ -18,36 +19,46 @@ namespace {
 
 double seconds_a_row = 0.3;
 
-double microseconds(const std::function<void()>& f) {
-  using Clock = std::chrono::steady_clock;
-  f();
-  std::vector<double> times;
-  const auto begin = Clock::now();
-  do {
-    const auto start = Clock::now();
-    f();
-    times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
-  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds_a_row);
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+double median(std::vector<double> v) {
+  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
+  return v[v.size() / 2];
 }
 
 void row(const std::string& name, int64_t macs, const std::function<Tensor()>& real,
          const std::function<Tensor()>& eight, const std::function<Tensor()>& four) {
-  const double f = microseconds([&] { real(); }), e = microseconds([&] { eight(); }), q = microseconds([&] { four(); });
-  std::printf("%-28s %10.1f us f32 %10.1f us int8 %10.1f us int4   f32/int8 %5.2f   %6.1f GMAC/s int8\n", name.c_str(), f,
-              e, q, f / e, static_cast<double>(macs) / e / 1e3);
+  // In turns, so that what else the machine does meets all alike.
+  const std::function<Tensor()>* const all[] = {&real, &eight, &four};
+  std::vector<double> times[3];
+  for (const auto begin = Clock::now(); times[0].size() < 7 || since(begin) < seconds_a_row * 1e6;) {
+    for (int k = 0; k < 3; ++k) {
+      (*all[k])();  // its own arrays into the cache
+      const auto start = Clock::now();
+      (*all[k])();
+      times[k].push_back(since(start));
+    }
+  }
+  const double f = median(times[0]), e = median(times[1]), q = median(times[2]);
+  std::printf("%-28s %10.1f us f32 %10.1f us int8 %10.1f us int4   f32/int8 %5.2f   %6.1f GMAC/s int8\n", name.c_str(),
+              f, e, q, f / e, static_cast<double>(macs) / e / 1e3);
 }
 
-Tensor codes(const Shape& shape, DType dtype, int64_t low, int64_t high) { return cast(randint(low, high, shape), dtype); }
+Tensor codes(const Shape& shape, DType dtype, int64_t low, int64_t high) {
+  return cast(randint(low, high, shape), dtype);
+}
 Int8Output output(int64_t outs) { return Int8Output::codes(std::vector<double>(static_cast<size_t>(outs), 1e-4), 10); }
 
 void product(int64_t n) {
   const Tensor a = randn({n, n}), b = randn({n, n}), x = codes({n, n}, u8, 0, 256);
-  const Int8Matrix w = Int8Matrix::pack(codes({n, n}, i8, -127, 128)), v = Int8Matrix::pack(codes({n, n}, i8, -7, 8), 4);
+  const Int8Matrix w = Int8Matrix::pack(codes({n, n}, i8, -127, 128)),
+                   v = Int8Matrix::pack(codes({n, n}, i8, -7, 8), 4);
   const Tensor start = w.start({}, 10);
   const Int8Output to = output(n);
-  row("gemm " + std::to_string(n), n * n * n, [&] { return matmul(a, b); },
+  row(
+      "gemm " + std::to_string(n), n * n * n, [&] { return matmul(a, b); },
       [&] { return int8_linear(x, w, start, to); }, [&] { return int8_linear(x, v, start, to); });
 }
 
@@ -60,12 +71,14 @@ void layer(const std::string& name, const Shape& input, const Shape& shape, cons
   const Tensor start = w.start({}, 10);
   const Int8Output to = output(outs);
   if (shape.ndim() == 2)
-    return row(name, input[0] * shape.numel(), [&] { return panel_linear(x, panels, bias, Activation::relu); },
-               [&] { return int8_linear(q, w, start, to); }, [&] { return int8_linear(q, v, start, to); });
+    return row(
+        name, input[0] * shape.numel(), [&] { return panel_linear(x, panels, bias, Activation::relu); },
+        [&] { return int8_linear(q, w, start, to); }, [&] { return int8_linear(q, v, start, to); });
   const Int8ConvOptions o = {.conv = options, .pool = pool, .x_zero_point = 10};
   const FusedConv2dOptions f = {.conv = options, .activation = Activation::relu, .pool = pool};
   const Tensor y = conv2d(x, real, bias, options);
-  row(name, y.numel() * shape.numel() / outs, [&] { return panel_conv2d(x, panels, bias, f); },
+  row(
+      name, y.numel() * shape.numel() / outs, [&] { return panel_conv2d(x, panels, bias, f); },
       [&] { return int8_conv2d(q, w, start, to, o); }, [&] { return int8_conv2d(q, v, start, to, o); });
 }
 
@@ -77,7 +90,8 @@ void network(const std::string& name, nn::Module& module, int64_t batch) {
   graph::Executor f32(graph::optimize(traced), {.batch = batch});
   graph::Executor eight(compress::quantize::quantize_static(traced, data), {.batch = batch});
   graph::Executor four(compress::quantize::quantize_static(traced, data, {.bits = 4}), {.batch = batch});
-  row(name + " b" + std::to_string(batch), batch * traced.macs(), [&] { return f32.run(x); },
+  row(
+      name + " b" + std::to_string(batch), batch * traced.macs(), [&] { return f32.run(x); },
       [&] { return eight.run(x); }, [&] { return four.run(x); });
 }
 
