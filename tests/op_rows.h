@@ -88,6 +88,7 @@ std::vector<OpRow> norm_rows();
 std::vector<OpRow> dropout_rows();
 std::vector<OpRow> focal_rows();
 std::vector<OpRow> fused_rows();
+std::vector<OpRow> int8_rows();
 std::vector<OpRow> packed_rows();
 std::vector<OpRow> basic_rows();
 std::vector<OpRow> weight_rows();

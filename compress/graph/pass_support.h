@@ -1,6 +1,9 @@
 #pragma once
 // What passes share. Internal.
 
+#include <optional>
+#include <vector>
+
 #include "hone/compress/graph/network.h"
 #include "hone/core/autograd.h"
 #include "hone/core/parallel.h"
@@ -13,6 +16,12 @@ bool is_fixed(const Dims& dims);
 bool same_in_both_modes(const Node& n);
 /// The elements of a parameter (masked), buffer or constant of fixed shape; undefined for any other value.
 Tensor elements(const Network& net, ValueId v);
+
+bool is_output(const Network& net, ValueId v);
+/// The node that alone reads v, once; none where v is an output as well.
+std::optional<size_t> sole_reader(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v);
+/// No output of the node but the first is read.
+bool only_first_is_read(const Network& net, const std::vector<std::vector<int32_t>>& uses, const Node& n);
 
 /// No gradients, and no recorder sees what a pass computes.
 struct Quiet {

@@ -40,19 +40,9 @@ Tensor elements(const Network& net, ValueId v) {
   }
 }
 
-}  // namespace detail
-
-namespace {
-
-using detail::elements;
-using detail::is_fixed;
-using detail::Quiet;
-using detail::same_in_both_modes;
-
 bool is_output(const Network& net, ValueId v) {
   return std::find(net.outputs().begin(), net.outputs().end(), v) != net.outputs().end();
 }
-/// The node that alone reads v, once; none where v is an output as well.
 std::optional<size_t> sole_reader(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v) {
   const auto& readers = uses[static_cast<size_t>(v)];
   if (readers.size() != 1 || is_output(net, v)) return std::nullopt;
@@ -61,12 +51,23 @@ std::optional<size_t> sole_reader(const Network& net, const std::vector<std::vec
   if (std::count(inputs.begin(), inputs.end(), v) != 1) return std::nullopt;
   return i;
 }
-/// No output of the node but the first is read.
 bool only_first_is_read(const Network& net, const std::vector<std::vector<int32_t>>& uses, const Node& n) {
   for (size_t o = 1; o < n.outputs.size(); ++o)
     if (!uses[static_cast<size_t>(n.outputs[o])].empty() || is_output(net, n.outputs[o])) return false;
   return true;
 }
+
+}  // namespace detail
+
+namespace {
+
+using detail::elements;
+using detail::is_fixed;
+using detail::is_output;
+using detail::only_first_is_read;
+using detail::Quiet;
+using detail::same_in_both_modes;
+using detail::sole_reader;
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hone/core/parallel.h"
+#include "hone/ops/packed/conv_bands.h"
 #include "hone/ops/simd/conv_direct.h"
 
 namespace hone::detail {
@@ -15,21 +16,9 @@ using simd::panel_columns;
 using simd::panel_width;
 using simd::PoolGeometry;
 
-constexpr int64_t kPieceMacs = 1'000'000;   // of one piece of parallel work: some 20 microseconds
-constexpr int64_t kPositions = 400;         // of one band: its products stay in the first-level cache
-constexpr int64_t kBandFloats = 64 * 1024;  // of a band's input: a part of the second-level cache
 constexpr int64_t kTogether = 4;            // panels of one piece of a linear layer
 constexpr int64_t kRows = 48;               // and rows
 constexpr int64_t kFinishFloats = 1 << 14;  // of one piece of finish_planes()
-constexpr int64_t kMostPlaces = 1 << 30;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-/// body(begin, end, scratch), as parallel_for_scratch; one piece alone takes its scratch from the workspace.
-template <class Body> void pieces(int64_t n, int64_t grain, int64_t floats, Workspace& workspace, const Body& body) {
-  if (n <= std::max<int64_t>(grain, 1)) return body(int64_t{0}, n, workspace.get<float>(floats));
-  parallel_for_scratch<float>(n, grain, floats, body);
-}
 
 /// [columns of all groups]: the bias, zeros beside it.
 const float* padded_bias(const float* bias, int64_t groups, int64_t outs, Workspace& workspace) {
@@ -56,34 +45,6 @@ void each_weight(int64_t groups, int64_t outs, int64_t channels, int64_t kh, int
     }
   }
 }
-
-PoolGeometry pool_geometry(const FusedPoolAttrs& a, int64_t rows, int64_t cols) {
-  PoolGeometry g{rows, cols, rows, cols};
-  if (!a.present()) return g;
-  g.kernel_h = a.kernel_h, g.kernel_w = a.kernel_w, g.stride_h = a.stride_h, g.stride_w = a.stride_w;
-  g.pad_h = a.pad_h, g.pad_w = a.pad_w;
-  g.out_rows = (rows + 2 * a.pad_h - a.kernel_h) / a.stride_h + 1;
-  g.out_cols = (cols + 2 * a.pad_w - a.kernel_w) / a.stride_w + 1;
-  return g;
-}
-
-/// The final output is made in bands of rows; the convolution's rows that a band needs are computed with it.
-struct Bands {
-  int64_t rows, count;               // of the final output
-  int64_t conv_rows = 0, plane = 0;  // most rows of the convolution in a band; elements of a channel of its input
-  int64_t width;                     // of the padded input
-
-  Bands(const ConvGeometry& s, const PoolGeometry& g, bool pools) : width(s.w + 2 * s.pad_w) {
-    const int64_t extent = (s.kh - 1) * s.dilation_h + 1, line = std::max<int64_t>(s.c * width, 1);
-    const int64_t fit = std::min(kPositions / s.ow, (kBandFloats / line - extent) / s.stride_h + 1);
-    rows = std::max<int64_t>(pools ? (fit - g.kernel_h) / g.stride_h + 1 : fit, 1);
-    count = ceil_div(g.out_rows, std::min(rows, g.out_rows));
-    rows = ceil_div(g.out_rows, count);
-    count = ceil_div(g.out_rows, rows);
-    conv_rows = std::min(pools ? (rows - 1) * g.stride_h + g.kernel_h : rows, s.oh);
-    plane = ((conv_rows - 1) * s.stride_h + extent) * width;
-  }
-};
 
 /// A convolution whose vectors run over positions instead of outputs: rows of the input follow each other, and what
 /// lies between an output row's end and the next row's begin is computed and left out.
@@ -190,11 +151,12 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
     }
   };
   const int64_t in_block = ceil_div(s.o, block);
-  pieces(s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
-         input + (function ? 2 : 1) * products + pooled, workspace, [&](int64_t begin, int64_t end, float* scratch) {
-           for (int64_t u = begin; u < end; ++u)
-             band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block, scratch);
-         });
+  pieces<float>(
+      s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
+      input + (function ? 2 : 1) * products + pooled, workspace, [&](int64_t begin, int64_t end, float* scratch) {
+        for (int64_t u = begin; u < end; ++u)
+          band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block, scratch);
+      });
 }
 
 void finish_planes(int64_t planes, int64_t rows, int64_t cols, const float* x, const ActivationAttrs& activation,
