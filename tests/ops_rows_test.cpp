@@ -77,9 +77,9 @@ Tensor values(std::initializer_list<double> v, const Shape& shape) { return tens
 const std::vector<OpRow>& all_rows() {
   static const std::vector<OpRow> rows = [] {
     std::vector<OpRow> all;
-    for (auto topic :
-         {basic_rows, weight_rows, arithmetic_rows, unary_rows, reduce_rows, shape_rows, indexing_rows, matmul_rows,
-          conv_rows, softmax_rows, loss_rows, norm_rows, dropout_rows, focal_rows, fused_rows, int8_rows, packed_rows}) {
+    for (auto topic : {basic_rows, weight_rows, arithmetic_rows, unary_rows, reduce_rows, shape_rows, indexing_rows,
+                       matmul_rows, conv_rows, softmax_rows, loss_rows, norm_rows, dropout_rows, focal_rows, fused_rows,
+                       int8_rows, packed_rows}) {
       for (OpRow& r : topic()) all.push_back(std::move(r));
     }
     return all;

@@ -155,9 +155,7 @@ TEST(Pack, KeepsTheValuesOfCodebooksAndGrids) {
       EXPECT_TRUE(equal(is.mask(), was.mask()) && equal(is.value(), was.value())) << layer;
     }
     for (const compress::PackedPart& part : packed.parts())
-      if (part.name == "fc1.weight") {
-        EXPECT_TRUE(part.codebook > 8 && part.codebook <= 16) << part.codebook;
-      }
+      if (part.name == "fc1.weight") { EXPECT_TRUE(part.codebook > 8 && part.codebook <= 16) << part.codebook; }
   }
 }
 

@@ -71,10 +71,10 @@ class Packed {
 };
 
 /// Packs all that the network is: what a mask hides is not stored (0 after loading), everything else exactly, unless
-/// options round. A codebook or fake-quantized parameter is its values: a dense or masked one after loading. Tensors of at most 256 distinct values become a codebook and codes, where that is smaller. ValueError
-/// for options, names of more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or
-/// a megabyte of names, and one so uniform that its file would be smaller by more than 2^17; DeviceError unless on the
-/// CPU.
+/// options round. A codebook or fake-quantized parameter is its values: a dense or masked one after loading. Tensors of
+/// at most 256 distinct values become a codebook and codes, where that is smaller. ValueError for options, names of
+/// more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or a megabyte of names,
+/// and one so uniform that its file would be smaller by more than 2^17; DeviceError unless on the CPU.
 Packed pack(const graph::Network& network, const PackOptions& options = {});
 
 }  // namespace hone::compress

@@ -1,5 +1,5 @@
-#include "hone/compress/graph/passes.h"
 #include "hone/compress/graph/pass_support.h"
+#include "hone/compress/graph/passes.h"
 #include "hone/compress/quantize/static.h"
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"

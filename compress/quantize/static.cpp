@@ -6,8 +6,8 @@
 #include <optional>
 #include <set>
 
-#include "hone/compress/graph/passes.h"
 #include "hone/compress/graph/pass_support.h"
+#include "hone/compress/graph/passes.h"
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/fused.h"
