@@ -12,9 +12,9 @@ namespace {
 using compress::quantize::Affine;
 using compress::quantize::AffineSpec;
 using compress::quantize::Granularity;
+using compress::quantize::Interval;
 using compress::quantize::Observe;
 using compress::quantize::Observer;
-using compress::quantize::Range;
 
 std::vector<AffineSpec> specs() {
   std::vector<AffineSpec> all;
@@ -55,30 +55,30 @@ TEST(Affine, ErrorIsHalfAStepAtMostAndZeroIsExact) {
 }
 
 TEST(Affine, RangesByHand) {
-  const Affine a = Affine::of(Range{-1, 3}, {.bits = 8, .symmetric = false});
+  const Affine a = Affine::of(Interval{-1, 3}, {.bits = 8, .symmetric = false});
   EXPECT_NEAR(a.scale[0], 4.0 / 255, 1e-15);
   EXPECT_EQ(a.zero_point[0], 64);  // 63.75
-  const Affine s = Affine::of(Range{-1, 3}, {.bits = 4});
+  const Affine s = Affine::of(Interval{-1, 3}, {.bits = 4});
   EXPECT_NEAR(s.scale[0], 3.0 / 7, 1e-15);
   EXPECT_EQ(s.zero_point[0], 0);
-  const Affine above = Affine::of(Range{2, 3}, {.bits = 8, .symmetric = false});  // widened to 0
+  const Affine above = Affine::of(Interval{2, 3}, {.bits = 8, .symmetric = false});  // widened to 0
   EXPECT_EQ(above.zero_point[0], 0);
   EXPECT_NEAR(above.scale[0], 3.0 / 255, 1e-15);
-  EXPECT_EQ(Affine::of(Range{0, 0}).scale[0], 1);
-  const Tensor q = Affine::of(Range{-7, 7}, {.bits = 4}).codes(tensor({0.5, 1.5, -0.5, 100.0, -100.0}));
+  EXPECT_EQ(Affine::of(Interval{0, 0}).scale[0], 1);
+  const Tensor q = Affine::of(Interval{-7, 7}, {.bits = 4}).codes(tensor({0.5, 1.5, -0.5, 100.0, -100.0}));
   EXPECT_EQ(q.to_vector<int64_t>(), (std::vector<int64_t>{0, 2, 0, 7, -7}));  // ties to the even
-  const Affine wide = Affine::of(Range{-1.7e308, 1.7e308}, {.bits = 8, .symmetric = false});
+  const Affine wide = Affine::of(Interval{-1.7e308, 1.7e308}, {.bits = 8, .symmetric = false});
   EXPECT_TRUE(std::isfinite(wide.scale[0]));
 }
 
 TEST(Affine, RefusesWhatHasNoRange) {
   expect_error<NumericError>([] { Affine::of(tensor({1.0, std::nan("")})); }, {"element 1", "nan"});
-  expect_error<NumericError>([] { Affine::of(Range{0, INFINITY}); }, {"finite"});
-  expect_error<ValueError>([] { Affine::of(Range{1, -1}); }, {"upside down"});
-  expect_error<ValueError>([] { Affine::of(Range{}, {.bits = 9}); }, {"9 bits"});
+  expect_error<NumericError>([] { Affine::of(Interval{0, INFINITY}); }, {"finite"});
+  expect_error<ValueError>([] { Affine::of(Interval{1, -1}); }, {"upside down"});
+  expect_error<ValueError>([] { Affine::of(Interval{}, {.bits = 9}); }, {"9 bits"});
   expect_error<ValueError>([] { Affine::of(ones({3}), {.granularity = Granularity::group}); }, {"group of 0"});
   expect_error<DTypeError>([] { Affine::of(arange(0, 3)); }, {"floating"});
-  expect_error<NumericError>([] { Affine::of(Range{0, 1}).codes(tensor({std::nan("")})); }, {"NaN"});
+  expect_error<NumericError>([] { Affine::of(Interval{0, 1}).codes(tensor({std::nan("")})); }, {"NaN"});
   expect_error<ValueError>([] { Affine::of(ones({3}), {.granularity = Granularity::channel}).codes(ones({4})); },
                            {"3 scales"});
 }
@@ -115,7 +115,7 @@ std::vector<Tensor> batches() {
   }
   return all;
 }
-Range observed(compress::quantize::ObserverOptions o, const std::vector<Tensor>& data) {
+Interval observed(compress::quantize::ObserverOptions o, const std::vector<Tensor>& data) {
   Observer observer(o);
   for (const Tensor& x : data) observer.see(x);
   return observer.range();
@@ -131,10 +131,10 @@ TEST(Observer, EndsAreExact) {
     avg_low = i == 0 ? l : 0.8 * avg_low + 0.2 * l;
     avg_high = i == 0 ? h : 0.8 * avg_high + 0.2 * h;
   }
-  const Range ends = observed({}, data);
+  const Interval ends = observed({}, data);
   EXPECT_EQ(ends.low, low);
   EXPECT_EQ(ends.high, high);
-  const Range average = observed({.method = Observe::moving_average, .momentum = 0.2}, data);
+  const Interval average = observed({.method = Observe::moving_average, .momentum = 0.2}, data);
   EXPECT_NEAR(average.low, avg_low, 1e-12);
   EXPECT_NEAR(average.high, avg_high, 1e-12);
 }
@@ -148,7 +148,7 @@ TEST(Observer, PercentilesAreWithinABin) {
   for (const double p : {60.0, 90.0, 99.0, 99.9, 100.0}) {
     Observer o({.method = Observe::percentile, .percentile = p});
     for (const Tensor& x : data) o.see(x);
-    const Range r = o.range();
+    const Interval r = o.range();
     const auto n = static_cast<double>(all.size());
     // The elements around the rank, a bin's width either way.
     const auto at = [&](double rank) { return all[static_cast<size_t>(std::clamp(rank, 0.0, n - 1))]; };
@@ -159,12 +159,12 @@ TEST(Observer, PercentilesAreWithinABin) {
     EXPECT_LE(r.low, at(std::ceil(rank_low)) + o.bin_width()) << p;
     EXPECT_LE(o.bin_width(), 32.0 / 4096);  // 9.5 and below 16
   }
-  const Range all_of_it = observed({.method = Observe::percentile, .percentile = 100}, data);
+  const Interval all_of_it = observed({.method = Observe::percentile, .percentile = 100}, data);
   EXPECT_EQ(all_of_it.high, all.back());
 }
 
 /// Mean squared error of x at a range, by plain arithmetic.
-double error_at(const std::vector<double>& x, Range r, int64_t bits) {
+double error_at(const std::vector<double>& x, Interval r, int64_t bits) {
   const double levels = std::ldexp(1.0, static_cast<int>(bits)) - 1, scale = (r.high - r.low) / levels,
                z = std::nearbyint(-r.low / scale);
   double sum = 0;
@@ -180,10 +180,10 @@ TEST(Observer, MseFindsTheLeastErrorOfItsClippings) {
   std::vector<double> all;
   for (const Tensor& x : data)
     for (const double v : x.to_vector<double>()) all.push_back(v);
-  const Range ends = observed({}, data);
+  const Interval ends = observed({}, data);
   for (const int64_t bits : {2, 4, 8}) {
     const AffineSpec spec{.bits = bits, .symmetric = false};
-    const Range found = observed({.method = Observe::mse, .spec = spec}, data);
+    const Interval found = observed({.method = Observe::mse, .spec = spec}, data);
     double least = 1e9;
     for (int i = 1; i <= 128; ++i)
       least = std::min(least, error_at(all, {ends.low * i / 128, ends.high * i / 128}, bits));
@@ -195,7 +195,7 @@ TEST(Observer, MseFindsTheLeastErrorOfItsClippings) {
 TEST(Observer, EntropyClipsOutliersAndKeepsWhatIsEven) {
   const auto data = batches();
   const AffineSpec spec{.bits = 8, .symmetric = false};
-  const Range ends = observed({}, data), clipped = observed({.method = Observe::entropy, .spec = spec}, data);
+  const Interval ends = observed({}, data), clipped = observed({.method = Observe::entropy, .spec = spec}, data);
   EXPECT_LT(clipped.high, 0.9 * ends.high);
   EXPECT_GT(clipped.high, 1);
   // Evenly spread elements lose nothing but by clipping.
@@ -210,8 +210,8 @@ TEST(Observer, OrderAndBatchingDoNotMatterToCounts) {
   std::reverse(turned.begin(), turned.end());
   const std::vector<Tensor> joined = {concat(data, 0)};
   for (const Observe m : {Observe::percentile, Observe::entropy, Observe::mse}) {
-    const Range a = observed({.method = m}, data), b = observed({.method = m}, turned),
-                c = observed({.method = m}, joined);
+    const Interval a = observed({.method = m}, data), b = observed({.method = m}, turned),
+                   c = observed({.method = m}, joined);
     EXPECT_NEAR(a.high, b.high, 0.02) << static_cast<int>(m);
     EXPECT_NEAR(a.high, c.high, 0.02) << static_cast<int>(m);
   }

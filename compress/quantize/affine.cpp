@@ -24,7 +24,7 @@ struct ScaleAndZero {
   double scale;
   int64_t zero_point;
 };
-ScaleAndZero scale_of(Range r, const AffineSpec& spec) {
+ScaleAndZero scale_of(Interval r, const AffineSpec& spec) {
   HONE_CHECK(std::isfinite(r.low) && std::isfinite(r.high), NumericError, "Affine: the range [", r.low, ", ", r.high,
              "] is not finite");
   HONE_CHECK(r.low <= r.high, ValueError, "Affine: the range [", r.low, ", ", r.high, "] is upside down");
@@ -54,7 +54,7 @@ int64_t Affine::part(const Shape& shape, int64_t i) const {
   }
 }
 
-Affine Affine::of(Range range, AffineSpec spec) {
+Affine Affine::of(Interval range, AffineSpec spec) {
   check_spec("Affine", spec);
   const ScaleAndZero s = scale_of(range, spec);
   return {spec, {s.scale}, {s.zero_point}};
@@ -62,14 +62,14 @@ Affine Affine::of(Range range, AffineSpec spec) {
 Affine Affine::of(const Tensor& x, AffineSpec spec) {
   HONE_CHECK(is_floating(x.dtype()), DTypeError, "Affine: x must be floating, not ", x.dtype());
   Affine a{spec, {}, {}};
-  std::vector<Range> ranges(static_cast<size_t>(parts(spec, x.shape())));
+  std::vector<Interval> ranges(static_cast<size_t>(parts(spec, x.shape())));
   const std::vector<double> v = x.to_vector<double>();
   for (size_t i = 0; i < v.size(); ++i) {
     HONE_CHECK(std::isfinite(v[i]), NumericError, "Affine: element ", i, " is ", v[i]);
-    Range& r = ranges[static_cast<size_t>(a.part(x.shape(), static_cast<int64_t>(i)))];
+    Interval& r = ranges[static_cast<size_t>(a.part(x.shape(), static_cast<int64_t>(i)))];
     r.low = std::min(r.low, v[i]), r.high = std::max(r.high, v[i]);
   }
-  for (const Range& r : ranges) {
+  for (const Interval& r : ranges) {
     const ScaleAndZero s = scale_of(r, spec);
     a.scale.push_back(s.scale);
     a.zero_point.push_back(s.zero_point);

@@ -28,7 +28,8 @@ struct AffineSpec {
   int64_t high() const { return symmetric ? (int64_t{1} << (bits - 1)) - 1 : (int64_t{1} << bits) - 1; }
 };
 
-struct Range {
+/// Of real values.
+struct Interval {
   double low = 0, high = 0;
 };
 
@@ -40,7 +41,7 @@ struct Affine {
   /// Of one range, which is widened to hold 0, so that 0 has a code: asymmetric, scale = (high − low) / (2^bits − 1)
   /// and zero_point = round(−low / scale); symmetric, scale = max(|low|, |high|) / (2^(bits−1) − 1). A range of nothing
   /// but 0 has scale 1. ValueError: low above high, bits. NumericError: not finite.
-  static Affine of(Range range, AffineSpec spec = {});
+  static Affine of(Interval range, AffineSpec spec = {});
   /// Of the smallest and largest element of each part of x, floating. NumericError for a NaN or infinity; ValueError
   /// for a spec that x does not fit. An empty x has one part's range of nothing but 0.
   static Affine of(const Tensor& x, AffineSpec spec = {});

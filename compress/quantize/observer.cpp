@@ -20,14 +20,14 @@ Observer::Observer(ObserverOptions options) : options_(options) {
              " must be in (0, 1]");
   HONE_CHECK(options.percentile > 50 && options.percentile <= 100, ValueError, "Observer: percentile ",
              options.percentile, " must be in (50, 100]");
-  Affine::of(Range{}, options.spec);  // throws for a bad one
+  Affine::of(Interval{}, options.spec);  // throws for a bad one
 }
 
 void Observer::see(const Tensor& x) {
   HONE_CHECK(is_floating(x.dtype()), DTypeError, "Observer: x must be floating, not ", x.dtype());
   if (x.numel() == 0) return;
   const std::vector<double> v = x.to_vector<double>();
-  Range r{v[0], v[0]};
+  Interval r{v[0], v[0]};
   for (const double e : v) {
     HONE_CHECK(std::isfinite(e), NumericError, "Observer: an element is ", e);
     r.low = std::min(r.low, e), r.high = std::max(r.high, e);
@@ -68,15 +68,15 @@ void Observer::count(const std::vector<double>& v, double most) {
   }
 }
 
-Range Observer::range() const {
+Interval Observer::range() const {
   HONE_CHECK(seen_ > 0, ValueError, "Observer: nothing was seen");
   if (options_.method == Observe::min_max) return ends_;
   if (options_.method == Observe::moving_average) return average_;
   if (reach_ == 0) return {};  // zeros alone
   if (options_.method == Observe::percentile)
     return {quantile(1 - options_.percentile / 100), quantile(options_.percentile / 100)};
-  return options_.method == Observe::mse ? least([this](Range r) { return squared_error(r); })
-                                         : least([this](Range r) { return divergence(r); });
+  return options_.method == Observe::mse ? least([this](Interval r) { return squared_error(r); })
+                                         : least([this](Interval r) { return divergence(r); });
 }
 
 // Where that share of the elements lies below; linear within a bin.
@@ -92,18 +92,18 @@ double Observer::quantile(double share) const {
   return ends_.high;
 }
 
-template <class Loss> Range Observer::least(const Loss& loss) const {
-  Range best = ends_;
+template <class Loss> Interval Observer::least(const Loss& loss) const {
+  Interval best = ends_;
   double lowest = std::numeric_limits<double>::infinity();
   for (int i = kClippings; i >= 1; --i) {  // of equal ones the widest
     const double part = static_cast<double>(i) / kClippings;
-    const Range r{part * std::min(ends_.low, 0.0), part * std::max(ends_.high, 0.0)};
+    const Interval r{part * std::min(ends_.low, 0.0), part * std::max(ends_.high, 0.0)};
     if (const double l = loss(r); l < lowest) lowest = l, best = r;
   }
   return best;
 }
 
-double Observer::squared_error(Range r) const {
+double Observer::squared_error(Interval r) const {
   const Affine a = Affine::of(r, options_.spec);
   const auto low = static_cast<double>(options_.spec.low() - a.zero_point[0]),
              high = static_cast<double>(options_.spec.high() - a.zero_point[0]);
@@ -121,7 +121,7 @@ double Observer::squared_error(Range r) const {
 
 // P: the counts inside the range, what lies outside added to its ends. Q: the counts inside, those of one code spread
 // evenly over the bins of it that are not empty. The bin of 0 is left out of both: ReLU makes it say nothing.
-double Observer::divergence(Range r) const {
+double Observer::divergence(Interval r) const {
   const Affine a = Affine::of(r, options_.spec);
   const auto bin_of = [this](double x) {
     return static_cast<int64_t>(

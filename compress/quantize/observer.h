@@ -41,20 +41,20 @@ class Observer {
   void see(const Tensor& x);
   int64_t seen() const { return seen_; }  ///< elements
   /// ValueError where nothing was seen.
-  Range range() const;
+  Interval range() const;
   double bin_width() const { return 2 * reach_ / static_cast<double>(kBins); }
 
  private:
   void count(const std::vector<double>& v, double most);
   double quantile(double share) const;
-  template <class Loss> Range least(const Loss& loss) const;
-  double squared_error(Range r) const;
-  double divergence(Range r) const;
+  template <class Loss> Interval least(const Loss& loss) const;
+  double squared_error(Interval r) const;
+  double divergence(Interval r) const;
   double center(int64_t bin) const { return (static_cast<double>(bin) + 0.5) * bin_width() - reach_; }
 
   ObserverOptions options_;
   int64_t seen_ = 0;
-  Range ends_, average_;
+  Interval ends_, average_;
   double reach_ = 0;             // r; 0: nothing but zeros so far
   int64_t zeros_ = 0;            // elements that are 0, while reach_ is 0
   std::vector<int64_t> counts_;  // for the methods that need them

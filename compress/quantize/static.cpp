@@ -229,7 +229,7 @@ class Converter {
 
   /// Scale and zero point of v's codes, the scale at least `least`.
   void settle(ValueId v, double least) {
-    Range r = watched.at(v).observer.range();
+    Interval r = watched.at(v).observer.range();
     Affine a = Affine::of(r, kCodes);
     if (a.scale[0] < least) a = Affine::of({r.low * (least / a.scale[0]), r.high * (least / a.scale[0])}, kCodes);
     at(v).scale = std::max(a.scale[0], least);
