@@ -138,7 +138,7 @@ Network product(const Tensor& w, const Tensor& mask = {}, const std::string& nam
 TEST(Pack, KeepsTheValuesOfCodebooksAndGrids) {
   manual_seed(5);
   nn::LeNet net;
-  compress::prune(net, {.density = 0.1});
+  compress::prune(net, {.density = 0.1, .scope = compress::PruneScope::per_layer});
   compress::quantize::share_weights(net, {.clusters = 16, .only = {"conv1", "conv2", "fc1"}});
   compress::quantize::uniform(net, {.range = {-8, 7}, .only = {"fc2"}});
   Network network = graph::trace(net, zeros({1, 3, 32, 32}));
