@@ -80,23 +80,31 @@ std::vector<OpRow> weight_rows() {
              return std::vector<Sample>{
                  {"one level with a shift",
                   {uniform({5, 7}, -2, 2, 10), values({0.125}), points({0.5, -8, 7, 0})},
-                  false, false},
+                  false,
+                  false},
                  {"halves go to even",
                   {values({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5}), values({1}), points({0, -2, 3, 0})},
-                  false, false},
-                 {"truncation", {values({-2.75, -0.5, 0.5, 1.75, 9}), values({1}), points({0, -2, 3, 1})}, false, false},
+                  false,
+                  false},
+                 {"truncation",
+                  {values({-2.75, -0.5, 0.5, 1.75, 9}), values({1}), points({0, -2, 3, 1})},
+                  false,
+                  false},
                  {"a level a row",
                   {uniform({3, 4}, -2, 2, 11), values({0.5, 0, 0.25}),
                    points({0, -4, 3, 0, 0, 0, 0, 0, 0.5, -2, 1, 1})},
-                  false, false},
+                  false,
+                  false},
                  {"levels by id, one keeps",
                   {uniform({6, 5}, -2, 2, 12), values({0.25, 0, 1}), points({0, -4, 3, 0, 0, 0, 0, 0, 0, -1, 1, 0}),
                    cast(integers({6, 5}, 0, 3, 13), DType::u8)},
-                  false, false},
+                  false,
+                  false},
                  {"a scale below 0", {values({-1.2, 0.7}), values({-0.5}), points({0, -2, 1, 0})}, false, false},
                  {"not numbers, and beyond every code",
                   {values({kNan, kInf, -kInf, 1e30}), values({0.5}), points({0, -128, 127, 0})},
-                  false, false},
+                  false,
+                  false},
                  {"0-d", {scalar(0.3, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false, false},
                  {"empty", {zeros({0, 3}, DType::f64), values({0.25}), points({0, -8, 7, 0})}, false, false}};
            },
@@ -104,19 +112,22 @@ std::vector<OpRow> weight_rows() {
        .differentiable = false,  // rounding: the surrogate is tested below
        .second_order = false,
        .constant = {2}});
-  rows.push_back({.op = "fake_quantize",
-                  .variant = "beyond_its_bounds",  // where the surrogate is the derivative
-                  .call = call_fake_quantize,
-                  .samples =
-                      [] {
-                        return std::vector<Sample>{
-                            {"above", {uniform({3, 4}, 2, 3, 14), values({0.25}), points({0.5, -4, 3, 0})}, true, false},
-                            {"below, by rows",
-                             {uniform({2, 4}, -3, -2, 15), values({0.25, 0.5}), points({0, -4, 3, 0, 0, -2, 1, 0})}, true, false}};
-                      },
-                  .reference = quantized,
-                  .second_order = false,
-                  .constant = {2}});
+  rows.push_back(
+      {.op = "fake_quantize",
+       .variant = "beyond_its_bounds",  // where the surrogate is the derivative
+       .call = call_fake_quantize,
+       .samples =
+           [] {
+             return std::vector<Sample>{
+                 {"above", {uniform({3, 4}, 2, 3, 14), values({0.25}), points({0.5, -4, 3, 0})}, true, false},
+                 {"below, by rows",
+                  {uniform({2, 4}, -3, -2, 15), values({0.25, 0.5}), points({0, -4, 3, 0, 0, -2, 1, 0})},
+                  true,
+                  false}};
+           },
+       .reference = quantized,
+       .second_order = false,
+       .constant = {2}});
   return rows;
 }
 
