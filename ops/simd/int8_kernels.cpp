@@ -394,29 +394,32 @@ HWY_INLINE void turn_8x16(const uint8_t* const* x, uint8_t* y, int64_t y_pitch) 
   }
 }
 
+// n rows, eight or fewer. Not a lambda, for which clang takes no pushed attributes.
+HWY_INLINE void turn_rows(const uint8_t* x, const uint8_t* x_end, int64_t x_pitch, int64_t n, int64_t cols, uint8_t* y,
+                          int64_t y_pitch) {
+  const uint8_t* from[8];
+  for (int64_t k = 0; k < 8; ++k) from[k] = x + std::min(k, n - 1) * x_pitch;
+  int64_t j = 0;
+  for (; j < cols && x_end - from[7] >= 16; j += 16) {
+    if (n == 3) {  // images of three colours
+      const hn::FixedTag<uint8_t, 16> d;
+      hn::StoreInterleaved3(hn::LoadU(d, from[0]), hn::LoadU(d, from[1]), hn::LoadU(d, from[2]), d, y + j * 3);
+    } else {
+      turn_8x16(from, y + j * y_pitch, y_pitch);
+    }
+    for (const uint8_t*& f : from) f += 16;
+  }
+  for (; j < cols; ++j)
+    for (int64_t k = 0; k < n; ++k) y[j * y_pitch + k] = x[k * x_pitch + j];
+}
+
 // Every column of x's rows [rows, cols] as a row, y_pitch = rows apart. Up to 16 columns too many are written.
 void turn(const uint8_t* x, const uint8_t* x_end, int64_t x_pitch, int64_t rows, int64_t cols, uint8_t* y,
           int64_t y_pitch) {
   int64_t i = 0;
+  for (; i + 8 <= rows; i += 8) turn_rows(x + i * x_pitch, x_end, x_pitch, 8, cols, y + i, y_pitch);
   // Fewer than eight rows are the only ones: what eight bytes spill into the next column's place is written later.
-  const auto turn_rows = [&](int64_t n) HWY_ATTR {
-    const uint8_t* from[8];
-    for (int64_t k = 0; k < 8; ++k) from[k] = x + (i + std::min(k, n - 1)) * x_pitch;
-    int64_t j = 0;
-    for (; j < cols && x_end - from[7] >= 16; j += 16) {
-      if (n == 3) {  // images of three colours
-        const hn::FixedTag<uint8_t, 16> d;
-        hn::StoreInterleaved3(hn::LoadU(d, from[0]), hn::LoadU(d, from[1]), hn::LoadU(d, from[2]), d, y + j * 3);
-      } else {
-        turn_8x16(from, y + i + j * y_pitch, y_pitch);
-      }
-      for (const uint8_t*& f : from) f += 16;
-    }
-    for (; j < cols; ++j)
-      for (int64_t k = 0; k < n; ++k) y[j * y_pitch + i + k] = x[(i + k) * x_pitch + j];
-  };
-  for (; i + 8 <= rows; i += 8) turn_rows(8);
-  if (i == 0 && rows > 0) return turn_rows(rows);
+  if (i == 0 && rows > 0) return turn_rows(x, x_end, x_pitch, rows, cols, y, y_pitch);
   for (; i < rows; ++i)
     for (int64_t j = 0; j < cols; ++j) y[j * y_pitch + i] = x[i * x_pitch + j];
 }
