@@ -16,9 +16,12 @@ WeightGrid grid_of(double scale, double low, double high, bool learned = false) 
 /// conv1 a codebook, fc1 one with a mask, conv2 fake-quantized, fc2 fake-quantized in rows with a mask and a learned
 /// scale, fc3 by level ids.
 void make_quantized(nn::LeNet& net) {
-  net.conv1.weight.ref().set_codebook(codes_of(net.conv1.weight.shape(), 7), randn({7}) * 0.1);
+  // Of both signs, so that units live.
+  const Tensor seven = tensor(std::vector<float>{-0.3F, -0.2F, -0.08F, 0.02F, 0.1F, 0.17F, 0.31F});
+  net.conv1.weight.ref().set_codebook(codes_of(net.conv1.weight.shape(), 7), seven);
   net.fc1.weight.ref().set_mask(half(net.fc1.weight.shape()));
-  net.fc1.weight.ref().set_codebook(codes_of(net.fc1.weight.shape(), 5), randn({5}) * 0.1);
+  const Tensor five = tensor(std::vector<float>{-0.11F, -0.04F, 0.01F, 0.05F, 0.1F});
+  net.fc1.weight.ref().set_codebook(codes_of(net.fc1.weight.shape(), 5), five);
   net.conv2.weight.ref().set_grid(grid_of(0.02, -8, 7));
   net.fc2.weight.ref().set_mask(half(net.fc2.weight.shape()), MaskGradient::dense);
   const int64_t rows = net.fc2.weight.shape()[0];
