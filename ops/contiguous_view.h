@@ -1,6 +1,7 @@
 #pragma once
 // For kernels that want an input, or give their output, in one contiguous piece of the type they compute in.
 
+#include <algorithm>
 #include <cstddef>
 
 #include "hone/core/basic_ops.h"
@@ -10,6 +11,16 @@ namespace hone::detail {
 /// Calls f<T>() with the type that kernels compute in: f64 in itself, f32 and bf16 in f32.
 template <class F> void with_compute_type(DType d, F&& f) {
   d == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
+}
+
+/// A View of a contiguous array on the CPU; without `data`, of its shape alone: for the rules of ops.
+inline View dense_view(DType dtype, const Shape& shape, void* data = nullptr) {
+  View v;
+  v.dtype = dtype, v.data = data, v.ndim = shape.ndim();
+  const Shape strides = contiguous_strides(shape);
+  std::copy(shape.begin(), shape.end(), v.sizes);
+  std::copy(strides.begin(), strides.end(), v.strides);
+  return v;
 }
 
 /// A contiguous copy of `v` in `dtype`, in the workspace. Broadcast dims (stride 0) are copied out.

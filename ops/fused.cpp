@@ -33,11 +33,8 @@ Attrs attrs_of(const ActivationAttrs& a) {
 }
 
 View contiguous_like(const View& like, const Shape& shape) {
-  View v;
-  v.dtype = like.dtype, v.device = like.device, v.ndim = shape.ndim();
-  const Shape strides = contiguous_strides(shape);
-  std::copy(shape.begin(), shape.end(), v.sizes);
-  std::copy(strides.begin(), strides.end(), v.strides);
+  View v = detail::dense_view(like.dtype, shape);
+  v.device = like.device;
   return v;
 }
 View scratch(const View& like, const Shape& shape, Workspace& workspace) {

@@ -5,6 +5,7 @@
 
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
+#include "hone/ops/contiguous_view.h"
 
 namespace hone::graph {
 
@@ -82,14 +83,9 @@ namespace {
 constexpr int64_t kBatches[2] = {2, 3};
 
 View view_of(const Value& v, int64_t batch) {
-  View view;
-  view.dtype = v.dtype;
-  const Shape shape = at(v.shape, batch), strides = contiguous_strides(shape);
+  const Shape shape = at(v.shape, batch);
   shape.numel();  // throws for sizes beyond any memory
-  view.ndim = shape.ndim();
-  std::copy(shape.begin(), shape.end(), view.sizes);
-  std::copy(strides.begin(), strides.end(), view.strides);
-  return view;
+  return hone::detail::dense_view(v.dtype, shape);
 }
 
 std::vector<View> input_views(const std::vector<Value>& values, const Node& node, int64_t batch) {

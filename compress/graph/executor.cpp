@@ -8,6 +8,7 @@
 #include "hone/core/basic_ops.h"
 #include "hone/core/tensor_impl.h"
 #include "hone/core/text_table.h"
+#include "hone/ops/contiguous_view.h"
 
 namespace hone::graph {
 
@@ -19,16 +20,6 @@ struct Executor::Step {
 
 namespace {
 
-View contiguous_view(DType dtype, const Shape& shape, void* data) {
-  View v;
-  v.dtype = dtype;
-  v.data = data;
-  v.ndim = shape.ndim();
-  const Shape strides = contiguous_strides(shape);
-  std::copy(shape.begin(), shape.end(), v.sizes);
-  std::copy(strides.begin(), strides.end(), v.strides);
-  return v;
-}
 Shape sizes_of(const View& v) { return Shape(std::span<const int64_t>(v.sizes, static_cast<size_t>(v.ndim))); }
 Shape strides_of(const View& v) { return Shape(std::span<const int64_t>(v.strides, static_cast<size_t>(v.ndim))); }
 
@@ -52,7 +43,7 @@ struct Executor::Builder {
     mark_needed();
     for (size_t i = 0; i < net.inputs().size(); ++i) {
       const ValueId v = net.inputs()[i];
-      known_at(v) = {contiguous_view(net.value(v).dtype, shape_of(v), kBase), Array::input, i};
+      known_at(v) = {hone::detail::dense_view(net.value(v).dtype, shape_of(v), kBase), Array::input, i};
     }
     for (size_t i = 0; i < net.nodes().size(); ++i)
       if (needed[i]) add(net.nodes()[i]);
@@ -109,7 +100,7 @@ struct Executor::Builder {
 
   Known allocate(ValueId v, DType dtype, const Shape& shape) {
     e.allocations_.push_back({v, shape.numel() * size_of(dtype), now(), now()});
-    return {contiguous_view(dtype, shape, kBase), Array::arena, e.allocations_.size() - 1};
+    return {hone::detail::dense_view(dtype, shape, kBase), Array::arena, e.allocations_.size() - 1};
   }
   void use(const Known& k) {
     if (k.array == Array::arena) e.allocations_[k.id].last = now();

@@ -31,10 +31,10 @@ struct NodeTime {
 /// for one thread at a time; several may share one const Network.
 class Executor {
  public:
-  /// Masks and uniform constants become plain arrays here, once; other parameters, buffers and constants are the
-  /// network's own arrays: it must not change while Executors use it. ValueError for a batch below 1; GraphError naming
-  /// the node for a network that does not fit the batch or reads in eval mode what only training mode makes;
-  /// DeviceError unless all of it is on the CPU.
+  /// Masked and quantized parameters and uniform constants become plain arrays here, once; other parameters, buffers
+  /// and constants are the network's own arrays: it must not change while Executors use it. ValueError for a batch
+  /// below 1; GraphError naming the node for a network that does not fit the batch or reads in eval mode what only
+  /// training mode makes; DeviceError unless all of it is on the CPU.
   explicit Executor(std::shared_ptr<const Network> network, ExecutorOptions options = {});
   explicit Executor(Network network, ExecutorOptions options = {});
   Executor(Executor&&) noexcept;

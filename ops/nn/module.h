@@ -69,7 +69,7 @@ class Module {
   virtual Tensor call(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x) { return call(x); }
 
-  std::vector<ParameterRef> parameters();          ///< depth first, each identity once; absent ones left out
+  std::vector<ParameterRef> parameters();          ///< depth first, each identity once; no absent ones, no scales
   std::vector<NamedParameter> named_parameters();  ///< "conv1.weight", …; likewise
   std::vector<NamedBuffer> named_buffers();        ///< absent ones left out
   std::vector<NamedModule> named_modules();        ///< depth first, parents first; "" is the module itself

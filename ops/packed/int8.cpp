@@ -12,15 +12,6 @@ namespace {
 
 constexpr const char* kInferenceOnly = "integer weights are for inference; train the dense weight";
 
-View shaped(DType dtype, const Shape& shape) {
-  View v;
-  v.dtype = dtype, v.ndim = shape.ndim();
-  const Shape strides = contiguous_strides(shape);
-  std::copy(shape.begin(), shape.end(), v.sizes);
-  std::copy(strides.begin(), strides.end(), v.strides);
-  return v;
-}
-
 /// Inputs x, panels, start, multiplier, shift.
 DType check_product(const ShapeContext& c, int64_t outs, int64_t bits, const Int8Range& y) {
   check_inputs(c, 4, 5);
@@ -105,11 +96,11 @@ Dense dense_of(std::span<const View> in, const Int8ConvAttrs& a) {
   Dense d{{in[0], {}}, {a.conv, {}, a.pool}};
   d.in[0].dtype = f32;
   const int64_t groups = std::max<int64_t>(a.conv.groups, 1);
-  d.in[1] = shaped(f32, {a.outs, in[0].sizes[1] / groups, a.conv.size_h, a.conv.size_w});
+  d.in[1] = detail::dense_view(f32, {a.outs, in[0].sizes[1] / groups, a.conv.size_h, a.conv.size_w});
   return d;
 }
 ConvGeometry geometry(const Dense& d, const Shape& y) {
-  return detail::conv_geometry(d.fused.conv, d.in[0], d.in[1].sizes[2], d.in[1].sizes[3], shaped(f32, y));
+  return detail::conv_geometry(d.fused.conv, d.in[0], d.in[1].sizes[2], d.in[1].sizes[3], detail::dense_view(f32, y));
 }
 Shape conv_output(const Dense& d) {
   const Attrs conv(d.fused.conv);
@@ -143,7 +134,7 @@ void conv_run(RunContext& c) {
 }
 int64_t conv_macs(std::span<const View> in, std::span<const View>, const Attrs& attrs) {
   const Dense d = dense_of(in, attrs.as<Int8ConvAttrs>());
-  const View y = shaped(f32, conv_output(d));
+  const View y = detail::dense_view(f32, conv_output(d));
   return kConv2d.macs(std::span<const View>(d.in), {&y, 1}, Attrs(d.fused.conv));
 }
 

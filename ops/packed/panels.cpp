@@ -11,15 +11,6 @@ namespace {
 constexpr const char* kInferenceOnly = "packed weights are for inference; train the dense weight";
 constexpr int64_t kMostInputs = int64_t{1} << 25;
 
-View shaped(DType dtype, const Shape& shape) {
-  View v;
-  v.dtype = dtype, v.ndim = shape.ndim();
-  const Shape strides = contiguous_strides(shape);
-  std::copy(shape.begin(), shape.end(), v.sizes);
-  std::copy(strides.begin(), strides.end(), v.strides);
-  return v;
-}
-
 void check_panels(const ShapeContext& c, int64_t groups, int64_t outs, int64_t depth) {
   HONE_CHECK(c.dtype(0) == f32, DTypeError, c.op, ": x must be f32, not ", c.dtype(0));
   HONE_CHECK(c.dtype(1) == f32, DTypeError, c.op, ": panels must be f32, not ", c.dtype(1));
@@ -71,11 +62,11 @@ struct Dense {
 Dense dense_of(std::span<const View> in, const PanelConvAttrs& a) {
   Dense d{{in[0], {}, in.size() > 2 ? in[2] : View()}, a.fused.conv};
   const int64_t groups = std::max<int64_t>(a.fused.conv.groups, 1);
-  d.in[1] = shaped(f32, {a.outs, in[0].sizes[1] / groups, a.fused.conv.size_h, a.fused.conv.size_w});
+  d.in[1] = detail::dense_view(f32, {a.outs, in[0].sizes[1] / groups, a.fused.conv.size_h, a.fused.conv.size_w});
   return d;
 }
 ConvGeometry geometry(const Dense& d, const Shape& y) {
-  return detail::conv_geometry(d.conv, d.in[0], d.in[1].sizes[2], d.in[1].sizes[3], shaped(f32, y));
+  return detail::conv_geometry(d.conv, d.in[0], d.in[1].sizes[2], d.in[1].sizes[3], detail::dense_view(f32, y));
 }
 
 void conv_shapes(ShapeContext& c) {
@@ -107,7 +98,7 @@ void conv_run(RunContext& c) {
 }
 int64_t conv_macs(std::span<const View> in, std::span<const View>, const Attrs& attrs) {
   const Dense d = dense_of(in, attrs.as<PanelConvAttrs>());
-  const View y = shaped(f32, conv_output(d));
+  const View y = detail::dense_view(f32, conv_output(d));
   return kConv2d.macs(d.inputs(), {&y, 1}, Attrs(d.conv));
 }
 
