@@ -1,5 +1,6 @@
 #pragma once
-// Everything a program needs.
+// Everything a program needs. The coders of packed files (hone/compress/pack/{range_coder,mask_coder,huffman,
+// relative_index,bits,entropy}.h) are there by themselves.
 
 #include "hone/compress/distill/ensemble.h"
 #include "hone/compress/distill/features.h"
@@ -13,13 +14,7 @@
 #include "hone/compress/graph/passes.h"
 #include "hone/compress/graph/sparsify.h"
 #include "hone/compress/graph/trace.h"
-#include "hone/compress/pack/bits.h"
-#include "hone/compress/pack/entropy.h"
-#include "hone/compress/pack/huffman.h"
-#include "hone/compress/pack/mask_coder.h"
 #include "hone/compress/pack/pack.h"
-#include "hone/compress/pack/range_coder.h"
-#include "hone/compress/pack/relative_index.h"
 #include "hone/compress/prune/channels.h"
 #include "hone/compress/prune/criteria.h"
 #include "hone/compress/prune/data.h"

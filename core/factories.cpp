@@ -152,5 +152,9 @@ template Tensor tensor(std::span<const int32_t>, const Shape&);
 template Tensor tensor(std::span<const int8_t>, const Shape&);
 template Tensor tensor(std::span<const uint8_t>, const Shape&);
 template Tensor tensor(std::span<const bool>, const Shape&);
+Tensor tensor(std::initializer_list<int> values) { return tensor(std::vector<int64_t>(values.begin(), values.end())); }
+Tensor tensor(std::initializer_list<int> values, const Shape& shape) {
+  return tensor(std::vector<int64_t>(values.begin(), values.end()), shape);
+}
 
 }  // namespace hone

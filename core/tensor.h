@@ -172,12 +172,8 @@ template <class T> Tensor tensor(std::initializer_list<T> values, const Shape& s
   return tensor(std::span<const T>(values.begin(), values.size()), shape);
 }
 /// Plain int literals give i64, the dtype of labels and indices.
-inline Tensor tensor(std::initializer_list<int> values) {
-  return tensor(std::vector<int64_t>(values.begin(), values.end()));
-}
-inline Tensor tensor(std::initializer_list<int> values, const Shape& shape) {
-  return tensor(std::vector<int64_t>(values.begin(), values.end()), shape);
-}
+Tensor tensor(std::initializer_list<int> values);
+Tensor tensor(std::initializer_list<int> values, const Shape& shape);
 Tensor scalar(double value, TensorOptions options = {});  ///< 0-d
 
 /// Values with their nesting, four decimals as the magnitudes need, "…" in the middle of long dims, shape and dtype.

@@ -170,7 +170,7 @@ class Optimizer {
   virtual void coefficients(Entry& entry, double* c) const;
 
   // For rules in several passes: the segments of this step, with their kernels and coefficients.
-  std::span<Segment> segments() { return segments_; }
+  std::span<Segment> segments() { return {segments_.data(), segments_.size()}; }
   void run_segments() const;
   /// The sums of each segment, added in an order that depends on sizes alone.
   void sum_segments(const detail::SumKernels& kernels);

@@ -7,6 +7,10 @@
 #include <queue>
 #include <random>
 
+#include "hone/compress/pack/bits.h"
+#include "hone/compress/pack/entropy.h"
+#include "hone/compress/pack/huffman.h"
+#include "hone/compress/pack/relative_index.h"
 #include "support.h"
 
 namespace hone::test {

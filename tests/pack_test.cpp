@@ -7,6 +7,7 @@
 #include <limits>
 #include <random>
 
+#include "hone/compress/pack/entropy.h"
 #include "support.h"
 
 namespace hone::test {

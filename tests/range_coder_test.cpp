@@ -5,6 +5,9 @@
 #include <numeric>
 #include <random>
 
+#include "hone/compress/pack/entropy.h"
+#include "hone/compress/pack/mask_coder.h"
+#include "hone/compress/pack/range_coder.h"
 #include "support.h"
 
 namespace hone::test {

@@ -72,7 +72,7 @@ class Pruner {
 ///   early.rewind(net);                        // the lottery ticket: early values under the late mask
 class Snapshot {
  public:
-  explicit Snapshot(nn::Module& module) : state_(module.state_dict()) {}
+  explicit Snapshot(nn::Module& module);
   /// Values and buffers as they were; masks stay. Frankle and Carbin, "The lottery ticket hypothesis", 2019; from step
   /// k > 0: Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", 2020.
   void rewind(nn::Module& module) const;
@@ -81,8 +81,8 @@ class Snapshot {
   // Both: FormatError or ShapeError for a module of other names or shapes, which is left as it was. Optimizers keep
   // their state: make a new one.
 
-  TensorFile state_dict() const { return state_; }
-  void load_state_dict(const TensorFile& file) { state_ = file; }
+  TensorFile state_dict() const;
+  void load_state_dict(const TensorFile& file);
 
  private:
   void check(const char* what, nn::Module& module) const;

@@ -24,6 +24,11 @@ TensorFile without_masks(nn::Module& module, const TensorFile& state) {
 
 }  // namespace
 
+Snapshot::Snapshot(nn::Module& module) : state_(module.state_dict()) {}
+
+TensorFile Snapshot::state_dict() const { return state_; }
+void Snapshot::load_state_dict(const TensorFile& file) { state_ = file; }
+
 void Snapshot::check(const char* what, nn::Module& module) const {
   const TensorFile then = without_masks(module, state_), now = without_masks(module, module.state_dict());
   HONE_CHECK(then.tensors.size() == now.tensors.size(), FormatError, what, ": the snapshot has ", then.tensors.size(),

@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <span>
 
+#include "hone/compress/pack/huffman.h"
+#include "hone/compress/pack/mask_coder.h"
+#include "hone/compress/pack/relative_index.h"
 #include "hone/hone.h"
 
 namespace {
