@@ -41,11 +41,13 @@ struct Evaluation {
 };
 
 /// The network's answers to all images of a dataset, in eval mode.
-template <class Net> Evaluation evaluate(Net& net, const hone::data::Dataset& images) {
+template <class Net>
+Evaluation evaluate(Net& net, const hone::data::Dataset& images,
+                    const hone::data::Transforms& transform = fashion_transforms()) {
   const hone::NoGrad no_grad;
   const bool training = net.training();
   net.eval();
-  hone::data::Loader batches(images, {.batch = 500, .transform = fashion_transforms()});
+  hone::data::Loader batches(images, {.batch = 500, .transform = transform});
   std::vector<hone::Tensor> logits, labels;
   for (auto& [x, y] : batches) {
     logits.push_back(net(x));
@@ -58,14 +60,26 @@ template <class Net> Evaluation evaluate(Net& net, const hone::data::Dataset& im
   return e;
 }
 
+/// A file's name among temporary ones; what is there goes with it.
+struct TemporaryFile {
+  const std::string path;
+  explicit TemporaryFile(const std::string& name)
+      : path((std::filesystem::temp_directory_path() / hone::str("hone_", getpid(), "_", name)).string()) {}
+  ~TemporaryFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+};
+
 /// The network as a file of it holds it: saved, and loaded into a copy whose weights were cleared.
 template <class Net> Net reloaded(Net& net) {
-  const auto path = std::filesystem::temp_directory_path() / hone::str("hone_example_", getpid(), ".safetensors");
-  net.save(path.string());
+  const TemporaryFile file("example.safetensors");
+  net.save(file.path);
   Net copy = net;
   for (const hone::ParameterRef& p : copy.parameters()) p.replace(hone::zeros(p.raw().shape(), p.raw().dtype()));
-  copy.load(path.string());
-  std::filesystem::remove(path);
+  copy.load(file.path);
   return copy;
 }
 /// Accuracy on the test images of what a file of this network holds.

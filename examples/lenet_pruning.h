@@ -8,49 +8,69 @@
 #include "fashion.h"
 #include "latency.h"
 
+/// How a compressed network is trained on.
+struct RetrainRecipe {
+  int64_t epochs = 5, batch = 64;
+  double lr = 4e-3;                              ///< highest of Adam's one-cycle schedule
+  double temperature = 2, teacher_weight = 0.9;  ///< of the teacher's answers; labels have the rest
+  hone::data::Transforms transform = fashion_transforms("flip");
+};
+
+/// Trains on labels and, unless it is null, a teacher. before_step() follows backward(), after_step() the optimizer;
+/// after_epoch(epoch, mean loss).
+template <class BeforeStep, class AfterStep, class AfterEpoch>
+void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, const hone::data::Dataset& training,
+             const RetrainRecipe& r, const BeforeStep& before_step, const AfterStep& after_step,
+             const AfterEpoch& after_epoch) {
+  using namespace hone;
+  data::Loader batches(training, {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = r.transform});
+  optim::Adam adam(net.parameters(), {.lr = r.lr});
+  optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = std::max<int64_t>(1, r.epochs * batches.size())});
+  for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
+    double loss_sum = 0;
+    for (auto& [images, labels] : train::progress(batches, "retraining, epoch", epoch)) {
+      adam.zero_grad();
+      const Tensor logits = net(images);
+      const Tensor loss = teacher ? compress::kd_loss(logits, teacher->logits(images), labels,
+                                                      {.temperature = r.temperature, .alpha = r.teacher_weight})
+                                  : cross_entropy(logits, labels);
+      loss.backward();
+      before_step();
+      adam.step();
+      schedule.step();
+      after_step();
+      loss_sum += loss.item();
+    }
+    after_epoch(epoch, loss_sum / static_cast<double>(batches.size()));
+  }
+}
+
 /// Chosen with prune_lenet --held-out.
 struct PruneRecipe {
   double density = 0.1;  ///< part of the weights (of two dims and more) that stays
-  int64_t epochs = 5, batch = 64;
-  double lr = 4e-3;                              ///< highest of the one-cycle schedule
-  double temperature = 2, teacher_weight = 0.9;  ///< of the dense network's answers; labels have the rest
-  double ramp = 0.4;                             ///< part of the steps in which the density falls
-  int64_t every = 50;                            ///< steps between decisions
+  RetrainRecipe retrain = {};
+  double ramp = 0.4;                                               ///< part of the steps in which the density falls
+  int64_t every = 50;                                              ///< steps between decisions
   hone::compress::Criterion criterion = hone::compress::taylor();  ///< of order 1: by training's own gradients
 };
 
-/// Masks the network's weights to the recipe's density while it learns from labels and from what it was, a dense
-/// network, at the beginning. after_epoch(epoch, mean loss, density). Returns the density at the end.
+/// Masks the network's weights to the recipe's density while it is retrained. after_epoch(epoch, mean loss, density).
+/// Returns the density at the end.
 template <class AfterEpoch>
-double prune_and_retrain(hone::nn::LeNet& net, const hone::data::Dataset& training, const PruneRecipe& r,
-                         const AfterEpoch& after_epoch) {
+double prune_and_retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher,
+                         const hone::data::Dataset& training, const PruneRecipe& r, const AfterEpoch& after_epoch) {
   using namespace hone;
-  const compress::Teacher dense(net);
-  data::Loader batches(training,
-                       {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
-  const int64_t steps = r.epochs * batches.size();
+  const double steps = static_cast<double>(r.retrain.epochs * (training.size() / r.retrain.batch));
   compress::Pruner pruner(
       net, {.criterion = r.criterion,
             .density = r.density,
-            .schedule = compress::CubicRamp{.end = static_cast<int64_t>(r.ramp * static_cast<double>(steps)),
-                                            .every = r.every}});
-  optim::Adam adam(net.parameters(), {.lr = r.lr});
-  optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = steps});
-  for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
-    double loss_sum = 0;
-    for (auto& [images, labels] : train::progress(batches, "pruning epoch", epoch)) {
-      adam.zero_grad();
-      Tensor loss = compress::kd_loss(net(images), dense.logits(images), labels,
-                                      {.temperature = r.temperature, .alpha = r.teacher_weight});
-      loss.backward();
-      if (r.criterion.order == 1) pruner.observe();
-      adam.step();
-      schedule.step();
-      pruner.step();
-      loss_sum += loss.item();
-    }
-    after_epoch(epoch, loss_sum / static_cast<double>(batches.size()), pruner.report().density());
-  }
+            .schedule = compress::CubicRamp{.end = static_cast<int64_t>(r.ramp * steps), .every = r.every}});
+  const auto observe = [&] {
+    if (r.criterion.order == 1) pruner.observe();
+  };
+  retrain(
+      net, teacher, training, r.retrain, observe, [&] { pruner.step(); },
+      [&](int64_t epoch, double loss) { after_epoch(epoch, loss, pruner.report().density()); });
   return pruner.report().density();
 }
 
@@ -61,12 +81,10 @@ struct Stored {
 };
 /// Saved to `path` (a temporary file where that is empty), and loaded again.
 inline Stored through_file(const hone::graph::Network& network, std::string path = "") {
-  const bool temporary = path.empty();
-  if (temporary) path = std::filesystem::temp_directory_path() / hone::str("hone_graph_", getpid(), ".safetensors");
+  const TemporaryFile temporary("graph.safetensors");
+  if (path.empty()) path = temporary.path;
   hone::graph::save(network, path);
-  Stored stored{hone::graph::load(path), static_cast<int64_t>(std::filesystem::file_size(path))};
-  if (temporary) std::filesystem::remove(path);
-  return stored;
+  return {hone::graph::load(path), static_cast<int64_t>(std::filesystem::file_size(path))};
 }
 
 /// The dense and the pruned network as they run: on one image, by one thread.

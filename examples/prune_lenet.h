@@ -98,11 +98,10 @@ class Seed {
   /// On the test images, or those held out.
   Saved score(const hone::graph::Network& network) const {
     using namespace hone;
-    const auto path = std::filesystem::temp_directory_path() / str("hone_prune_lenet_", getpid(), ".safetensors");
-    graph::save(network, path.string());
-    Saved saved{.bytes = static_cast<int64_t>(std::filesystem::file_size(path))};
-    graph::Network loaded = graph::load(path.string());
-    std::filesystem::remove(path);
+    const TemporaryFile file("prune_lenet.safetensors");
+    graph::save(network, file.path);
+    Saved saved{.bytes = static_cast<int64_t>(std::filesystem::file_size(file.path))};
+    graph::Network loaded = graph::load(file.path);
     saved.macs = loaded.macs();
     saved.accuracy = evaluate(loaded, options_.held_out ? fashion.validation : fashion.test).accuracy;
     graph::Network fast = graph::optimize(loaded);

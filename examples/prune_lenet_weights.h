@@ -112,8 +112,9 @@ inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
   for (const double density : o.densities)
     cases.push_back({"train_lenet --prune", density, [=, &o](Seed& seed) {
                        nn::LeNet net = seed.dense;
-                       const PruneRecipe recipe{.density = density, .epochs = o.short_epochs};
-                       prune_and_retrain(net, seed.fashion.training, recipe, [](int64_t, double, double) {});
+                       const PruneRecipe recipe{.density = density, .retrain = {.epochs = o.short_epochs}};
+                       const compress::Teacher dense(seed.dense);
+                       prune_and_retrain(net, &dense, seed.fashion.training, recipe, [](int64_t, double, double) {});
                        return Outcome{.after = seed.score(net), .weights = weights_left(net)};
                      }});
   return cases;

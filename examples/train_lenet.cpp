@@ -1,12 +1,13 @@
 // LeNet on Fashion-MNIST: what scripts/demo runs. Settings were chosen on images held out of the training set; the test
 // images are read once for each network, at the end. With --save that is done by the network as reloaded from its file.
-// With --prune a pruned network is made of the trained one, saved, reloaded, scored, and timed beside it.
+// With --prune a pruned network is made of the trained one, saved, reloaded, scored, and timed beside it; with --pack
+// its weights are then shared and coded into a packed file, which a process of its own scores and times.
 
 #include <cmath>
 #include <memory>
 
 #include "fashion.h"
-#include "lenet_pruning.h"
+#include "lenet_packing.h"
 #include "lenet_report.h"
 
 using namespace hone;
@@ -21,13 +22,17 @@ struct Options {
   int64_t every = 0, seeds = 1;
   bool resume = false;
   PruneRecipe prune{.density = 0};  // 0: none
-  std::string save_pruned;
+  ShareRecipe share;
+  bool share_too = false;
+  std::string save_pruned, pack, score;
+  bool packs() const { return share_too || !pack.empty(); }
 };
 
 /// What one seed gave.
 struct Outcome {
   train::Results results = {};
-  double accuracy = 0, pruned_accuracy = 0;  // on the test images
+  double accuracy = 0, pruned_accuracy = 0, packed_accuracy = 0;  // on the test images
+  double packed_bytes = 0;
 };
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::vector<ParameterRef>& parameters) {
@@ -38,15 +43,64 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
   return std::make_unique<optim::Adam>(parameters, optim::AdamOptions{.lr = o.lr});
 }
 
-/// Makes a pruned network of the trained one; adds what was measured to the results and the page.
-double prune(nn::LeNet& net, const Fashion& fashion, const Options& o, train::Results& results, LeNetRun& page) {
+/// Shares the weights of the pruned network, trains the centroids, writes the packed file, and has it scored.
+void pack(nn::LeNet& net, const compress::Teacher& dense, const Fashion& fashion, const Options& o, Outcome& outcome,
+          std::vector<PathStage>& path) {
+  const Stopwatch watch;
+  std::vector<double> held;
+  const auto shared = share_and_retrain(net, &dense, fashion.training, o.share, [&](int64_t epoch, double loss) {
+    held.push_back(evaluate(net, fashion.validation).accuracy);
+    std::printf("sharing epoch %lld/%lld: loss %.4f; held out: accuracy %s\n", static_cast<long long>(epoch),
+                static_cast<long long>(o.share.retrain.epochs), loss, percent(held.back()).c_str());
+    std::fflush(stdout);
+  });
+  const double seconds = watch.seconds();
+  const graph::Network network = graph::trace(net, zeros({1, 3, 32, 32}));
+  const compress::Packed packed = compress::pack(network, {.mantissa_bits = o.share.mantissa_bits});
+  const compress::Packed huffman =
+      compress::pack(network, {.coder = compress::Coder::huffman, .mantissa_bits = o.share.mantissa_bits});
+  const TemporaryFile temporary("packed_lenet.hone");
+  const std::string file = o.pack.empty() ? temporary.path : o.pack;
+  packed.save(file);
+  const FileScore score = score_in_a_process_of_its_own(file, data_options(o.common));
+  outcome.packed_accuracy = score.accuracy();
+  outcome.packed_bytes = static_cast<double>(packed.bytes().size());
+  const auto add = [&](const char* stage, const compress::Packed& p) {
+    path.push_back({.name = stage,
+                    .bytes = static_cast<int64_t>(p.bytes().size()),
+                    .held = held.back(),
+                    .test = score.accuracy(),
+                    .microseconds = score.microseconds});
+  };
+  add("shared, Huffman codes", huffman);
+  add("shared, range coder", packed);
+  std::printf("%s%stest accuracy %s by a process of its own, file %s bytes (Huffman codes %s), one image %.1f us\n",
+              shared.table().c_str(), packed.table().c_str(), percent(score.accuracy()).c_str(),
+              train::format_count(path.back().bytes).c_str(), train::format_count(path[path.size() - 2].bytes).c_str(),
+              score.microseconds);
+  outcome.results.settings.set("share_clusters", o.share.clusters)
+      .set("share_epochs", o.share.retrain.epochs)
+      .set("share_lr", o.share.retrain.lr);
+  outcome.results.figures.set("shared_validation_accuracy", held.front())
+      .set("packed_validation_accuracy", held.back())
+      .set("packed_test_accuracy", score.accuracy())
+      .set("packed_file_bytes", path.back().bytes)
+      .set("huffman_file_bytes", path[path.size() - 2].bytes)
+      .set("packed_latency_us", score.microseconds)
+      .set("sharing_seconds", seconds);
+}
+
+/// Makes a pruned network of the trained one, and a packed one of that; adds what was measured to the outcome and the
+/// page.
+void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, Outcome& outcome, LeNetRun& page) {
+  train::Results& results = outcome.results;
   const Stopwatch watch;
   nn::LeNet pruned = net;
   const auto after_epoch = [&](int64_t epoch, double loss, double density) {
     const Evaluation held = evaluate(pruned, fashion.validation);
     std::printf("pruning epoch %lld/%lld: loss %.4f, %s of the weights kept; held out: accuracy %s\n",
-                static_cast<long long>(epoch), static_cast<long long>(o.prune.epochs), loss, percent(density).c_str(),
-                percent(held.accuracy).c_str());
+                static_cast<long long>(epoch), static_cast<long long>(o.prune.retrain.epochs), loss,
+                percent(density).c_str(), percent(held.accuracy).c_str());
     std::fflush(stdout);
     results.rows.emplace_back()
         .set("name", str("pruning epoch ", epoch))
@@ -54,7 +108,9 @@ double prune(nn::LeNet& net, const Fashion& fashion, const Options& o, train::Re
         .set("density", density)
         .set("validation_accuracy", held.accuracy);
   };
-  const double density = prune_and_retrain(pruned, fashion.training, o.prune, after_epoch), seconds = watch.seconds();
+  const compress::Teacher dense_net(net);
+  const double density = prune_and_retrain(pruned, &dense_net, fashion.training, o.prune, after_epoch);
+  const double seconds = watch.seconds();
 
   data::Loader images(fashion.validation, {.batch = 1, .transform = fashion_transforms()});
   const Tensor image = clone((*images.begin()).inputs);
@@ -80,11 +136,11 @@ double prune(nn::LeNet& net, const Fashion& fashion, const Options& o, train::Re
     row.set("runs_as", to_string(runs.form)).set("reason", l.reason);
   }
   results.settings.set("prune_density", o.prune.density)
-      .set("prune_epochs", o.prune.epochs)
+      .set("prune_epochs", o.prune.retrain.epochs)
       .set("prune_criterion", o.prune.criterion.name)
-      .set("prune_lr", o.prune.lr)
-      .set("prune_temperature", o.prune.temperature)
-      .set("prune_teacher_weight", o.prune.teacher_weight);
+      .set("prune_lr", o.prune.retrain.lr)
+      .set("prune_temperature", o.prune.retrain.temperature)
+      .set("prune_teacher_weight", o.prune.retrain.teacher_weight);
   results.figures.set("density", density)
       .set("pruned_test_accuracy", test.accuracy)
       .set("pruned_validation_accuracy", held)
@@ -98,8 +154,24 @@ double prune(nn::LeNet& net, const Fashion& fashion, const Options& o, train::Re
       {"Pruned: file, bytes", str(train::format_count(stored.bytes), " of ", train::format_count(dense.bytes))},
       {"Pruned: one image, µs",
        str(train::format_number(d.pruned_us, 1), " of ", train::format_number(d.dense_us, 1))}};
-  page.tables = {layer_table(d.layers)};
-  return test.accuracy;
+  outcome.pruned_accuracy = test.accuracy;
+  std::vector<PathStage> path{{.name = "trained",
+                               .bytes = dense.bytes,
+                               .held = evaluate(net, fashion.validation).accuracy,
+                               .test = outcome.accuracy,
+                               .microseconds = d.dense_us},
+                              {.name = str("pruned to ", percent(density)),
+                               .bytes = stored.bytes,
+                               .held = held,
+                               .test = test.accuracy,
+                               .microseconds = d.pruned_us}};
+  if (o.packs()) {
+    pack(pruned, dense_net, fashion, o, outcome, path);
+    page.more_figures.emplace_back("Packed: test accuracy", percent(path.back().test));
+    page.more_figures.emplace_back("Packed: file, bytes", train::format_count(path.back().bytes));
+  }
+  page.tables = {path_table(path), layer_table(d.layers)};
+  page.charts = {path_chart(path)};
 }
 
 Outcome run_one(const Options& o) {
@@ -223,29 +295,40 @@ Outcome run_one(const Options& o) {
                 .training_seconds = training_seconds,
                 .images_per_second = rate,
                 .more_figures = {},
+                .charts = {},
                 .tables = {}};
-  Outcome outcome{.accuracy = test.accuracy};
-  if (o.prune.density > 0) outcome.pruned_accuracy = prune(net, fashion, o, results, page);
-  if (!o.report.empty()) save_lenet_report(o.report, page, curves, results, fashion.classes);
-  outcome.results = std::move(results);
+  Outcome outcome{.results = std::move(results), .accuracy = test.accuracy};
+  if (o.prune.density > 0) compress_trained(net, fashion, o, outcome, page);
+  if (!o.report.empty()) save_lenet_report(o.report, page, curves, outcome.results, fashion.classes);
   return outcome;
 }
 
 /// The first seed's files and figures; of several seeds also a row each, and means.
 void run(const Options& o) {
+  if (!o.score.empty()) {
+    print_score(o.score, data::FashionMNIST::open(o.common.data).test, fashion_transforms());
+    return;
+  }
   Outcome first = run_one(o);
   train::Results& results = first.results;
-  Figures dense{{first.accuracy}}, pruned{{first.pruned_accuracy}}, lost{{first.accuracy - first.pruned_accuracy}};
-  for (int64_t s = 1; s < o.seeds; ++s) {
-    Options other = o;
-    other.common.seed += static_cast<uint64_t>(s);
-    other.save = other.save_pruned = other.report = other.checkpoint = "";
-    other.every = 0, other.resume = false;
-    manual_seed(other.common.seed);
-    const Outcome outcome = run_one(other);
+  Figures dense, pruned, lost, packed, packed_lost, packed_bytes;
+  const auto note = [&](const Outcome& outcome) {
     dense.values.push_back(outcome.accuracy);
     pruned.values.push_back(outcome.pruned_accuracy);
     lost.values.push_back(outcome.accuracy - outcome.pruned_accuracy);
+    packed.values.push_back(outcome.packed_accuracy);
+    packed_lost.values.push_back(outcome.accuracy - outcome.packed_accuracy);
+    packed_bytes.values.push_back(outcome.packed_bytes);
+  };
+  note(first);
+  for (int64_t s = 1; s < o.seeds; ++s) {
+    Options other = o;
+    other.share_too = o.packs();
+    other.common.seed += static_cast<uint64_t>(s);
+    other.save = other.save_pruned = other.pack = other.report = other.checkpoint = "";
+    other.every = 0, other.resume = false;
+    manual_seed(other.common.seed);
+    note(run_one(other));
   }
   if (o.seeds > 1) {
     const bool prunes = o.prune.density > 0;
@@ -253,6 +336,7 @@ void run(const Options& o) {
       train::Record& row = results.rows.emplace_back();
       row.set("name", str("seed ", o.common.seed + s)).set("test_accuracy", dense.values[s]);
       if (prunes) row.set("pruned_test_accuracy", pruned.values[s]);
+      if (o.packs()) row.set("packed_test_accuracy", packed.values[s]).set("packed_file_bytes", packed_bytes.values[s]);
     }
     results.settings.set("seeds", o.seeds);
     const auto add = [&](const char* name, const char* text, const Figures& f) {
@@ -263,6 +347,12 @@ void run(const Options& o) {
     add("test_accuracy", "test accuracy", dense);
     if (prunes) add("pruned_test_accuracy", "test accuracy, pruned", pruned);
     if (prunes) add("lost_test_accuracy", "lost by pruning", lost);
+    if (o.packs()) {
+      add("packed_test_accuracy", "test accuracy, packed", packed);
+      add("packed_lost_test_accuracy", "lost by pruning and sharing", packed_lost);
+      results.figures.set("packed_file_bytes_mean", packed_bytes.mean());
+      std::printf("packed files: %.0f bytes in the mean\n", packed_bytes.mean());
+    }
   }
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }
@@ -303,13 +393,22 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--resume", o.resume, "Go on from the checkpoint; from the beginning if there is none")->needs(file);
   app.add_option("--report", o.report, "Write an HTML report to this file");
-  app.add_option("--prune", o.prune.density, "Part of the weights that a pruned network keeps; 0: make none")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--prune-epochs", o.prune.epochs, "Epochs in which it is pruned and retrained")
+  auto* prune =
+      app.add_option("--prune", o.prune.density, "Part of the weights that a pruned network keeps; 0: make none")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str();
+  app.add_option("--prune-epochs", o.prune.retrain.epochs, "Epochs in which it is pruned and retrained")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   app.add_option("--save-pruned", o.save_pruned, "Write the pruned network to this safetensors file, with its graph");
+  app.add_option("--pack", o.pack, "Share the pruned network's weights and write it to this packed file")->needs(prune);
+  app.add_option("--clusters", o.share.clusters, "Values of a layer's weights in the packed file")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--share-epochs", o.share.retrain.epochs, "Epochs in which these values are trained")
+      ->check(CLI::Range(0, 10000))
+      ->capture_default_str();
+  app.add_option("--score", o.score, "Only score this packed file on the test images, and time it");
   app.add_option("--seeds", o.seeds, "Runs, of seeds one after the other; files are the first one's")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();

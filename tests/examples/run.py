@@ -112,26 +112,38 @@ def train_lenet(small):
 
 
 def pruned_lenet(_):
-    """train_lenet --prune on generated images: the file, the figures, a row a layer and the page's section."""
+    """train_lenet --prune --pack on generated images: the files, the figures, a row a layer and the page's sections."""
     write_images(WORK / "images", {"train": 1600, "t10k": 300})
-    files = {name: WORK / name for name in ("results.json", "report.html", "net.safetensors", "pruned.safetensors")}
+    files = {name: WORK / name for name in ("results.json", "report.html", "net.safetensors", "pruned.safetensors",
+                                          "net.hone")}
     out = succeeds("train_lenet", "--data", WORK / "images", "--validation", 100, "--epochs", 2, "--batch", 32,
                    "--prune", 0.2, "--prune-epochs", 2, "--seeds", 2, "--threads", 2, "--json", files["results.json"],
                    "--report", files["report.html"], "--save", files["net.safetensors"],
-                   "--save-pruned", files["pruned.safetensors"])
+                   "--save-pruned", files["pruned.safetensors"], "--pack", files["net.hone"], "--clusters", 8,
+                   "--share-epochs", 1)
     found = read(files["results.json"], "train_lenet")
     assert found["pruned_test_accuracy"] >= 0.8 and found["pruned_validation_accuracy"] >= 0.7, found
     assert abs(found["density"] - 0.2) < 1e-4, found
     assert found["pruned_file_bytes"] == files["pruned.safetensors"].stat().st_size, found
     assert 3 * found["pruned_file_bytes"] < found["file_bytes"], found
     assert found["latency_us"] > 0 and found["pruned_latency_us"] > 0, found
-    for name in ("test_accuracy", "pruned_test_accuracy"):
+    assert found["packed_file_bytes"] == files["net.hone"].stat().st_size < found["huffman_file_bytes"], found
+    assert 30 * found["packed_file_bytes"] < found["file_bytes"] and found["packed_latency_us"] > 0, found
+    assert found["packed_test_accuracy"] >= 0.8 and found["packed_validation_accuracy"] >= 0.7, found
+    alone = succeeds("train_lenet", "--data", WORK / "images", "--score", files["net.hone"])
+    assert alone.startswith(f"right {round(300 * found['packed_test_accuracy'])} of 300 images, "), alone
+    files["net.hone"].write_bytes(files["net.hone"].read_bytes()[:-1])
+    fails("train_lenet", "--data", WORK / "images", "--score", files["net.hone"], says=str(files["net.hone"]))
+    fails("train_lenet", "--score", WORK / "absent.hone", says="absent.hone")
+    for name in ("test_accuracy", "pruned_test_accuracy", "packed_test_accuracy"):
         of_seeds = [row[name] for row in found["rows"] if row["name"] in ("seed 7", "seed 8")]
         assert of_seeds[0] == found[name] and abs(sum(of_seeds) / 2 - found[name + "_mean"]) < 1e-9, found
     layers = {row["name"]: row for row in found["rows"] if "runs_as" in row}
     assert list(layers) == ["conv1", "conv2", "fc1", "fc2", "fc3"], layers
     assert sum(row["kept"] for row in layers.values()) == round(0.2 * sum(row["weights"] for row in layers.values()))
     page = files["report.html"].read_text()
+    assert "From the trained network to the packed file" in page and "Accuracy against bytes" in page
+    assert f"{100 * found['packed_test_accuracy']:.2f} %" in page and f"{found['packed_file_bytes']:,}" in page
     assert "Pruned layers" in page and f"{100 * found['pruned_test_accuracy']:.2f} %" in page
     for name, row in layers.items():
         faster = row["sparse_us"] < 0.95 * row["dense_us"]
@@ -278,6 +290,38 @@ def quantize_lenet(_):
     fails("quantize_lenet", *few, "--only", "uniform", says="none of the methods")
 
 
+def deep_compression(_):
+    """Files of every size from generated images, each scored by a process of its own; the paper's networks; bad input."""
+    data = [*few_images(), "--images", 640, "--validation", 100, "--epochs", 2, "--scale", 0.05]
+    few = [*data, "--distil", "self"]
+    kept = WORK / "kept"
+    kept.mkdir(exist_ok=True)
+    for old in kept.iterdir():
+        old.unlink()
+    out = succeeds("deep_compression", *few, "--keep", kept, "--json", WORK / "deep.json")
+    whole, *rows = read(WORK / "deep.json", "deep_compression")["rows"]
+    assert whole["weight_bytes"] == 248024 and 0 < whole["test_accuracy_mean"] <= 1, whole
+    assert len(rows) == 6 and all(row["name"] in out for row in rows), rows
+    for row in rows:
+        control = row["name"].endswith("small dense")
+        assert row["density"] == 1 if control else row["density"] < 0.1, row
+        file, = (f for f in kept.glob("*.hone") if f.name.startswith(row["name"].replace(" ", "_").replace(",", "_") + "_seed"))
+        assert file.stat().st_size == row["bytes_mean"] == row["bytes_max"] < row["huffman_bytes_mean"], row
+        assert abs(whole["test_accuracy_mean"] - row["test_accuracy_mean"] - row["lost_mean"]) < 1e-9, row
+        assert row["latency_us"] > 0 and 0 < row["code_entropy_bits"] <= 5, row
+        alone = succeeds("deep_compression", *few[:2], "--score", file)
+        assert alone.startswith(f"right {round(row['test_accuracy_mean'] * 200)} of 200 images, "), (alone, row)
+    only = ["--only", "100 times", "--held-out", "--json", WORK / "one.json"]
+    succeeds("deep_compression", *few, *only, "--seeds", 2)
+    _, row = read(WORK / "one.json", "deep_compression")["rows"]
+    assert row["name"] == "100 times" and "test_accuracy_mean" not in row and "latency_us" not in row, row
+    succeeds("deep_compression", *data, "--mnist", "--distil", "none", "--json", WORK / "paper.json")
+    names = [row["name"] for row in read(WORK / "paper.json", "deep_compression")["rows"]]
+    assert len(names) == 4 and names[0] == "LeNet-300-100" and names[3].startswith("LeNet-5-Caffe, "), names
+    fails("deep_compression", *few, "--only", "50 times", says="none of the files")
+    fails("deep_compression", *few[:2], "--score", WORK / "deep.json", says="deep.json")
+
+
 def distill_lenet(_):
     names = ["1%/alone", "10%/alone", "10%/mutual", "10%/self"]  # those that need no teacher, which takes long to train
     few = [*few_images(), "--steps", 5, "--only", ",".join(names)]
@@ -297,8 +341,8 @@ def main():
     case, programs, work = sys.argv[1:4]
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
-    cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, quantize_lenet, distill_lenet, errors,
-                                     linear_regression, custom_op)}
+    cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, quantize_lenet, deep_compression, distill_lenet,
+                                     errors, linear_regression, custom_op)}
     cases[case]("--small" in sys.argv[4:])
 
 
