@@ -18,9 +18,9 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  int64_t seeds = 1, images = 60000, validation = 5000, epochs = 15, teacher_epochs = 8;
+  int64_t seeds = 1, images = 60000, validation = 5000, epochs = 15, teacher_epochs = 12;
   std::vector<std::string> only;
-  std::string distil = "large", keep, score;
+  std::string distil = "wide", keep, score;
   double scale = 1;
   bool mnist = false, held_out = false;
 };
@@ -76,7 +76,7 @@ Subject lenet(const Options& o) {
           .make = [] { return nn::AnyModule(std::make_unique<nn::LeNet>()); },
           .sample = zeros({1, 3, 32, 32}),
           .plain = fashion_transforms(),
-          .random = fashion_transforms("flip"),
+          .random = fashion_transforms("flip"),  // dense
           .levels = {pruned("40 times", 0.09, 16), control("40 times, small dense", 4, 10, 26, 24),
                      pruned("60 times", 0.055, 16), control("60 times, small dense", 3, 8, 20, 20),
                      pruned("100 times", 0.029, 16), control("100 times, small dense", 3, 6, 13, 14)}};
@@ -124,12 +124,17 @@ class Job {
     }
     manual_seed(seed);
     dense_ = subject.make();
-    kept("dense", *dense_, [&] { train_dense(*dense_, o.epochs); });
-    if (o.distil == "self") teacher_.emplace(*dense_);
-    if (o.distil == "large") {
-      nn::AnyModule large = large_network();
-      kept(str("teacher_", o.teacher_epochs), *large, [&] { train_dense(*large, o.teacher_epochs); });
-      teacher_.emplace(*large);
+    kept("dense", *dense_, [&] {
+      retrain(*dense_, nullptr, fashion_.training,
+              {.epochs = o.epochs, .label_smoothing = 0.05, .transform = subject.random});
+    });
+    if (o.distil == "self") teacher_.emplace(fast_teacher(*dense_, subject.sample));
+    if (o.distil == "wide") {
+      TeacherRecipe recipe;
+      recipe.train.epochs = o.teacher_epochs;
+      nn::LeNet wide({.width = recipe.width});
+      kept(str("teacher_", o.teacher_epochs), wide, [&] { wide = train_teacher(fashion_.training, recipe); });
+      teacher_.emplace(fast_teacher(wide));
     }
     std::printf("%s, seed %llu: trained network %.2f %% of the held-out images", subject.name.c_str(),
                 static_cast<unsigned long long>(seed), 100 * held(*dense_));
@@ -196,36 +201,6 @@ class Job {
   }
 
  private:
-  /// Four 3×3 convolutions with batch norm: what teaches the small ones.
-  nn::AnyModule large_network() const {
-    const int64_t in = subject_.sample.size(1), side = subject_.sample.size(2) / 16;
-    nn::Sequential net;
-    int64_t from = in;
-    for (const int64_t to : {32, 48, 64, 96}) {
-      net.push_back(nn::Conv2d({.in = from, .out = to, .kernel = 3, .padding = 1}));
-      net.push_back(nn::BatchNorm2d({.features = to})).push_back(nn::ReLU()).push_back(nn::MaxPool2d({.kernel = 2}));
-      from = to;
-    }
-    net.push_back(nn::Flatten()).push_back(nn::Dropout({.p = 0.2}));
-    net.push_back(nn::Linear({.in = from * side * side, .out = 10}));
-    return nn::AnyModule(std::make_unique<nn::Sequential>(std::move(net)));
-  }
-
-  void train_dense(nn::Module& net, int64_t epochs) {
-    data::Loader batches(fashion_.training,
-                         {.batch = 64, .shuffle = true, .drop_last = true, .transform = subject_.random});
-    constexpr double lr = 4e-3;
-    optim::Adam adam(net.parameters(), {.lr = lr});
-    optim::OneCycle schedule(adam, {.max_lr = lr, .steps = epochs * batches.size()});
-    for (int64_t epoch = 1; epoch <= epochs; ++epoch)
-      for (auto& [images, labels] : train::progress(batches, "epoch", epoch)) {
-        adam.zero_grad();
-        cross_entropy(net(images), labels, {.label_smoothing = 0.05}).backward();
-        adam.step();
-        schedule.step();
-      }
-  }
-
   /// From the folder --keep where it is there, else made, and written there.
   void kept(const std::string& what, nn::Module& net, const std::function<void()>& make) {
     const std::string path = str(o_.keep, "/", subject_.name, "_", what, "_", o_.epochs, "_of_",
@@ -349,6 +324,7 @@ void run(const Options& o) {
   results.settings.set("teacher_epochs", o.teacher_epochs).set("threads", o.common.threads);
   results.settings.set("scored_on", o.held_out ? "held out" : "test");
   if (o.mnist) {
+    HONE_CHECK(o.distil != "wide", ValueError, "--mnist: a wide LeNet teaches LeNet alone; --distil none or self");
     compress_subject(o, of_the_paper<nn::LeNet300_100>("LeNet-300-100", "27 KB, 40 times", 0.05, o), results);
     compress_subject(o, of_the_paper<nn::LeNet5Caffe>("LeNet-5-Caffe", "44 KB, 39 times", 0.05, o), results);
   } else {
@@ -372,12 +348,13 @@ int main(int argc, char** argv) {
   app.add_option("--epochs", o.epochs, "Epochs of the network that is compressed")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app.add_option("--teacher-epochs", o.teacher_epochs, "Epochs of the large teacher")
+  app.add_option("--teacher-epochs", o.teacher_epochs, "Epochs of the wide teacher")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--scale", o.scale, "Factor for the epochs of compression")->check(positive())->capture_default_str();
-  app.add_option("--distil", o.distil, "Who teaches what is retrained: none, self (the trained network), large")
-      ->check(CLI::IsMember({"none", "self", "large"}))
+  app.add_option("--distil", o.distil,
+                 "Who teaches what is retrained: none, self (the trained network), wide (a wider LeNet)")
+      ->check(CLI::IsMember({"none", "self", "wide"}))
       ->capture_default_str();
   app.add_option("--images", o.images, "Training images used")->check(CLI::Range(64, 60000));
   app.add_option("--validation", o.validation, "Training images held out")

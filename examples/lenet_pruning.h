@@ -8,16 +8,23 @@
 #include "fashion.h"
 #include "latency.h"
 
-/// How a compressed network is trained on.
+/// How a network is trained, its teacher too, and trained on after compression.
 struct RetrainRecipe {
   int64_t epochs = 5, batch = 64;
   double lr = 4e-3;                              ///< highest of Adam's one-cycle schedule
   double temperature = 2, teacher_weight = 0.9;  ///< of the teacher's answers; labels have the rest
+  double label_smoothing = 0;                    ///< without a teacher
   hone::data::Transforms transform = fashion_transforms("flip");
 };
 
-/// Trains on labels and, unless it is null, a teacher. before_step() follows backward(), after_step() the optimizer;
-/// after_epoch(epoch, mean loss).
+/// A frozen copy of a network, as fast as it gets: folded, fused, packed.
+inline hone::compress::Teacher fast_teacher(hone::nn::Module& net,
+                                            const hone::Tensor& sample = hone::zeros({1, 3, 32, 32})) {
+  return hone::compress::Teacher(hone::graph::optimize(hone::graph::trace(net, sample)));
+}
+
+/// Adam for one cycle, on labels and, unless it is null, a teacher. before_step() follows backward(), after_step() the
+/// optimizer; after_epoch(epoch, mean loss).
 template <class BeforeStep, class AfterStep, class AfterEpoch>
 void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, const hone::data::Dataset& training,
              const RetrainRecipe& r, const BeforeStep& before_step, const AfterStep& after_step,
@@ -33,7 +40,7 @@ void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, cons
       const Tensor logits = net(images);
       const Tensor loss = teacher ? compress::kd_loss(logits, teacher->logits(images), labels,
                                                       {.temperature = r.temperature, .alpha = r.teacher_weight})
-                                  : cross_entropy(logits, labels);
+                                  : cross_entropy(logits, labels, {.label_smoothing = r.label_smoothing});
       loss.backward();
       before_step();
       adam.step();
@@ -45,10 +52,28 @@ void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, cons
   }
 }
 
+/// The same with nothing but training.
+inline void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, const hone::data::Dataset& training,
+                    const RetrainRecipe& r) {
+  retrain(
+      net, teacher, training, r, [] {}, [] {}, [](int64_t, double) {});
+}
+
+/// Who teaches what is compressed: a wider LeNet that saw the images shifted and mirrored.
+struct TeacherRecipe {
+  double width = 2;
+  RetrainRecipe train = {.epochs = 12, .lr = 2e-3, .transform = fashion_transforms("crop")};
+};
+inline hone::nn::LeNet train_teacher(const hone::data::Dataset& training, const TeacherRecipe& r = {}) {
+  hone::nn::LeNet wide({.width = r.width});
+  retrain(wide, nullptr, training, r.train);
+  return wide;
+}
+
 /// Chosen with prune_lenet --held-out.
 struct PruneRecipe {
   double density = 0.1;  ///< part of the weights (of two dims and more) that stays
-  RetrainRecipe retrain = {};
+  RetrainRecipe retrain = {.epochs = 25};
   double ramp = 0.4;                                               ///< part of the steps in which the density falls
   int64_t every = 50;                                              ///< steps between decisions
   hone::compress::Criterion criterion = hone::compress::taylor();  ///< of order 1: by training's own gradients

@@ -201,9 +201,9 @@ void run(const PruneLeNetOptions& o) {
       .set("seeds", o.seeds)
       .set("dense_epochs", o.dense_epochs)
       .set("retrain", o.retrain)
-      .set("short_epochs", o.short_epochs)
+      .set("teacher_epochs", o.teacher_epochs)
+      .set("recipe_epochs", o.recipe_epochs)
       .set("epochs", o.epochs)
-      .set("long_epochs", o.long_epochs)
       .set("images", o.images)
       .set("validation", o.validation)
       .set("scored_on", o.held_out ? "held out" : "test")
@@ -235,9 +235,9 @@ int main(int argc, char** argv) {
   count("--seeds", o.seeds, "Runs of each, from --seed upwards", 100);
   count("--dense-epochs", o.dense_epochs, "Epochs of the dense network");
   count("--retrain", o.retrain, "Epochs after weights were pruned in one shot");
-  count("--short-epochs", o.short_epochs, "Epochs of what train_lenet --prune does");
+  count("--teacher-epochs", o.teacher_epochs, "Epochs of the wide network that teaches in train_lenet --prune");
+  count("--recipe-epochs", o.recipe_epochs, "Epochs of what train_lenet --prune does");
   count("--epochs", o.epochs, "Epochs of schedules, and after kernels or pools went");
-  count("--long-epochs", o.long_epochs, "Epochs of the long ramp");
   count("--images", o.images, "Training images used, at most", 60000);
   count("--validation", o.validation, "Training images held out", 59999);
   app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")->check(positive());

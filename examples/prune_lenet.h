@@ -7,11 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "fashion.h"
+#include "lenet_pruning.h"
 
 struct PruneLeNetOptions {
   CommonOptions common;
-  int64_t seeds = 1, dense_epochs = 15, retrain = 1, short_epochs = 5, epochs = 8, long_epochs = 25;
+  int64_t seeds = 1, dense_epochs = 15, retrain = 1, epochs = 8;
+  int64_t teacher_epochs = TeacherRecipe().train.epochs, recipe_epochs = PruneRecipe().retrain.epochs;
   int64_t images = 60000, validation = 5000;
   std::vector<double> densities = {0.5, 0.2, 0.1, 0.05, 0.02, 0.01}, shares = {0.75, 0.5, 0.25};
   std::vector<std::string> only;
@@ -20,40 +21,9 @@ struct PruneLeNetOptions {
   bool held_out = false;
 };
 
-constexpr double kLr = 4e-3;  // highest of a cycle
-
-struct FitOptions {
-  int64_t epochs = 1;
-  const hone::compress::Teacher* teacher = nullptr;
-  hone::compress::KdOptions kd = {};
-  hone::compress::Pruner* pruner = nullptr;
-  bool observe = false;  ///< the pruner learns from training's own gradients
-  std::function<void(int64_t epoch)> after_epoch = {};
-};
-
-/// One cycle of Adam, on mirrored images.
-template <class Net> void fit(Net& net, const Fashion& fashion, const FitOptions& o) {
-  using namespace hone;
-  data::Loader batches(fashion.training,
-                       {.batch = 64, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
-  optim::Adam adam(net.parameters(), {.lr = kLr});
-  optim::OneCycle schedule(adam, {.max_lr = kLr, .steps = o.epochs * batches.size()});
-  for (int64_t epoch = 0; epoch < o.epochs; ++epoch) {
-    for (auto& [images, labels] : batches) {
-      adam.zero_grad();
-      const Tensor logits = net(images);
-      Tensor loss = o.teacher ? compress::kd_loss(logits, o.teacher->logits(images), labels, o.kd)
-                              : cross_entropy(logits, labels, {.label_smoothing = 0.05});
-      loss.backward();
-      if (o.observe) o.pruner->observe();
-      adam.step();
-      schedule.step();
-      if (o.pruner) o.pruner->step();
-    }
-    if (o.after_epoch) o.after_epoch(epoch);
-  }
-}
-/// Steps that fit() makes.
+/// How the dense network is trained, and what has no teacher.
+inline RetrainRecipe from_labels(int64_t epochs) { return {.epochs = epochs, .label_smoothing = 0.05}; }
+/// Steps that training makes.
 inline int64_t steps_of(const Fashion& fashion, int64_t epochs) { return epochs * (fashion.training.size() / 64); }
 
 inline const hone::Tensor& sample_image() {
@@ -78,18 +48,20 @@ class Seed {
     fashion = open_fashion(common, options.validation, options.images);
     untrained = hone::nn::LeNet();
     early = dense = untrained;
+    name_ = hone::str(options.keep, "/lenet_", seed, "_of_", fashion.training.size(), "_");
     const auto file = [&](const char* stage) {
-      return hone::str(options.keep, "/lenet_", seed, "_of_", fashion.training.size(), "_", stage, "_of_",
-                       options.dense_epochs, ".safetensors");
+      return hone::str(name_, stage, "_of_", options.dense_epochs, ".safetensors");
     };
     if (!options.keep.empty() && std::filesystem::exists(file("last"))) {
       early.load(file("first"));
       dense.load(file("last"));
       return;
     }
-    fit(dense, fashion, {.epochs = options.dense_epochs, .after_epoch = [&](int64_t epoch) {
-                           if (epoch == 0) early = dense;
-                         }});
+    const auto nothing = [] {};
+    retrain(dense, nullptr, fashion.training, from_labels(options.dense_epochs), nothing, nothing,
+            [&](int64_t epoch, double) {
+              if (epoch == 1) early = dense;
+            });
     if (options.keep.empty()) return;
     early.save(file("first"));
     dense.save(file("last"));
@@ -111,11 +83,29 @@ class Seed {
   }
   Saved score(hone::nn::LeNet& net) const { return score(hone::graph::trace(net, sample_image())); }
 
+  /// The wide network that teaches in train_lenet's recipe, trained when first asked for.
+  const hone::compress::Teacher& teacher() {
+    if (teacher_) return *teacher_;
+    TeacherRecipe recipe;
+    recipe.train.epochs = options_.teacher_epochs;
+    hone::nn::LeNet wide({.width = recipe.width});
+    const std::string file = hone::str(name_, "teacher_", recipe.train.epochs, ".safetensors");
+    if (!options_.keep.empty() && std::filesystem::exists(file)) {
+      wide.load(file);
+    } else {
+      wide = train_teacher(fashion.training, recipe);
+      if (!options_.keep.empty()) wide.save(file);
+    }
+    return teacher_.emplace(fast_teacher(wide));
+  }
+
   Fashion fashion = {};
   hone::nn::LeNet untrained, early, dense;  ///< early: after the first epoch
 
  private:
   const PruneLeNetOptions& options_;
+  std::string name_ = {};  // of files that are kept, to their stage
+  std::optional<hone::compress::Teacher> teacher_ = {};
 };
 
 /// What a method made of a seed's dense network.

@@ -29,7 +29,7 @@ template <class Edit> Outcome edit_and_fit(const PruneLeNetOptions& o, Seed& see
     return out;
   }
   out.before = seed.score(network);
-  fit(network, seed.fashion, {.epochs = o.epochs});
+  retrain(network, nullptr, seed.fashion.training, from_labels(o.epochs));
   out.after = seed.score(network);
   out.weights = weights_left(network);
   return out;

@@ -1,7 +1,6 @@
 #pragma once
 // Single weights, by every criterion in one shot and by schedules while training.
 
-#include "lenet_pruning.h"
 #include "prune_lenet.h"
 
 namespace prune_lenet_weights {
@@ -18,7 +17,6 @@ struct Method {
   PruneScope scope = PruneScope::global;
   int64_t PruneLeNetOptions::*epochs = &PruneLeNetOptions::retrain;
   Start start = Start::trained;
-  bool taught = false;      ///< by the dense network
   bool observed = false;    ///< the criterion averages training's own gradients
   bool per_sample = false;  ///< the criterion looks at one image at a time
 };
@@ -63,12 +61,6 @@ inline std::vector<Method> methods() {
        .schedule = ramp,
        .epochs = &PruneLeNetOptions::epochs,
        .observed = true},
-      {.name = "long ramp, distilled",
-       .criterion = taylor(),
-       .schedule = ramp,
-       .epochs = &PruneLeNetOptions::long_epochs,
-       .taught = true,
-       .observed = true},
   };
 }
 
@@ -88,13 +80,12 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
   Outcome out;
   if (!m.schedule) out.before = seed.score(net);
   if (m.start == Start::early) Snapshot(seed.early).rewind(net);
-  const Teacher teacher(seed.dense);
-  fit(net, seed.fashion,
-      {.epochs = epochs,
-       .teacher = m.taught ? &teacher : nullptr,
-       .kd = {.temperature = 2, .alpha = 0.9},
-       .pruner = &pruner,
-       .observe = m.observed});
+  const auto observe = [&] {
+    if (m.observed) pruner.observe();
+  };
+  retrain(
+      net, nullptr, seed.fashion.training, from_labels(epochs), observe, [&] { pruner.step(); },
+      [](int64_t, double) {});
   out.after = seed.score(net);
   out.weights = weights_left(net);
   return out;
@@ -112,9 +103,10 @@ inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
   for (const double density : o.densities)
     cases.push_back({"train_lenet --prune", density, [=, &o](Seed& seed) {
                        nn::LeNet net = seed.dense;
-                       const PruneRecipe recipe{.density = density, .retrain = {.epochs = o.short_epochs}};
-                       const compress::Teacher dense(seed.dense);
-                       prune_and_retrain(net, &dense, seed.fashion.training, recipe, [](int64_t, double, double) {});
+                       PruneRecipe recipe{.density = density};
+                       recipe.retrain.epochs = o.recipe_epochs;
+                       prune_and_retrain(net, &seed.teacher(), seed.fashion.training, recipe,
+                                         [](int64_t, double, double) {});
                        return Outcome{.after = seed.score(net), .weights = weights_left(net)};
                      }});
   return cases;

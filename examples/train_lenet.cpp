@@ -23,6 +23,7 @@ struct Options {
   bool resume = false;
   PruneRecipe prune{.density = 0};  // 0: none
   ShareRecipe share;
+  TeacherRecipe teacher;
   bool share_too = false;
   std::string save_pruned, pack, score;
   bool packs() const { return share_too || !pack.empty(); }
@@ -44,11 +45,11 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
 }
 
 /// Shares the weights of the pruned network, trains the centroids, writes the packed file, and has it scored.
-void pack(nn::LeNet& net, const compress::Teacher& dense, const Fashion& fashion, const Options& o, Outcome& outcome,
+void pack(nn::LeNet& net, const compress::Teacher& teacher, const Fashion& fashion, const Options& o, Outcome& outcome,
           std::vector<PathStage>& path) {
   const Stopwatch watch;
   std::vector<double> held;
-  const auto shared = share_and_retrain(net, &dense, fashion.training, o.share, [&](int64_t epoch, double loss) {
+  const auto shared = share_and_retrain(net, &teacher, fashion.training, o.share, [&](int64_t epoch, double loss) {
     held.push_back(evaluate(net, fashion.validation).accuracy);
     std::printf("sharing epoch %lld/%lld: loss %.4f; held out: accuracy %s\n", static_cast<long long>(epoch),
                 static_cast<long long>(o.share.retrain.epochs), loss, percent(held.back()).c_str());
@@ -108,8 +109,13 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
         .set("density", density)
         .set("validation_accuracy", held.accuracy);
   };
-  const compress::Teacher dense_net(net);
-  const double density = prune_and_retrain(pruned, &dense_net, fashion.training, o.prune, after_epoch);
+  nn::LeNet wide = o.teacher.train.epochs > 0 ? train_teacher(fashion.training, o.teacher) : net;
+  const compress::Teacher teacher = fast_teacher(wide);
+  const double teacher_held = evaluate(wide, fashion.validation).accuracy;
+  std::printf("teacher of width %g: held out: accuracy %s, %.1f s\n",
+              o.teacher.train.epochs > 0 ? o.teacher.width : o.width, percent(teacher_held).c_str(), watch.seconds());
+  std::fflush(stdout);
+  const double density = prune_and_retrain(pruned, &teacher, fashion.training, o.prune, after_epoch);
   const double seconds = watch.seconds();
 
   data::Loader images(fashion.validation, {.batch = 1, .transform = fashion_transforms()});
@@ -135,6 +141,7 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
     }
     row.set("runs_as", to_string(runs.form)).set("reason", l.reason);
   }
+  results.settings.set("teacher_width", o.teacher.width).set("teacher_epochs", o.teacher.train.epochs);
   results.settings.set("prune_density", o.prune.density)
       .set("prune_epochs", o.prune.retrain.epochs)
       .set("prune_criterion", o.prune.criterion.name)
@@ -142,6 +149,7 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
       .set("prune_temperature", o.prune.retrain.temperature)
       .set("prune_teacher_weight", o.prune.retrain.teacher_weight);
   results.figures.set("density", density)
+      .set("teacher_validation_accuracy", teacher_held)
       .set("pruned_test_accuracy", test.accuracy)
       .set("pruned_validation_accuracy", held)
       .set("file_bytes", dense.bytes)
@@ -166,7 +174,7 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
                                .test = test.accuracy,
                                .microseconds = d.pruned_us}};
   if (o.packs()) {
-    pack(pruned, dense_net, fashion, o, outcome, path);
+    pack(pruned, teacher, fashion, o, outcome, path);
     page.more_figures.emplace_back("Packed: test accuracy", percent(path.back().test));
     page.more_figures.emplace_back("Packed: file, bytes", train::format_count(path.back().bytes));
   }
@@ -399,6 +407,10 @@ int main(int argc, char** argv) {
           ->capture_default_str();
   app.add_option("--prune-epochs", o.prune.retrain.epochs, "Epochs in which it is pruned and retrained")
       ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--teacher-epochs", o.teacher.train.epochs,
+                 "Epochs of the wider network that teaches the compressed one; 0: the trained network does")
+      ->check(CLI::Range(0, 10000))
       ->capture_default_str();
   app.add_option("--save-pruned", o.save_pruned, "Write the pruned network to this safetensors file, with its graph");
   app.add_option("--pack", o.pack, "Share the pruned network's weights and write it to this packed file")->needs(prune);

@@ -117,7 +117,7 @@ def pruned_lenet(_):
     files = {name: WORK / name for name in ("results.json", "report.html", "net.safetensors", "pruned.safetensors",
                                           "net.hone")}
     out = succeeds("train_lenet", "--data", WORK / "images", "--validation", 100, "--epochs", 2, "--batch", 32,
-                   "--prune", 0.2, "--prune-epochs", 2, "--seeds", 2, "--threads", 2, "--json", files["results.json"],
+                   "--prune", 0.2, "--prune-epochs", 2, "--teacher-epochs", 1, "--seeds", 2, "--threads", 2, "--json", files["results.json"],
                    "--report", files["report.html"], "--save", files["net.safetensors"],
                    "--save-pruned", files["pruned.safetensors"], "--pack", files["net.hone"], "--clusters", 8,
                    "--share-epochs", 1)
@@ -217,8 +217,8 @@ def check_rows(found, numbers):
 
 
 def prune_lenet(_):
-    few = [*few_images(), "--validation", 100, "--dense-epochs", 3, "--epochs", 2, "--short-epochs", 1,
-           "--long-epochs", 1, "--latency-seconds", 0.01, "--shares", 0.5, "--densities", 0.1]
+    few = [*few_images(), "--validation", 100, "--dense-epochs", 3, "--epochs", 2, "--teacher-epochs", 1,
+           "--recipe-epochs", 1, "--latency-seconds", 0.01, "--shares", 0.5, "--densities", 0.1]
     numbers = ("test_accuracy_mean", "weights", "macs", "file_bytes", "latency_us", "seconds")
     for structure, size in (("weights", "density"), ("kernels", "macs_share"), ("pools", "channel_share")):
         files = {name: WORK / f"{structure}.{name}" for name in ("json", "html")}
@@ -233,7 +233,7 @@ def prune_lenet(_):
         page = files["html"].read_text()
         assert page.rstrip().endswith("</html>") and "<svg" in page and all(row["name"] in page for row in pruned)
         if structure == "weights":
-            assert len(pruned) == 21 and not refused, [row["name"] for row in pruned]
+            assert len(pruned) == 20 and not refused, [row["name"] for row in pruned]
             for layer in ("conv1", "conv2", "fc1", "fc2", "fc3"):  # what each layer bears
                 assert f"{layer}.weight" in out and f"{layer}.weight" in page, layer
             for row in pruned:
