@@ -16,9 +16,10 @@ struct CommonOptions {
   uint64_t seed = 7;
   int threads = hone::num_threads();
 
-  void add_to(CLI::App& app, const char* data_help) {
+  /// `data_help`: null where no data is read.
+  void add_to(CLI::App& app, const char* data_help = nullptr) {
     app.add_option("--json", json, "Write what was measured to this file, as one JSON object");
-    app.add_option("--data", data, data_help);
+    if (data_help) app.add_option("--data", data, data_help);
     app.add_option("--seed", seed, "Seed of all random numbers")->capture_default_str();
     app.add_option("--threads", threads, "Threads to use")->check(CLI::Range(1, 1024))->capture_default_str();
   }

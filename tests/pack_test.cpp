@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <random>
 
 #include "hone/compress/pack/entropy.h"
@@ -247,7 +248,7 @@ TEST(Pack, TakesTheBytesThatItsContentNeeds) {
     double need = 0, biases = 0;
     for (const auto& p : packed.parts()) {
       if (p.kept == p.elements) {
-        biases += p.value_bytes;
+        biases += p.bytes();
         continue;
       }
       const uint64_t counts[] = {static_cast<uint64_t>(p.elements - p.kept), static_cast<uint64_t>(p.kept)};
@@ -255,7 +256,7 @@ TEST(Pack, TakesTheBytesThatItsContentNeeds) {
       EXPECT_LE(p.mask_bytes, 1.02 * mask + 8) << p.name;
       EXPECT_LE(p.value_bytes, static_cast<double>(p.kept) / 2 + 40) << p.name;
       EXPECT_LE(p.codebook, 16);
-      need += p.mask_bytes + p.value_bytes;
+      need += p.bytes();
     }
     EXPECT_LT(biases, 236 * 12.5 / 8);
     const double graph = static_cast<double>(packed.bytes().size()) - need - biases;
@@ -273,6 +274,30 @@ TEST(Pack, ATableSaysWhereTheBytesAre) {
   EXPECT_EQ(parts[0].elements, 450);
   EXPECT_EQ(parts[0].kept, sum(cast(net.parameter(net.find("conv1.weight")).ref().mask(), i64)).item());
   EXPECT_EQ(parts[1].codebook, 0);
+  double bytes = 0;
+  for (const auto& part : parts) {
+    bytes += part.bytes();
+    const ParameterRef p = net.parameter(net.find(part.name)).ref();
+    std::map<float, double> counts;
+    double kept = 0;
+    for (int64_t i = 0; i < part.elements; ++i) {
+      if (p.mask().defined() && !contiguous(p.mask()).data<bool>()[i]) continue;
+      ++counts[p.raw().data<float>()[i]], ++kept;
+    }
+    const double share = kept / static_cast<double>(part.elements);
+    const double mask = share < 1 ? -share * std::log2(share) - (1 - share) * std::log2(1 - share) : 0;
+    double codes = 0;
+    for (const auto& [value, count] : counts) codes -= count / kept * std::log2(count / kept);
+    EXPECT_NEAR(part.mask_entropy, mask, 1e-12) << part.name;
+    EXPECT_NEAR(part.code_entropy, part.codebook > 0 ? codes : 0, 1e-12) << part.name;
+    EXPECT_EQ(part.grid, part.codebook > 0) << part.name;
+    if (part.codebook > 0) {
+      EXPECT_GT(part.codebook_bytes, 0);
+      EXPECT_GE(part.codebook, static_cast<int64_t>(counts.size()));  // more, where it is a larger one again
+      EXPECT_NEAR(8 * part.value_bytes, codes * kept, 0.1 * codes * kept + 64) << part.name;
+    }
+  }
+  EXPECT_LT(bytes, static_cast<double>(packed.bytes().size()));
   EXPECT_EQ(parts[1].mask_bytes, 0);
   EXPECT_NE(packed.table().find("graph and header"), std::string::npos);
   EXPECT_EQ(packed.decoded_bytes(), 62006 * 4 + 61770);

@@ -306,7 +306,8 @@ std::vector<PackedPart> Packed::parts() const {
 
 std::string Packed::table() const {
   using hone::detail::grouped;
-  std::vector<std::vector<std::string>> lines{{"tensor", "elements", "kept", "values", "mask bytes", "value bytes"}};
+  std::vector<std::vector<std::string>> lines{
+      {"tensor", "elements", "kept", "values", "mask bytes", "codebook bytes", "value bytes"}};
   double sum = 0;
   const auto tenths = [](double v) {
     const auto t = static_cast<int64_t>(v * 10 + 0.5);
@@ -314,12 +315,12 @@ std::string Packed::table() const {
   };
   for (const PackedPart& p : parts()) {
     lines.push_back({p.name, grouped(p.elements), grouped(p.kept), p.codebook > 0 ? grouped(p.codebook) : "",
-                     tenths(p.mask_bytes), tenths(p.value_bytes)});
-    sum += p.mask_bytes + p.value_bytes;
+                     tenths(p.mask_bytes), tenths(p.codebook_bytes), tenths(p.value_bytes)});
+    sum += p.bytes();
   }
   const auto whole = static_cast<double>(bytes_.size());
-  lines.push_back({"graph and header", "", "", "", "", tenths(whole - sum)});
-  lines.push_back({"file", "", "", "", "", grouped(static_cast<int64_t>(bytes_.size()))});
+  lines.push_back({"graph and header", "", "", "", "", "", tenths(whole - sum)});
+  lines.push_back({"file", "", "", "", "", "", grouped(static_cast<int64_t>(bytes_.size()))});
   return hone::detail::text_table(lines, 1);
 }
 

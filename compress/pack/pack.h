@@ -35,10 +35,17 @@ struct PackedPart {
   std::string name;
   DType dtype = DType::f32;
   int64_t elements = 0;
-  int64_t kept = 0;        ///< elements that are coded: those that a mask keeps, or that are not 0
-  int64_t codebook = 0;    ///< distinct values that codes stand for; 0: the values stand there themselves
-  double mask_bytes = 0;   ///< where they are
-  double value_bytes = 0;  ///< and what: codebook and codes, or values
+  int64_t kept = 0;      ///< elements that are coded: those that a mask keeps, or that are not 0
+  int64_t codebook = 0;  ///< distinct values that codes stand for; 0: the values stand there themselves
+  bool grid = false;     ///< those are whole multiples of one scale
+  // What no code that knows symbols by their frequency alone goes below, in bits.
+  double mask_entropy = 0;  ///< an element: whether it is kept
+  double code_entropy = 0;  ///< a kept element: its code; 0 without a codebook
+  // Shares of the file; a range coder spends parts of bytes.
+  double mask_bytes = 0;
+  double codebook_bytes = 0;  ///< next to nothing where it is that of the tensor before
+  double value_bytes = 0;     ///< codes, or values
+  double bytes() const { return mask_bytes + codebook_bytes + value_bytes; }
 };
 
 class Packed {

@@ -1,11 +1,13 @@
 #include "hone/compress/pack/tensor_coder.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <unordered_set>
 
+#include "hone/compress/pack/entropy.h"
 #include "hone/compress/pack/huffman.h"
 #include "hone/compress/pack/relative_index.h"
 
@@ -274,8 +276,18 @@ void TensorModel::code_elements(BinaryCoder& outer, DType dtype, const Shape& sh
   Kept kept{data, mask, data.size()};
   if (!mask.empty()) kept.n = static_cast<size_t>(std::count(mask.begin(), mask.end(), uint8_t{1}));
   part_.kept = static_cast<int64_t>(kept.n);
-  part_.codebook = 0;
-  if (kept.n > 0) code_values(coder, dtype, kept, encodes ? cheapest_way(dtype, kept) : Way{});
+  const uint64_t counts[] = {kept.n, data.size() - kept.n};
+  part_.mask_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(data.size());
+  if (kept.n == 0) return;
+  Way way = encodes ? cheapest_way(dtype, kept) : Way{};
+  if (code_way(coder, dtype, way)) {
+    part_.codebook = static_cast<int64_t>(last_.values.size());
+    part_.grid = last_.scale != 0;
+    part_.codebook_bytes = coder.take();
+    code_codes(coder, kept);
+  } else {
+    code_values(coder, dtype, kept, way);
+  }
   part_.value_bytes = coder.take();
 }
 
@@ -308,20 +320,16 @@ TensorModel::Way TensorModel::cheapest_way(DType dtype, const Kept& kept) const 
   std::vector<double> bits;
   for (const Way& way : ways) {
     CostMeter cost;
-    TensorModel(*this).code_values(cost, dtype, kept, way);
+    TensorModel copy(*this);
+    Way tried = way;
+    copy.code_way(cost, dtype, tried) ? copy.code_codes(cost, kept) : copy.code_values(cost, dtype, kept, tried);
     bits.push_back(cost.bits());
   }
   return ways[static_cast<size_t>(std::min_element(bits.begin(), bits.end()) - bits.begin())];
 }
 
-void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept, Way way) {
-  const Elements& data = kept.data;
-  if (!book_.code(coder, way.few)) {
-    const int mantissa = is_floating(dtype) ? code_mantissa(coder, dtype, way.any) : 0;
-    for (size_t i = 0; i < data.size(); ++i)
-      if (kept.at(i)) data.set(i, code_value(coder, dtype, data[i], mantissa));
-    return;
-  }
+bool TensorModel::code_way(BinaryCoder& coder, DType dtype, Way& way) {
+  if (!book_.code(coder, way.few)) return false;
   if (again_.code(coder, way.again)) {
     HONE_CHECK(last_.dtype == dtype && !last_.values.empty(), FormatError, "a codebook again where none was before");
   } else {
@@ -329,18 +337,32 @@ void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept,
     code_codebook(coder, way.book);
     last_ = std::move(way.book);
   }
+  return true;
+}
+
+void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept, const Way& way) {
+  const int mantissa = is_floating(dtype) ? code_mantissa(coder, dtype, way.any) : 0;
+  for (size_t i = 0; i < kept.data.size(); ++i)
+    if (kept.at(i)) kept.data.set(i, code_value(coder, dtype, kept.data[i], mantissa));
+}
+
+void TensorModel::code_codes(BinaryCoder& coder, const Kept& kept) {
   const std::vector<uint64_t>& values = last_.values;
   std::vector<uint16_t> codes(kept.n);
   if (!coder.decodes()) {
     std::map<uint64_t, uint16_t> code;
     for (size_t k = 0; k < values.size(); ++k) code[values[k]] = static_cast<uint16_t>(k);
-    for (size_t i = 0, k = 0; i < data.size(); ++i)
-      if (kept.at(i)) codes[k++] = code.at(data[i]);
+    for (size_t i = 0, k = 0; i < kept.data.size(); ++i)
+      if (kept.at(i)) codes[k++] = code.at(kept.data[i]);
   }
   code_symbols(coder, static_cast<uint32_t>(values.size()), codes);
-  for (size_t i = 0, k = 0; i < data.size(); ++i)
-    if (kept.at(i)) data.set(i, values[codes[k++]]);
-  part_.codebook = static_cast<int64_t>(values.size());
+  std::array<uint64_t, kMostValues> counts{};
+  for (size_t i = 0, k = 0; i < kept.data.size(); ++i) {
+    if (!kept.at(i)) continue;
+    ++counts[codes[k]];
+    kept.data.set(i, values[codes[k++]]);
+  }
+  part_.code_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(kept.n);
 }
 
 void TensorModel::code(BinaryCoder& coder, DType dtype, const Shape& shape, void* data, std::span<uint8_t> mask) {
@@ -352,6 +374,9 @@ void TensorModel::code(BinaryCoder& coder, DType dtype, const Shape& shape, void
     const std::span elements(static_cast<uint8_t*>(data), n);
     code_mask(metered, shape, elements);
     part_.kept = std::count(elements.begin(), elements.end(), uint8_t{1});
+    const auto ones = static_cast<uint64_t>(part_.kept);
+    const uint64_t counts[] = {ones, n - ones};
+    part_.mask_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(n);
     part_.mask_bytes = metered.take();
     return;
   }

@@ -89,7 +89,10 @@ class TensorModel {
   };
   void code_elements(coding::BinaryCoder&, DType, const Shape&, void* data, std::span<uint8_t> mask);
   Way cheapest_way(DType dtype, const Kept& kept) const;
-  void code_values(coding::BinaryCoder&, DType dtype, const Kept& kept, Way way);
+  /// Whether codes follow, and of which codebook: last_. False: values do.
+  bool code_way(coding::BinaryCoder&, DType dtype, Way& way);
+  void code_values(coding::BinaryCoder&, DType dtype, const Kept& kept, const Way& way);
+  void code_codes(coding::BinaryCoder&, const Kept& kept);
   void code_mask(coding::BinaryCoder&, const Shape& shape, std::span<uint8_t> mask);
   void code_symbols(coding::BinaryCoder&, uint32_t alphabet, std::span<uint16_t> symbols);
   void code_codebook(coding::BinaryCoder&, Codebook& book);

@@ -6,6 +6,7 @@ from $HONE_DATA or Debian's dataset-fashion-mnist; where neither is there, gener
 """
 import gzip
 import json
+import math
 import os
 import pathlib
 import random
@@ -204,6 +205,44 @@ def custom_op(_):
     assert last == found["mean_squared_error"] and last < first / 5, found
 
 
+def inspect(_):
+    """A pruned LeNet as a saved graph and packed: rows add up to the file, counts are the graph's, damage is told."""
+    saved, packed, text = (WORK / name for name in ("net.safetensors", "net.hone", "i.json"))
+    succeeds("train_lenet", *few_images(), "--validation", 100, "--epochs", 1, "--batch", 32, "--prune", 0.2, "--prune-epochs", 1,
+             "--save-pruned", saved)
+    kept = {}
+    for file, arguments in ((saved, ["--pack", packed]), (packed, [])):
+        out = succeeds("inspect", file, "--latency-seconds", 0.01, "--json", text, *arguments)
+        found = read(text, "inspect")
+        size = file.stat().st_size
+        rows = {row["name"]: row for row in found["rows"]}
+        assert list(rows)[:5] == ["conv1", "conv2", "fc1", "fc2", "fc3"] and all(name in out for name in rows), rows
+        assert found["file_bytes"] == size and found["weights"] == 61770, found
+        assert abs(sum(row.get("bytes", 0) for row in rows.values()) - size) < 1e-6, rows
+        assert rows["header, graph"]["bytes"] > 0 and found["latency_us"] > 0, rows
+        for row in list(rows.values())[:5]:
+            parts = row["mask_bytes"] + row["value_bytes"] + row["codebook_bytes"] + row["beside_bytes"]
+            assert abs(parts - row["bytes"]) < 1e-6 and row["mask_bytes"] > 0 and row["beside_bytes"] > 0, row
+            assert row["latency_us"] > 0 and row["stored_as"] == "f32", row
+            p = row["kept"] / row["weights"]
+            assert abs(row["mask_entropy_bits"] + p * math.log2(p) + (1 - p) * math.log2(1 - p)) < 1e-9, row
+            if file == saved:
+                assert row["value_bytes"] == 4 * row["kept"], row
+        kept[file] = [row["kept"] for row in rows.values() if "kept" in row]
+    assert kept[saved] == kept[packed] and sum(kept[saved]) == round(0.2 * 61770), kept
+
+    whole, bad = packed.read_bytes(), WORK / "bad.hone"
+    for content, says in ((whole[:-9], "checksum"), (whole[:99] + bytes([whole[99] ^ 1]) + whole[100:], "checksum"),
+                          (b"", "no packed network"), (b"HON\2" + whole[4:], "version 2")):
+        bad.write_bytes(content)
+        fails("inspect", bad, says=says)
+    fails("inspect", WORK / "absent.hone", says="absent.hone")
+    fails("inspect", WORK / "absent.safetensors", says="absent.safetensors")
+    weights = WORK / "weights.safetensors"
+    weights.write_bytes(struct.pack("<Q", 2) + b"{}")
+    fails("inspect", weights, says="is no graph")
+
+
 def few_images():
     write_images(WORK / "images", {"train": 700, "t10k": 200})
     return ["--data", WORK / "images", "--threads", 1]
@@ -342,7 +381,7 @@ def main():
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
     cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, quantize_lenet, deep_compression, distill_lenet,
-                                     errors, linear_regression, custom_op)}
+                                     inspect, errors, linear_regression, custom_op)}
     cases[case]("--small" in sys.argv[4:])
 
 
