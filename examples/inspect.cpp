@@ -274,7 +274,9 @@ int main(int argc, char** argv) {
   o.common.add_to(app);
   app.add_option("file", o.file, "A packed file (.hone) or a saved graph (.safetensors)")->required();
   app.add_option("--pack", o.pack, "Write the network to this packed file, too");
-  app.add_option("--batch", o.batch, "Inputs at a time in the timed runs")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--batch", o.batch, "Inputs at a time in the timed runs")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--latency-seconds", o.seconds, "Time to take for timing")->check(positive())->capture_default_str();
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -44,7 +44,7 @@ if(HONE_SANITIZE)
   set(few_images --small)
 endif()
 if(HONE_EXAMPLES)
-  foreach(case train_lenet pruned_lenet prune_lenet prune_resnet quantize_lenet deep_compression distill_lenet inspect linear_regression custom_op errors)
+  foreach(case train_lenet pruned_lenet prune_lenet prune_resnet quantize_lenet deep_compression distill_lenet documents inspect linear_regression custom_op errors)
     add_test(NAME example.${case} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/examples/run.py
              ${case} ${PROJECT_BINARY_DIR}/examples ${CMAKE_CURRENT_BINARY_DIR}/examples/${case}
              ${few_images})

@@ -205,6 +205,37 @@ def custom_op(_):
     assert last == found["mean_squared_error"] and last < first / 5, found
 
 
+def documents(_):
+    few = [*few_images(), "--validation", 100, "--epochs", 10]
+    out = succeeds("documents", *few, "--seeds", 2, "--json", WORK / "right.json")
+    found = read(WORK / "right.json", "documents")
+    check_rows(found, ("test_accuracy_mean", "file_bytes"))
+    rows = {row["name"]: row for row in found["rows"]}
+    assert len(rows) == 7 and all(name in out for name in rows) and not any("error" in row for row in rows.values()), rows
+    trained, pruned = rows["trained"], rows["1: 10 % of the weights stay, by magnitude"]
+    assert trained["test_accuracy_mean"] > 0.7 and pruned["test_accuracy_mean"] > 0.6, rows
+    assert pruned["file_bytes"] < trained["file_bytes"] / 5, rows
+    assert abs(rows["2: uniform, 8 bits"]["test_accuracy_mean"] - trained["test_accuracy_mean"]) < 0.02, rows
+
+    out = succeeds("documents", *few, "--as-written", "--json", WORK / "written.json")
+    found = read(WORK / "written.json", "documents")
+    rows = {row["name"]: row for row in found["rows"]}
+    errors = {name: row["error"] for name, row in rows.items() if "error" in row}
+    assert list(errors.values()) == ["ShapeError", "ValueError", "DTypeError", "ShapeError"], errors
+    for name, row in rows.items():
+        assert name in out and ("means" in row or name in ("trained", "1: the same, retrained")), row
+        if "error" in row:
+            assert row["says"] in out and row["means"] in out, row
+        else:
+            check_rows({"rows": [row]}, ("test_accuracy_mean", "file_bytes"))
+    assert "[1, 10]" in rows["1: cross_entropy(net(x), integers [1, 10])"]["says"], rows
+    zeroed = rows["2: (w - 64) clipped to [0, 127], divided by a step of 1"]
+    assert "100.00 %" in zeroed["means"] and zeroed["test_accuracy_mean"] < 0.2, zeroed
+    only = succeeds("documents", *few, "--program", "2")
+    assert "2: uniform, 4 bits" in only and "1: " not in only and "3: " not in only, only
+    fails("documents", "--data", WORK / "absent", says="absent")
+
+
 def inspect(_):
     """A pruned LeNet as a saved graph and packed: rows add up to the file, counts are the graph's, damage is told."""
     saved, packed, text = (WORK / name for name in ("net.safetensors", "net.hone", "i.json"))
@@ -381,7 +412,7 @@ def main():
     PROGRAMS, WORK = pathlib.Path(programs), pathlib.Path(work)
     WORK.mkdir(parents=True, exist_ok=True)
     cases = {f.__name__: f for f in (train_lenet, pruned_lenet, prune_lenet, prune_resnet, quantize_lenet, deep_compression, distill_lenet,
-                                     inspect, errors, linear_regression, custom_op)}
+                                     documents, inspect, errors, linear_regression, custom_op)}
     cases[case]("--small" in sys.argv[4:])
 
 
