@@ -50,8 +50,9 @@ class Desk {
   static Tensor labels_loss(const Tensor& logits, const data::Batch& batch) {
     return cross_entropy(logits, batch.targets);
   }
-  static void train(nn::LeNet& net, data::Loader batches, int64_t epochs, double lr = 2e-3,
-                    const Loss& loss = labels_loss, const std::function<void()>& after_step = [] {}) {
+  static void train(
+      nn::LeNet& net, data::Loader batches, int64_t epochs, double lr = 2e-3, const Loss& loss = labels_loss,
+      const std::function<void()>& after_step = [] {}) {
     optim::Adam adam(net.parameters(), {.lr = lr});
     optim::OneCycle schedule(adam, {.max_lr = lr, .steps = epochs * batches.size()});
     for (int64_t epoch = 0; epoch < epochs; ++epoch)
@@ -115,12 +116,14 @@ std::string share(double part) { return train::format_number(100 * part, 2) + " 
 void pruning_as_written(Desk& desk) {
   nn::LeNet net = desk.trained;
   desk.refused("1: cross_entropy(net(x), integers [1, 10])",
-               "one image has one label, a class index [N] = [1]; ten numbers would have to be probabilities",
-               [&] { cross_entropy(net(zeros({1, 3, 32, 32})), randint(0, 10, {1, 10})).backward(); });
+               "one image has one label, a class index [N] = [1]; ten numbers would have to be probabilities", [&] {
+                 cross_entropy(net(zeros({1, 3, 32, 32})), randint(0, 10, {1, 10})).backward();
+               });
 
   const double density = compress::threshold(net, {.below = 1e-3, .biases = true}).density();
-  desk.score("1: every |w| < 0.001 becomes 0, biases too", net,
-             str("warning: keeps ", share(density), " of the parameters, so nothing is compressed; biases are 0.4 % of all"));
+  desk.score(
+      "1: every |w| < 0.001 becomes 0, biases too", net,
+      str("warning: keeps ", share(density), " of the parameters, so nothing is compressed; biases are 0.4 % of all"));
 
   nn::LeNet by_gradient = desk.trained;
   desk.refused("1: prune where the gradient is small, without data",
@@ -132,7 +135,7 @@ void pruning_as_written(Desk& desk) {
                                 .losses = compress::over(batches, [&](const data::Batch& b) {
                                   return cross_entropy(by_gradient(b.inputs), b.targets);
                                 })});
-  desk.score("1: the smallest |∂L/∂w| become 0, 10 % stay", by_gradient,
+  desk.score("1: the smallest gradients become 0, 10 % stay", by_gradient,
              "warning: at a minimum the mean gradient is near 0 for every weight, and says nothing of its worth");
   Desk::train(by_gradient, desk.batches(), std::max<int64_t>(1, desk.epochs / 2));
   desk.score("1: the same, retrained", by_gradient);
@@ -144,8 +147,7 @@ void pruning(Desk& desk) {
   compress::Pruner pruner(net, {.criterion = compress::magnitude(),
                                 .density = 0.1,
                                 .schedule = compress::CubicRamp{.end = steps / 2, .every = 20}});
-  Desk::train(
-      net, desk.batches(), epochs, 2e-3, Desk::labels_loss, [&] { pruner.step(); });
+  Desk::train(net, desk.batches(), epochs, 2e-3, Desk::labels_loss, [&] { pruner.step(); });
   desk.score("1: 10 % of the weights stay, by magnitude", net);
 }
 
@@ -164,7 +166,8 @@ void quantization_as_written(Desk& desk) {
     zero += sum(cast(eq(q, 0.0), f64)).item(), all += static_cast<double>(q.numel());
   }
   desk.score("2: (w - 64) clipped to [0, 127], divided by a step of 1", net,
-             str("warning: ", share(zero / all), " of the parameters are 0: weights are within ±1, and 64 below that is clipped"));
+             str("warning: ", share(zero / all),
+                 " of the parameters are 0: weights are within ±1, and 64 below that is clipped"));
 
   nn::LeNet unshifted = desk.trained;
   const auto report = quantize::uniform(
@@ -176,9 +179,9 @@ void quantization_as_written(Desk& desk) {
              str("warning: ", share(clipped / weights), " of the weights, all below 0, are clipped"));
 
   nn::LeNet whole = desk.trained;
-  const auto rounded = quantize::mixed(whole, {.part = quantize::in_layers({"conv1"}),
-                                               .outside = quantize::Outside::round_to_integer});
-  desk.score("2: mixed, round(w) outside of A = conv1", whole, "warning: " + rounded.warnings.at(0));
+  const auto rounded =
+      quantize::mixed(whole, {.part = quantize::in_layers({"conv1"}), .outside = quantize::Outside::round_to_integer});
+  desk.score("2: the mixed formula: round(w) outside of A = conv1", whole, "warning: " + rounded.warnings.at(0));
 }
 
 void quantization(Desk& desk) {
@@ -198,8 +201,9 @@ data::Dataset tenth(const Desk& desk) { return desk.fashion.training.first(desk.
 void distillation_as_written(Desk& desk) {
   nn::LeNet teacher, student;
   desk.refused("3: cross_entropy(student(x), integers [1, 10])",
-               "one image has one label, a class index [N] = [1]; ten numbers would have to be probabilities",
-               [&] { cross_entropy(student(zeros({1, 3, 32, 32})), randint(0, 10, {1, 10})).backward(); });
+               "one image has one label, a class index [N] = [1]; ten numbers would have to be probabilities", [&] {
+                 cross_entropy(student(zeros({1, 3, 32, 32})), randint(0, 10, {1, 10})).backward();
+               });
 
   const int64_t epochs = desk.epochs;
   Desk::train(student, Desk::loader(tenth(desk)), epochs, 2e-3, [](const Tensor& logits, const data::Batch&) {
@@ -215,7 +219,8 @@ void distillation_as_written(Desk& desk) {
   Desk::train(taught, Desk::loader(tenth(desk)), epochs, 2e-3, [&](const Tensor& logits, const data::Batch& batch) {
     return compress::kd_loss(logits, untrained.logits(batch.inputs), {}, {.temperature = 4, .alpha = 1});
   });
-  desk.score("3: taught by a teacher that was never trained", taught, "warning: a student learns what its teacher knows");
+  desk.score("3: taught by a teacher that was never trained", taught,
+             "warning: a student learns what its teacher knows");
 
   nn::LeNet piled;
   data::Loader batches = Desk::loader(tenth(desk));
@@ -294,7 +299,9 @@ int main(int argc, char** argv) {
   app.add_option("--program", o.program, "1: weight pruning, 2: quantization, 3: distillation, or all")
       ->check(CLI::IsMember({"1", "2", "3", "all"}))
       ->capture_default_str();
-  app.add_option("--epochs", o.epochs, "Epochs of the trained network")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--epochs", o.epochs, "Epochs of the trained network")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   app.add_option("--seeds", o.seeds, "Runs")->check(CLI::Range(1, 100))->capture_default_str();
   app.add_option("--validation", o.validation, "Training images held out")->capture_default_str();
   return run_example(app, argc, argv, o.common, [&] { run(o); });

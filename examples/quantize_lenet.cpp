@@ -1,11 +1,14 @@
-// LeNet's weights on Fashion-MNIST in few values, by the survey's quantizers, a learned step and codebooks: bits a
-// weight, accuracy at once and after retraining. With --held-out, for choosing settings, it scores on training images
-// that are not trained on. Biases stay floats.
+// LeNet on Fashion-MNIST quantized by every scheme Hone has: the survey's (uniform, global, dynamic, mixed), learned
+// steps, codebooks, a width a layer, 8- and 4-bit integers, and weights and activations quantized in training (LSQ,
+// PACT, DoReFa). A row: bits a weight, accuracy at once and after retraining, the bytes of the packed file, and the
+// time of one image; accuracies and times are those of the reloaded file. With --held-out, for choosing settings, it
+// scores on training images that are not trained on.
 
 #include <functional>
 #include <memory>
 
 #include "fashion.h"
+#include "latency.h"
 
 using namespace hone;
 namespace quantize = compress::quantize;
@@ -14,21 +17,67 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  int64_t seeds = 1, epochs = 10, retrain = 1, validation = 5000;
+  int64_t seeds = 1, epochs = 10, retrain = 1, long_retrain = 4, validation = 5000;
   std::vector<std::string> only;
+  std::string keep;
+  double latency_seconds = 0.1;
   bool held_out = false;
 };
 constexpr double kLr = 2e-3, kRetrainLr = 3e-4;
 
-/// What a quantizer leaves behind: its report, and what is to be called after each step of retraining.
+/// LeNet with quantized activations: DoReFa's in [0, 1], or PACT's up to learned bounds; with DoReFa's weights, but for
+/// the first and the last layer, as the paper has it, or with whatever its parameters are.
+struct QuantizedLeNet : nn::Module {
+  nn::Conv2d conv1{{.in = 3, .out = 6, .kernel = 5}}, conv2{{.in = 6, .out = 16, .kernel = 5}};
+  nn::Linear fc1{{.in = 400, .out = 120}}, fc2{{.in = 120, .out = 84}}, fc3{{.in = 84, .out = 10}};
+  Parameter bound1{full({1}, 6.0)}, bound2{full({1}, 6.0)}, bound3{full({1}, 6.0)}, bound4{full({1}, 6.0)};
+  int64_t bits;
+  bool dorefa_weights, pact_activations;
+  HONE_MODULE(QuantizedLeNet, conv1, conv2, fc1, fc2, fc3, bound1, bound2, bound3, bound4)
+
+  QuantizedLeNet(const nn::LeNet& net, int64_t bits, bool dorefa, bool pact)
+      : conv1(net.conv1),
+        conv2(net.conv2),
+        fc1(net.fc1),
+        fc2(net.fc2),
+        fc3(net.fc3),
+        bits(bits),
+        dorefa_weights(dorefa),
+        pact_activations(pact) {}
+  Tensor weight(const Parameter& w) const { return dorefa_weights ? dorefa_weight(w.value(), bits) : w.value(); }
+  Tensor activation(const Tensor& x, const Parameter& bound) const {
+    return pact_activations ? pact(x, bound.value(), bits) : dorefa_activation(x, bits);
+  }
+  Tensor forward(const Tensor& x) {
+    Tensor h = max_pool2d(activation(conv1(x), bound1), 2);
+    h = max_pool2d(activation(conv2d(h, weight(conv2.weight), conv2.bias.value()), bound2), 2);
+    h = activation(linear(flatten(h, 1), weight(fc1.weight), fc1.bias.value()), bound3);
+    return fc3(activation(linear(h, weight(fc2.weight), fc2.bias.value()), bound4));
+  }
+};
+
+/// A quantized network on its way into a file.
 struct Quantized {
-  double bits_per_weight = 0;
-  std::function<void()> after_step = {};
+  nn::AnyModule net;
+  double bits_per_weight = 0;  ///< of codes, scales and ids of levels; of integers and of DoReFa's weights, of codes
+  std::function<void()> after_step = {};  ///< of retraining
+  int64_t epochs = 0;                     ///< of retraining
+  double lr = kRetrainLr;
+  std::function<graph::Network(const graph::Network&)> finish = {};  ///< what the file holds, where not the traced one
+};
+
+/// What quantizers may use.
+struct Context {
+  const Options& o;
+  const Fashion& fashion;
+  double held(nn::Module& net) const { return evaluate(net, fashion.validation).accuracy; }
 };
 struct Method {
   std::string name;
-  std::function<Quantized(nn::LeNet& net, const std::function<double()>& validation)> quantize;
+  std::function<Quantized(const nn::LeNet& trained, const Context& context)> quantize;
 };
+
+nn::AnyModule module(const nn::Module& net) { return nn::AnyModule(net.clone()); }
 
 quantize::Range range_of(int64_t bits) {
   const double half = std::exp2(static_cast<double>(bits - 1));
@@ -37,68 +86,121 @@ quantize::Range range_of(int64_t bits) {
 
 std::vector<Method> methods() {
   std::vector<Method> all;
+  // Weights alone; all else stays as it is, and a short retraining follows.
   const auto add = [&](std::string name, auto apply) {
-    all.push_back({std::move(name), [apply](nn::LeNet& net, const std::function<double()>&) {
-                     return Quantized{apply(net).bits_per_weight()};
+    all.push_back({std::move(name), [apply](const nn::LeNet& trained, const Context& context) {
+                     Quantized q{.net = module(trained), .epochs = context.o.retrain};
+                     q.bits_per_weight = apply(*q.net).bits_per_weight();
+                     return q;
                    }});
   };
   for (const int64_t bits : {8, 4, 3, 2}) {
     const quantize::Range range = range_of(bits);
-    add(str("uniform, ", bits, " bits"), [=](nn::LeNet& net) { return quantize::uniform(net, {.range = range}); });
+    add(str("uniform, ", bits, " bits"), [=](nn::Module& net) { return quantize::uniform(net, {.range = range}); });
     add(str("global, ", bits, " bits"),
-        [=](nn::LeNet& net) { return quantize::uniform(net, {.range = range, .global = true}); });
-    add(str("learned step, ", bits, " bits"), [=](nn::LeNet& net) {
+        [=](nn::Module& net) { return quantize::uniform(net, {.range = range, .global = true}); });
+    add(str("LSQ weights, ", bits, " bits"), [=](nn::Module& net) {
       return quantize::uniform(net, {.range = range, .shift = quantize::Shift::none, .learned = true});
     });
   }
   for (const int64_t every : {0, 100})
     for (const int64_t bits : {4, 2})
       all.push_back({str("dynamic, ", bits, " bits, ", every == 0 ? "frozen" : "fitted again"),
-                     [=](nn::LeNet& net, const std::function<double()>&) {
+                     [=](const nn::LeNet& trained, const Context& context) {
+                       Quantized q{.net = module(trained), .epochs = context.o.retrain};
                        const auto levels = std::make_shared<quantize::DynamicQuantizer>(
-                           net,
+                           *q.net,
                            quantize::DynamicOptions{.by = quantize::LevelBy::kmeans,
                                                     .levels = 3,
                                                     .range = range_of(bits),
                                                     .shift = quantize::Shift::mean},
                            quantize::RefitOptions{.every = every});
-                       return Quantized{levels->report().bits_per_weight(), [levels] { levels->step(); }};
+                       q.bits_per_weight = levels->report().bits_per_weight();
+                       q.after_step = [levels] { levels->step(); };
+                       return q;
                      }});
   const auto rest = [](quantize::Outside outside) {
     return quantize::MixedOptions{
         .part = !quantize::outliers(0.02), .inside = {.range = range_of(3)}, .outside = outside};
   };
   add("mixed, 3 bits, outliers float",
-      [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::keep_float)); });
+      [=](nn::Module& net) { return quantize::mixed(net, rest(quantize::Outside::keep_float)); });
   add("mixed, 3 bits, outliers coarse",
-      [=](nn::LeNet& net) { return quantize::mixed(net, rest(quantize::Outside::coarse)); });
-  add("mixed, fc1 alone, rest to integers", [=](nn::LeNet& net) {
+      [=](nn::Module& net) { return quantize::mixed(net, rest(quantize::Outside::coarse)); });
+  add("mixed, fc1 alone, rest to integers", [=](nn::Module& net) {
     return quantize::mixed(net, {.part = quantize::in_layers({"fc1"}),
                                  .inside = {.range = range_of(8)},
                                  .outside = quantize::Outside::round_to_integer});
   });
-  all.push_back(
-      {"a width a layer, 3 bits in the mean", [](nn::LeNet& net, const std::function<double()>& validation) {
-         const auto plan = quantize::plan_bits(net, validation, {.bits = {2, 3, 4, 6, 8}, .bits_per_weight = 3});
-         std::fputs(plan.table().c_str(), stdout);
-         return Quantized{quantize::apply(net, plan).bits_per_weight()};
-       }});
+  all.push_back({"a width a layer, 3 bits in the mean", [](const nn::LeNet& trained, const Context& context) {
+                   Quantized q{.net = module(trained), .epochs = context.o.retrain};
+                   const auto plan = quantize::plan_bits(*q.net, [&] { return context.held(*q.net); },
+                                                         {.bits = {2, 3, 4, 6, 8}, .bits_per_weight = 3});
+                   std::fputs(plan.table().c_str(), stdout);
+                   q.bits_per_weight = quantize::apply(*q.net, plan).bits_per_weight();
+                   return q;
+                 }});
   for (const int64_t clusters : {16, 8, 4})
     for (const quantize::KMeansStart start : {quantize::KMeansStart::linear, quantize::KMeansStart::optimal})
-      add(str("codebook of ", clusters, ", ", quantize::name(start)), [=](nn::LeNet& net) {
+      add(str("codebook of ", clusters, ", ", quantize::name(start)), [=](nn::Module& net) {
         quantize::share_weights(net, {.clusters = clusters, .start = start});
         return quantize::quantize_report(net);
       });
+
+  // Integers, without retraining.
+  for (const int64_t bits : {8, 4}) {
+    all.push_back({str("int", bits, " static"), [=](const nn::LeNet& trained, const Context& context) {
+                     Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
+                     q.finish = [bits, &context](const graph::Network& network) {
+                       data::Loader batches(context.fashion.training, {.batch = 64, .transform = fashion_transforms()});
+                       return quantize::quantize_static(network, quantize::calibration(batches, 20),
+                                                        {.bits = bits, .bias_correction = true});
+                     };
+                     return q;
+                   }});
+    all.push_back({str("int", bits, " dynamic"), [=](const nn::LeNet& trained, const Context&) {
+                     Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
+                     q.finish = [bits](const graph::Network& network) {
+                       return quantize::quantize_dynamic(network, bits);
+                     };
+                     return q;
+                   }});
+  }
+
+  // Weights and activations, in training.
+  const auto folded = [](const graph::Network& network) {  // DoReFa's weights are then their few values
+    graph::Network n = network;
+    graph::drop_training(n);
+    graph::fold_constants(n, {.parameters = true});
+    return n;
+  };
+  for (const int64_t bits : {4, 3, 2}) {
+    const auto in_training = [&](const char* name, bool dorefa, bool pact) {
+      all.push_back({str(name, ", ", bits, " bits"), [=](const nn::LeNet& trained, const Context& context) {
+                       QuantizedLeNet net(trained, bits, dorefa, pact);
+                       Quantized q{.net = module(net), .epochs = context.o.long_retrain, .lr = kLr, .finish = folded};
+                       const double inner = 2400 + 48000 + 10080;  // weights of conv2, fc1, fc2; the others are floats
+                       q.bits_per_weight = (inner * static_cast<double>(bits) + 1290 * 32) / (inner + 1290);
+                       if (!dorefa)
+                         q.bits_per_weight =
+                             quantize::uniform(
+                                 *q.net, {.range = range_of(bits), .shift = quantize::Shift::none, .learned = true})
+                                 .bits_per_weight();
+                       return q;
+                     }});
+    };
+    in_training("DoReFa, weights and activations", true, false);
+    in_training("DoReFa weights, PACT activations", true, true);
+    in_training("LSQ weights, PACT activations", false, true);
+  }
   return all;
 }
 
-data::Loader training_batches(const Fashion& fashion) {
-  return data::Loader(fashion.training,
-                      {.batch = 64, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
-}
-
-void train(nn::LeNet& net, data::Loader& batches, int64_t epochs, double lr,
+/// Shows the images in an order of its own: no row depends on which others are made.
+void train(nn::Module& net, const Fashion& fashion, int64_t epochs, double lr,
            const std::function<void()>& after_step = {}) {
+  data::Loader batches(fashion.training,
+                       {.batch = 64, .shuffle = true, .drop_last = true, .transform = fashion_transforms("flip")});
   std::vector<ParameterRef> all = net.parameters();
   for (const ParameterRef& p : net.parameters())
     if (p.scale().defined() && p.scale().raw().requires_grad()) all.push_back(p.scale());
@@ -114,13 +216,23 @@ void train(nn::LeNet& net, data::Loader& batches, int64_t epochs, double lr,
     }
 }
 
-/// Accuracy of the network as its file holds it.
-double score_saved(nn::LeNet& net, const data::Dataset& images) {
-  const auto path = std::filesystem::temp_directory_path() / str("hone_quantize_lenet_", getpid(), ".safetensors");
-  graph::save(graph::trace(net, zeros({1, 3, 32, 32})), path.string());
-  graph::Network network = graph::load(path.string());
-  std::filesystem::remove(path);
-  return evaluate(network, images).accuracy;
+graph::Network network_of(const Quantized& q) {
+  const graph::Network network = graph::trace(*q.net, zeros({1, 3, 32, 32}));
+  return q.finish ? q.finish(network) : network;
+}
+
+struct Row {
+  std::string name;
+  Figures before = {}, after = {}, drop = {}, file_bytes = {};
+  double bits = 0, microseconds = 0;
+};
+
+void print(const std::vector<Row>& rows) {
+  std::printf("\n%-40s %6s %9s %9s %6s %7s %8s %8s\n", "method", "bits", "at once", "retrained", "sd", "drop", "bytes",
+              "µs");
+  for (const Row& r : rows)
+    std::printf("%-40s %6.2f %9.2f %9.2f %6.2f %7.2f %8.0f %8.1f\n", r.name.c_str(), r.bits, 100 * r.before.mean(),
+                100 * r.after.mean(), 100 * r.after.sd(), 100 * r.drop.mean(), r.file_bytes.mean(), r.microseconds);
 }
 
 void run(const Options& o) {
@@ -128,12 +240,9 @@ void run(const Options& o) {
   for (const Method& m : methods())
     if (o.only.empty() || std::find(o.only.begin(), o.only.end(), m.name) != o.only.end()) chosen.push_back(m);
   HONE_CHECK(!chosen.empty(), ValueError, "--only names none of the methods");
-  struct Row {
-    Figures before, after;
-    double bits = 0;
-  };
-  std::vector<Row> rows(chosen.size());
-  Figures floats;
+  std::vector<Row> rows{{.name = "floats", .bits = 32}};
+  for (const Method& m : chosen) rows.push_back({.name = m.name});
+  std::vector<graph::Network> to_time;  // those of the first seed
   const Stopwatch total;
   for (int64_t s = 0; s < o.seeds; ++s) {
     CommonOptions common = o.common;
@@ -141,62 +250,103 @@ void run(const Options& o) {
     manual_seed(common.seed);
     const Fashion fashion = open_fashion(common, o.validation);
     const data::Dataset& scored = o.held_out ? fashion.validation : fashion.test;
-    data::Loader batches = training_batches(fashion);
+    const auto folder = o.keep.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(o.keep);
+    const auto path_of = [&](std::string name, const char* suffix) {
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return c == ' ' || c == ','; }, '_');
+      const std::string mine = o.keep.empty() ? str("_", getpid()) : "";
+      return (folder / str("quantize_lenet_", name, "_seed_", common.seed, mine, suffix)).string();
+    };
+    /// Scores what a packed file of the network holds, for a row; the file stays with --keep alone.
+    const auto add = [&](Row& row, const Quantized& q) {
+      const std::string path = path_of(row.name, ".hone");
+      compress::pack(network_of(q)).save(path);
+      const compress::Packed packed = compress::Packed::load(path);
+      if (o.keep.empty()) std::filesystem::remove(path);
+      graph::Network network = packed.network();
+      row.after.values.push_back(evaluate(network, scored).accuracy);
+      row.file_bytes.values.push_back(static_cast<double>(packed.bytes().size()));
+      row.drop.values.push_back(rows[0].after.values.back() - row.after.values.back());
+      if (s == 0) to_time.push_back(graph::optimize(network));
+    };
+
     nn::LeNet trained;
-    train(trained, batches, o.epochs, kLr);
-    floats.values.push_back(score_saved(trained, scored));
+    const std::string kept = path_of(str("floats of ", o.epochs, " epochs"), ".safetensors");
+    if (!o.keep.empty() && std::filesystem::exists(kept)) {
+      trained.load(kept);
+    } else {
+      train(trained, fashion, o.epochs, kLr);
+      if (!o.keep.empty()) trained.save(kept);
+    }
+    const Context context{o, fashion};
+    add(rows[0], {.net = module(trained)});
+    rows[0].before = rows[0].after;
     std::printf("seed %llu, floats: %.2f %%\n", static_cast<unsigned long long>(common.seed),
-                100 * floats.values.back());
+                100 * rows[0].after.values.back());
     for (size_t i = 0; i < chosen.size(); ++i) {
       manual_seed(common.seed + 1000);
-      nn::LeNet net = trained;
-      const Quantized q = chosen[i].quantize(net, [&] { return evaluate(net, fashion.validation).accuracy; });
-      rows[i].bits = q.bits_per_weight;
-      rows[i].before.values.push_back(score_saved(net, scored));
-      train(net, batches, o.retrain, kRetrainLr, q.after_step);
-      rows[i].after.values.push_back(score_saved(net, scored));
-      std::printf("%-36s %6.2f bits: %6.2f %% -> %6.2f %%\n", chosen[i].name.c_str(), q.bits_per_weight,
-                  100 * rows[i].before.values.back(), 100 * rows[i].after.values.back());
+      Quantized q = chosen[i].quantize(trained, context);
+      Row& row = rows[i + 1];
+      row.bits = q.bits_per_weight;
+      if (q.epochs > 0) {
+        graph::Network at_once = network_of(q);
+        row.before.values.push_back(evaluate(at_once, scored).accuracy);
+        train(*q.net, fashion, q.epochs, q.lr, q.after_step);
+      }
+      add(row, q);
+      if (q.epochs == 0) row.before = row.after;
+      std::printf("%-40s %6.2f bits: %6.2f %% -> %6.2f %%, %.0f bytes\n", row.name.c_str(), row.bits,
+                  100 * row.before.values.back(), 100 * row.after.values.back(), row.file_bytes.values.back());
       std::fflush(stdout);
     }
   }
+  std::vector<const graph::Network*> networks;
+  for (const graph::Network& network : to_time) networks.push_back(&network);
+  const std::vector<double> times = latencies_us(networks, randn({1, 3, 32, 32}), 5, o.latency_seconds);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].microseconds = times[i];
+  print(rows);
+
   const std::string accuracy = o.held_out ? "validation_accuracy" : "test_accuracy";
   train::Results results{.job = "quantize_lenet", .figures = {}, .settings = {}, .rows = {}};
-  std::printf("\n%-36s %8s %10s %10s %6s\n", "method", "bits", "at once", "retrained", "sd");
-  std::printf("%-36s %8d %10.2f\n", "floats", 32, 100 * floats.mean());
-  for (size_t i = 0; i < chosen.size(); ++i) {
-    const Row& r = rows[i];
-    std::printf("%-36s %8.2f %10.2f %10.2f %6.2f\n", chosen[i].name.c_str(), r.bits, 100 * r.before.mean(),
-                100 * r.after.mean(), 100 * r.after.sd());
+  for (const Row& r : rows)
     results.rows.emplace_back()
-        .set("name", chosen[i].name)
+        .set("name", r.name)
         .set("bits_per_weight", r.bits)
         .set(accuracy + "_at_once_mean", r.before.mean())
         .set(accuracy + "_mean", r.after.mean())
-        .set(accuracy + "_sd", r.after.sd());
-  }
+        .set(accuracy + "_sd", r.after.sd())
+        .set("drop_points_mean", 100 * r.drop.mean())
+        .set("drop_points_sd", 100 * r.drop.sd())
+        .set("file_bytes", r.file_bytes.mean())
+        .set("latency_us", r.microseconds);
   results.settings.set("seed", o.common.seed)
       .set("seeds", o.seeds)
       .set("epochs", o.epochs)
       .set("retrain", o.retrain)
+      .set("long_retrain", o.long_retrain)
       .set("validation", o.validation)
       .set("scored_on", o.held_out ? "held out" : "test")
       .set("threads", o.common.threads);
-  results.figures.set(accuracy + "_of_floats", floats.mean()).set("seconds", total.seconds());
+  results.figures.set(accuracy + "_of_floats", rows[0].after.mean()).set("seconds", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("LeNet's weights in few values on Fashion-MNIST, by quantizer.", "quantize_lenet");
+  CLI::App app("LeNet quantized by every scheme on Fashion-MNIST: bits, accuracy, bytes, time.", "quantize_lenet");
   Options o;
   o.common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
   app.add_option("--only", o.only, "Names of methods, separated by ';'")->delimiter(';');
   app.add_option("--seeds", o.seeds, "Runs of each")->check(CLI::Range(1, 100))->capture_default_str();
   app.add_option("--epochs", o.epochs, "Epochs of the network of floats")->check(CLI::Range(1, 1000));
-  app.add_option("--retrain", o.retrain, "Epochs after quantization")->check(CLI::Range(1, 1000));
+  app.add_option("--retrain", o.retrain, "Epochs after the weights are quantized")->check(CLI::Range(1, 1000));
+  app.add_option("--long-retrain", o.long_retrain, "Epochs where activations are quantized too")
+      ->check(CLI::Range(1, 1000));
   app.add_option("--validation", o.validation, "Training images held out")->capture_default_str();
+  app.add_option("--keep", o.keep, "Folder for networks of floats, used again, and for packed files")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--latency-seconds", o.latency_seconds, "Time to take for each of five timings")->check(positive());
   app.add_flag("--held-out", o.held_out, "Score on the training images that are not trained on, not on the test set");
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -345,18 +345,38 @@ def prune_resnet(_):
     assert found["macs_ratio"] == dense["macs"] / pruned["macs"], found
 
 
-def quantize_lenet(_):
-    few = [*few_images(), "--validation", 100, "--epochs", 2, "--retrain", 1]
-    out = succeeds("quantize_lenet", *few, "--json", WORK / "quantize.json")
+def quantize_lenet(small):
+    few = [*few_images(), "--validation", 100, "--epochs", 2, "--retrain", 1, "--long-retrain", 1, "--latency-seconds", 0.002]
+    some = ["uniform, 4 bits", "a width a layer, 3 bits in the mean", "int8 static", "int8 dynamic",
+            "LSQ weights, PACT activations, 4 bits"]
+    out = succeeds("quantize_lenet", *few, *(["--only", ";".join(some)] if small else []), "--json", WORK / "quantize.json")
     found = read(WORK / "quantize.json", "quantize_lenet")
-    check_rows(found, ("bits_per_weight", "test_accuracy_at_once_mean", "test_accuracy_mean"))
-    assert len(found["rows"]) == 26 and all(row["name"] in out for row in found["rows"]), found["rows"]
-    bits = {row["name"]: row["bits_per_weight"] for row in found["rows"]}
+    check_rows(found, ("bits_per_weight", "test_accuracy_at_once_mean", "test_accuracy_mean", "file_bytes", "latency_us"))
+    rows = {row["name"]: row for row in found["rows"]}
+    assert len(rows) == (6 if small else 40) and all(name in out for name in rows), found["rows"]
+    bits = {name: row["bits_per_weight"] for name, row in rows.items()}
     assert 4 < bits["uniform, 4 bits"] < 4.1 and bits["a width a layer, 3 bits in the mean"] < 3.1, bits
+    floats = rows["floats"]
+    for name, row in rows.items():
+        drop = 100 * (floats["test_accuracy_mean"] - row["test_accuracy_mean"])
+        assert abs(drop - row["drop_points_mean"]) < 1e-9, row
+        # A file holds codes: no more bytes than their bits, biases, scales, the graph and a layer's padding need. Floats
+        # among the codes are more than a codebook holds, and make floats of all.
+        assert name in ("floats", "mixed, 3 bits, outliers float") or row["file_bytes"] < 61770 * bits[name] / 8 + 5000, row
+    for name in ("int8 static", "int8 dynamic"):
+        assert rows[name]["test_accuracy_at_once_mean"] == rows[name]["test_accuracy_mean"], rows[name]
+        assert abs(rows[name]["drop_points_mean"]) < 3, rows[name]
     only = "codebook of 4, optimal"
-    succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--json", WORK / "one.json")
-    row, = read(WORK / "one.json", "quantize_lenet")["rows"]
+    succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--keep", WORK, "--json", WORK / "one.json")
+    _, row = read(WORK / "one.json", "quantize_lenet")["rows"]
     assert row["name"] == only and not any(key.startswith("test") for key in row), row
+    files = [WORK / f"quantize_lenet_codebook_of_4__optimal_seed_{seed}.hone" for seed in (7, 8)]
+    assert sum(file.stat().st_size for file in files) / 2 == row["file_bytes"], row
+    times = [file.stat().st_mtime_ns for file in WORK.glob("quantize_lenet_floats*.safetensors")]
+    succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--keep", WORK, "--json", WORK / "again.json")
+    _, again = read(WORK / "again.json", "quantize_lenet")["rows"]
+    assert all(again[key] == row[key] for key in row if key != "latency_us"), (row, again)
+    assert times == [file.stat().st_mtime_ns for file in WORK.glob("quantize_lenet_floats*.safetensors")] and len(times) == 2
     fails("quantize_lenet", *few, "--only", "uniform", says="none of the methods")
 
 
