@@ -1,6 +1,7 @@
 // What is in a file of a network, packed (.hone) or a saved graph (.safetensors), layer by layer: weights, how they are
 // stored, bits, entropies in bits, bytes, and the time that each layer takes. A layer's largest tensor is its weight;
-// beside it are biases and norms; its values are codes where it has a codebook. The bytes add up to the whole file.
+// beside it are biases and norms; its values are codes where it has a codebook. Weights of integer kernels are counted
+// with their padding. The bytes add up to the whole file.
 
 #include <algorithm>
 #include <filesystem>
@@ -98,7 +99,7 @@ std::string form(const PackedPart& part) {
   return str(part.grid ? "grid of " : "codebook of ", part.codebook);
 }
 
-/// The tensors whose names share what stands before the last dot: the largest is the weight, the others beside it.
+/// The tensors of a module, by their names: the largest is the weight, the others beside it.
 struct Layer {
   std::string name, shape;
   PackedPart weight = {};
@@ -110,9 +111,11 @@ struct Layer {
   }
 };
 
+/// "conv1" of "conv1.bias" and of what integers make of it, "conv1.weight.values".
 std::string layer_of(const std::string& tensor) {
-  const size_t dot = tensor.rfind('.');
-  return dot == std::string::npos ? tensor : tensor.substr(0, dot);
+  for (const char* part : {".weight", ".bias"})
+    if (const size_t at = tensor.find(part); at != std::string::npos) return tensor.substr(0, at);
+  return tensor.substr(0, tensor.rfind('.'));
 }
 
 std::vector<Layer> layers_of(const File& file) {
@@ -135,8 +138,8 @@ std::vector<Layer> layers_of(const File& file) {
   return layers;
 }
 
-/// Adds the time of each node of the optimized network to the layer of its name, or of a tensor that it reads; others
-/// become rows of their own, without weights.
+/// Adds the time of each node of the optimized network to the layer that it is named after, or whose tensor it or the
+/// node that it was made of reads; others become rows of their own, without weights.
 void time_layers(const File& file, const Options& o, std::vector<Layer>& layers) {
   const graph::Network fast = graph::optimize(file.network);
   std::vector<Tensor> inputs;
@@ -146,11 +149,12 @@ void time_layers(const File& file, const Options& o, std::vector<Layer>& layers)
     inputs.push_back(is_floating(in.dtype) ? cast(randn(shape), in.dtype) : zeros(shape, in.dtype));
   }
   std::map<std::string, std::string> reads;  // node: the layer of the first tensor it reads
-  for (const graph::Node& node : fast.nodes())
-    for (const graph::ValueId v : node.inputs)
-      if (v != graph::kNone && fast.value(v).kind != graph::ValueKind::result &&
-          fast.value(v).kind != graph::ValueKind::input)
-        reads.emplace(node.name, layer_of(fast.value(v).name));
+  for (const graph::Network* network : {&file.network, &fast})
+    for (const graph::Node& node : network->nodes())
+      for (const graph::ValueId v : node.inputs)
+        if (v != graph::kNone && network->value(v).kind != graph::ValueKind::result &&
+            network->value(v).kind != graph::ValueKind::input)
+          reads.emplace(node.name, layer_of(network->value(v).name));
   graph::Executor executor(fast, {.batch = o.batch});
   const Stopwatch watch;
   executor.profile(inputs, 1);
@@ -160,6 +164,8 @@ void time_layers(const File& file, const Options& o, std::vector<Layer>& layers)
       return std::find_if(layers.begin(), layers.end(), [&](const Layer& l) { return l.name == name; });
     };
     auto layer = is(t.name);
+    if (const size_t suffix = t.name.rfind('_'); layer == layers.end() && suffix != std::string::npos)
+      layer = is(t.name.substr(0, suffix));  // "conv1_3"
     if (layer == layers.end() && reads.count(t.name) > 0) layer = is(reads.at(t.name));
     if (layer == layers.end()) {
       layers.push_back({t.name, {}});

@@ -372,6 +372,12 @@ def quantize_lenet(small):
     assert row["name"] == only and not any(key.startswith("test") for key in row), row
     files = [WORK / f"quantize_lenet_codebook_of_4__optimal_seed_{seed}.hone" for seed in (7, 8)]
     assert sum(file.stat().st_size for file in files) / 2 == row["file_bytes"], row
+    succeeds("inspect", files[0], "--latency-seconds", 0.01, "--json", WORK / "inspect.json")
+    layers = {layer["name"]: layer for layer in read(WORK / "inspect.json", "inspect")["rows"]}
+    assert list(layers)[:5] == ["conv1", "conv2", "fc1", "fc2", "fc3"], layers
+    for layer in list(layers.values())[:5]:
+        assert layer["stored_as"] == "codebook of 4" and 0 < layer["code_entropy_bits"] <= 2, layer
+        assert layer["codebook_bytes"] > 0 and layer["kept"] == layer["weights"] and layer["mask_bytes"] == 0, layer
     times = [file.stat().st_mtime_ns for file in WORK.glob("quantize_lenet_floats*.safetensors")]
     succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--keep", WORK, "--json", WORK / "again.json")
     _, again = read(WORK / "again.json", "quantize_lenet")["rows"]
