@@ -38,20 +38,24 @@ struct FileScore {
   double accuracy() const { return static_cast<double>(right) / static_cast<double>(images); }
 };
 
-/// What `program --score FILE` prints: the network of a packed file on images, optimized, with sparse weights where
-/// they are faster.
+/// What `program --score FILE` prints: the network of a packed file on images, and unless `timed` is false the time of
+/// one, optimized, with sparse weights where they are faster.
 inline void print_score(const std::string& path, const hone::data::Dataset& images,
-                        const hone::data::Transforms& transform) {
+                        const hone::data::Transforms& transform, bool timed = true) {
   using namespace hone;
   graph::Network network = compress::Packed::load(path).network();
   const Evaluation answers = evaluate(network, images, transform);
-  data::Loader one(images, {.batch = 1, .transform = transform});
-  const Tensor image = clone((*one.begin()).inputs);
-  graph::Network fast = graph::optimize(network);
-  graph::sparsify(fast, image, {.threads = 1});
+  double microseconds = 0;
+  if (timed) {
+    data::Loader one(images, {.batch = 1, .transform = transform});
+    const Tensor image = clone((*one.begin()).inputs);
+    graph::Network fast = graph::optimize(network);
+    graph::sparsify(fast, image, {.threads = 1});
+    microseconds = latencies_us({&fast}, image)[0];
+  }
   std::printf("right %lld of %lld images, %.3f us an image\n",
               static_cast<long long>(std::llround(answers.accuracy * static_cast<double>(images.size()))),
-              static_cast<long long>(images.size()), latencies_us({&fast}, image)[0]);
+              static_cast<long long>(images.size()), microseconds);
 }
 
 /// A word of a shell's command line.
