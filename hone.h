@@ -30,6 +30,7 @@
 #include "hone/compress/quantize/kmeans.h"
 #include "hone/compress/quantize/mixed.h"
 #include "hone/compress/quantize/observer.h"
+#include "hone/compress/quantize/qat.h"
 #include "hone/compress/quantize/static.h"
 #include "hone/compress/quantize/uniform.h"
 #include "hone/core/allocator.h"

@@ -31,7 +31,33 @@ Tensor unit_steps(const Tensor& x, int64_t bits) {
 double least(const LsqOptions& o) { return o.is_signed ? -power(o.bits - 1) : 0; }
 double most(const LsqOptions& o) { return power(o.is_signed ? o.bits - 1 : o.bits) - 1; }
 
+void straight_through_shapes(ShapeContext& c) {
+  check_inputs(c, 2, 2);
+  check_floating(c, 0, "x");
+  check_same_dtype(c, 0, 1);
+  HONE_CHECK(c.shape(0) == c.shape(1), ShapeError, c.op, ": x ", c.shape(0), " and y ", c.shape(1),
+             " must have one shape");
+  const auto& a = c.attrs.as<ClampAttrs>();
+  HONE_CHECK(a.low <= a.high, ValueError, c.op, ": low ", a.low, " must not be above high ", a.high);
+  c.add(c.shape(1), c.dtype(1));
+}
+
 }  // namespace
+
+const OpDef kStraightThrough = {.name = "straight_through",
+                                .attributes = attributes<ClampAttrs>(),
+                                .shapes = straight_through_shapes,
+                                .run = [](RunContext& c) { detail::copy_strided(c.in[1], c.out[0]); },
+                                .saves = {.inputs = 0b01},
+                                .backward =
+                                    [](BackwardContext& c) {
+                                      if (c.needs(0))
+                                        c.set(0, apply(kClampGrad, c.raw_attrs(), {c.grad(), c.input(0)}));
+                                    }};
+
+Tensor straight_through(const Tensor& x, const Tensor& y, double low, double high) {
+  return apply(kStraightThrough, ClampAttrs{low, high}, {x, y});
+}
 
 Tensor lsq(const Tensor& x, const Tensor& scale, LsqOptions o) {
   check_input("lsq", x, o.bits, o.is_signed ? 2 : 1);

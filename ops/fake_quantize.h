@@ -7,6 +7,13 @@
 
 namespace hone {
 
+extern const OpDef kStraightThrough;  // x, y → y, with the gradient of clamp(x)
+
+/// y, with the gradient of clamp(x, low, high): ∂/∂x = 1 where low ≤ x ≤ high, else 0; none for y. So a result that
+/// something else has rounded trains what it was rounded from. x, y: one shape and floating dtype; low ≤ high, infinite
+/// ones too. Differentiable once. ShapeError, DTypeError, ValueError.
+Tensor straight_through(const Tensor& x, const Tensor& y, double low, double high);
+
 struct LsqOptions {
   int64_t bits = 8;
   bool is_signed = true;  ///< codes from −2^(bits−1) to 2^(bits−1) − 1; else from 0 to 2^bits − 1

@@ -5,6 +5,7 @@
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
+#include "hone/ops/fake_quantize.h"
 #include "hone/ops/fused.h"
 #include "hone/ops/indexing.h"
 #include "hone/ops/loss.h"
@@ -38,6 +39,8 @@ constexpr const OpDef* kTable[] = {
     &kConv2d, &kConv2dInputGrad, &kConv2dWeightGrad,
     // ops/dropout.h
     &kDropout,
+    // ops/fake_quantize.h
+    &kStraightThrough,
     // ops/fused.h
     &kConv2dFused, &kLinearFused,
     // ops/indexing.h

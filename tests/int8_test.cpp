@@ -12,19 +12,6 @@
 namespace hone::test {
 namespace {
 
-/// on_every_target, and VNNI where the processor has it.
-template <class Body> void on_every_int8_target(const Body& body) {
-  on_every_target(body);
-  hwy::SetSupportedTargetsForTest(0);
-  if ((hwy::SupportedTargets() & HWY_AVX3_DL) == 0) return;
-  hwy::SetSupportedTargetsForTest(HWY_AVX3_DL);
-  {
-    const ::testing::ScopedTrace trace(__FILE__, __LINE__, "AVX3_DL");
-    body(HWY_AVX3_DL);
-  }
-  hwy::SetSupportedTargetsForTest(0);
-}
-
 using Rng = std::mt19937_64;
 int64_t below(Rng& rng, int64_t n) { return static_cast<int64_t>(rng() % static_cast<uint64_t>(n)); }
 int64_t upto(Rng& rng, int64_t n) { return 1 + below(rng, n); }

@@ -128,6 +128,19 @@ std::vector<OpRow> weight_rows() {
        .reference = quantized,
        .second_order = false,
        .constant = {2}});
+  rows.push_back({.op = "straight_through",
+                  .call = [](const Tensors& x) { return Tensors{straight_through(x[0], x[1], -1, 0.5)}; },
+                  .samples =
+                      [] {
+                        return std::vector<Sample>{
+                            {"matrices", {uniform({5, 7}, -2, 2, 16), uniform({5, 7}, -2, 2, 17)}},
+                            {"0-d", {scalar(0.3, DType::f64), scalar(2, DType::f64)}},
+                            {"not numbers", {values({kNan, 1, 2}), values({1, kInf, kNan})}, false},
+                            {"empty", {zeros({0, 3}, DType::f64), zeros({0, 3}, DType::f64)}}};
+                      },
+                  .reference = [](const Arrays& x) { return Arrays{x[1]}; },
+                  .differentiable = false,  // it is another function's gradient: tested below
+                  .second_order = false});
   return rows;
 }
 
@@ -218,6 +231,20 @@ TEST(FakeQuantize, RefusesWhatIsNoGrid) {
         sum(dy).backward();
       },
       "straight-through");
+}
+
+TEST(StraightThrough, HasTheGradientOfClamp) {
+  const Tensor x = values({-2, -1, -0.5, 0.5, 0.75}).requires_grad_(), y = uniform({5}, -1, 1, 28).requires_grad_();
+  const Tensor g = values({1, 2, 3, 4, 5});
+  straight_through(x, y, -1, 0.5).backward(g);
+  EXPECT_EQ(x.grad().to_vector<double>(), (std::vector<double>{0, 2, 3, 4, 0}));
+  EXPECT_FALSE(y.grad().defined() && max(abs(y.grad())).item() > 0);
+  x.set_grad({});
+  straight_through(x, y, -kInf, kInf).backward(g);
+  EXPECT_TRUE(equal(x.grad(), g));
+  expect_error<ValueError>([&] { straight_through(x, y, 1, 0); }, "above high");
+  expect_error<ShapeError>([&] { straight_through(x, ones({4}, DType::f64), 0, 1); }, "one shape");
+  expect_error<DTypeError>([&] { straight_through(x, ones({5}), 0, 1); }, "straight_through");
 }
 
 TEST(QuantizationInTraining, LsqIsThePapersFormula) {

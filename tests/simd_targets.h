@@ -19,4 +19,17 @@ template <class Body> void on_every_target(const Body& body) {
   hwy::SetSupportedTargetsForTest(0);
 }
 
+/// on_every_target, and VNNI where the processor has it.
+template <class Body> void on_every_int8_target(const Body& body) {
+  on_every_target(body);
+  hwy::SetSupportedTargetsForTest(0);
+  if ((hwy::SupportedTargets() & HWY_AVX3_DL) == 0) return;
+  hwy::SetSupportedTargetsForTest(HWY_AVX3_DL);
+  {
+    const ::testing::ScopedTrace trace(__FILE__, __LINE__, "AVX3_DL");
+    body(HWY_AVX3_DL);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
 }  // namespace hone::test

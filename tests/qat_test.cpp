@@ -1,0 +1,306 @@
+// Training on integers: what forward computes is what the converted network computes, bit for bit.
+
+#include <cmath>
+
+#include "graph_support.h"
+#include "simd_targets.h"
+#include "support.h"
+
+namespace hone::test {
+namespace {
+
+using compress::quantize::calibration;
+using compress::quantize::Granularity;
+using compress::quantize::QatNetwork;
+using compress::quantize::QatOptions;
+using compress::quantize::quantize_static;
+using graph::Network;
+
+struct Small : nn::Module {
+  nn::Conv2d conv1{{.in = 2, .out = 6, .kernel = 3, .padding = 1}};
+  nn::Conv2d conv2{{.in = 6, .out = 8, .kernel = 3, .padding = 1, .bias = false}};
+  nn::BatchNorm2d bn{{.features = 8}};
+  nn::Linear fc1{{.in = 8 * 4, .out = 16}}, fc2{{.in = 16, .out = 5}};
+  HONE_MODULE(Small, conv1, conv2, bn, fc1, fc2)
+  Tensor forward(const Tensor& x) {
+    Tensor h = max_pool2d(relu(conv1(x)), 2);
+    h = avg_pool2d(clamp(bn(conv2(h)), -0.5, 3.0), 2);
+    return fc2(relu(fc1(flatten(h, 1))));
+  }
+};
+
+/// Adds, concat, a table, grouped convolution, a value with several readers, moves of codes, f32 behind the last layer.
+struct Residual : nn::Module {
+  nn::Conv2d conv1{{.in = 2, .out = 6, .kernel = 3, .padding = 1}};
+  nn::Conv2d conv2{{.in = 6, .out = 6, .kernel = 3, .padding = 1, .groups = 2, .bias = false}};
+  nn::BatchNorm2d bn{{.features = 6}};
+  nn::Linear fc{{.in = 12 * 4, .out = 7}}, last{{.in = 7, .out = 5}};
+  HONE_MODULE(Residual, conv1, conv2, bn, fc, last)
+  Tensor forward(const Tensor& x) {
+    const Tensor h = tanh(conv1(x));
+    const Tensor g = relu(bn(conv2(h)) + h);
+    Tensor y = concat({max_pool2d(g, 2), avg_pool2d(clamp(h, -0.5, 0.75), 2)}, 1);
+    y = adaptive_avg_pool2d(y, 2);
+    y = silu(fc(reshape(permute(y, {0, 2, 3, 1}), {x.size(0), -1})));
+    return relu(last(y));
+  }
+};
+
+/// Images whose class is which of five patterns they hold.
+std::pair<Tensor, Tensor> draw(int64_t n) {
+  static const Tensor patterns = [] {
+    manual_seed(100);
+    return randn({5, 2, 8, 8});
+  }();
+  const Tensor labels = randint(0, 5, {n});
+  const Tensor noise = randn({n, 2, 8, 8});
+  return {index_select(patterns, 0, labels) + noise, labels};
+}
+void train(QatNetwork& qat, int steps, double lr = 2e-3) {
+  optim::Adam adam(qat.parameters(), {.lr = lr});
+  for (int i = 0; i < steps; ++i) {
+    const auto [x, labels] = draw(16);
+    const Tensor loss = cross_entropy(qat(x), labels);
+    adam.zero_grad();
+    loss.backward();
+    adam.step();
+  }
+}
+/// The logits of training, of eval mode, of the converted network, its file and its executor are the same bits, at 1
+/// and 2 threads and on every SIMD target.
+void expect_one_truth(QatNetwork& qat, const Tensor& x) {
+  const NoGrad no_grad;
+  qat.train();
+  const Tensor moving = qat(x);  // by the ranges that this batch has moved
+  ASSERT_TRUE(equal(qat.convert()(x), moving));
+  qat.freeze();
+  const Tensor want = qat(x);
+  Network small = qat.convert();
+  ASSERT_TRUE(equal(small(x), want)) << small.table();
+  ASSERT_TRUE(equal(graph::from_tensor_file(graph::to_tensor_file(small))(x), want));
+  graph::Executor executor(small, {.batch = x.size(0)});
+  const int threads = num_threads();
+  for (const int t : {1, 2}) {
+    set_num_threads(t);
+    on_every_int8_target([&](int64_t) {
+      ASSERT_TRUE(equal(qat.train()(x), want)) << t << " threads";
+      ASSERT_TRUE(equal(qat.eval()(x), want));
+      ASSERT_TRUE(equal(small(x), want));
+      ASSERT_TRUE(equal(executor.run(x), want));
+    });
+  }
+  set_num_threads(threads);
+  qat.train();
+}
+template <class M> Network traced() {
+  M module;
+  disturb_norms(module);
+  return graph::trace(module, randn({3, 2, 8, 8}));
+}
+
+TEST(Qat, ConversionChangesNoLogit) {
+  for (const int64_t bits : {8, 4})
+    for (const bool learned : {false, true})
+      for (const Granularity weights : {Granularity::channel, Granularity::tensor}) {
+        SCOPED_TRACE(str(bits, " bits, learned ", learned));
+        manual_seed(1);
+        QatNetwork qat(traced<Small>(), {.bits = bits, .weights = weights, .learned_steps = learned});
+        train(qat, 5);
+        const Tensor x = draw(33).first;
+        expect_one_truth(qat, x);
+        train(qat, 5);
+        expect_one_truth(qat, x);
+      }
+}
+
+TEST(Qat, ConversionChangesNoLogitOfResidualNetworks) {
+  for (const int64_t bits : {8, 4}) {
+    manual_seed(2);
+    QatNetwork qat(traced<Residual>(), {.bits = bits});
+    train(qat, 5);
+    expect_one_truth(qat, draw(9).first);
+  }
+  nn::ResNet module{{.depth = 8, .in = 1, .width = 8}};
+  disturb_norms(module);
+  const Tensor x = randn({4, 1, 32, 32});
+  QatNetwork qat(graph::trace(module, x));
+  sum(square(qat(x))).backward();
+  expect_one_truth(qat, x);
+}
+
+TEST(Qat, IsWhatStaticQuantizationMakes) {
+  manual_seed(3);
+  const Network net = traced<Small>();
+  const Tensor x = draw(40).first;
+  QatNetwork qat(net, {.activations = {.method = compress::quantize::Observe::min_max, .momentum = 1}});
+  const NoGrad no_grad;
+  qat(x);
+  // Ranges here are of values made by integers, there of f32: near, not the same.
+  Network here = qat.convert(), there = quantize_static(net, calibration({x}));
+  EXPECT_EQ(graph::difference(here, here), "");
+  ASSERT_EQ(here.nodes().size(), there.nodes().size());
+  for (size_t i = 0; i < here.nodes().size(); ++i) EXPECT_EQ(here.nodes()[i].op, there.nodes()[i].op);
+  const auto a = here(x).to_vector<double>(), b = there(x).to_vector<double>();
+  double error = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) error += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
+  EXPECT_LT(std::sqrt(error / size), 0.02);
+}
+
+TEST(Qat, LearnsWhatRoundingAloneLoses) {
+  manual_seed(4);
+  Small module;
+  optim::Adam adam(module.parameters(), {.lr = 3e-3});
+  for (int i = 0; i < 150; ++i) {
+    const auto [x, labels] = draw(32);
+    const Tensor loss = cross_entropy(module(x), labels);
+    adam.zero_grad();
+    loss.backward();
+    adam.step();
+  }
+  const Network net = graph::trace(module.eval(), draw(3).first);
+  const auto [x, labels] = draw(1000);
+  const auto [c, unused] = draw(200);
+  const auto loss_of = [&, &x = x, &labels = labels](Network n) {
+    const NoGrad no_grad;
+    return cross_entropy(n(x), labels).item();
+  };
+  const double rounded = loss_of(quantize_static(net, calibration({c}), {.bits = 4, .weights = Granularity::tensor}));
+  for (const bool learned : {false, true}) {
+    QatNetwork qat(net, {.bits = 4, .weights = Granularity::tensor, .learned_steps = learned});
+    std::vector<ParameterRef> trained = qat.parameters();
+    EXPECT_EQ(qat.steps().size(), learned ? 4u : 0u);
+    train(qat, 40);
+    qat.freeze();
+    train(qat, 60);
+    EXPECT_LT(loss_of(qat.convert()), 0.9 * rounded) << learned;
+  }
+}
+
+TEST(Qat, MasksSurvive) {
+  for (const bool learned : {false, true}) {
+    manual_seed(5);
+    Network net = traced<Small>();
+    compress::prune(net, {.criterion = compress::magnitude(), .density = 0.2});
+    QatNetwork qat(net, {.bits = 4, .learned_steps = learned});
+    train(qat, 10);
+    qat.freeze();
+    const Network small = qat.convert();
+    for (const auto& [name, p] : qat.named_parameters()) {
+      if (!p.mask().defined()) continue;
+      const auto mask = p.mask().to_vector<int64_t>();
+      const auto value = p.value().to_vector<double>();
+      int64_t hidden = 0;
+      for (size_t i = 0; i < mask.size(); ++i) {
+        if (mask[i] != 0) continue;
+        ASSERT_EQ(value[i], 0);
+        ++hidden;
+      }
+      EXPECT_GT(hidden, 0) << name;
+      // And so they are code 0 in the integer network.
+      if (p.shape().ndim() != 2) continue;
+      const Int8Matrix packed{small.constant(small.find(name + ".codes")).value, p.shape(), 1, 4, 1};
+      const auto codes = packed.dense().to_vector<int64_t>();
+      for (size_t i = 0; i < mask.size(); ++i) {
+        if (mask[i] != 0) continue;
+        ASSERT_EQ(codes[i], 0) << name;
+      }
+    }
+    expect_one_truth(qat, draw(7).first);
+  }
+}
+
+TEST(Qat, GradientsAreThoseOfTheValuesThatCodesStandFor) {
+  // y = W x̂ + b with f32 logits: dW = gᵀ x̂, db = Σ g, exactly those of x rounded to codes.
+  manual_seed(6);
+  struct One : nn::Module {
+    nn::Linear fc{{.in = 3, .out = 2}};
+    HONE_MODULE(One, fc)
+    Tensor forward(const Tensor& x) { return fc(x); }
+  } module;
+  const Tensor x = randn({5, 3}), g = randn({5, 2});
+  QatNetwork qat(graph::trace(module, x));
+  Tensor in = clone(x).requires_grad_();
+  qat(in).backward(g);
+  const Network small = qat.convert();
+  const auto& q = small.nodes()[0].attributes.as<QuantizeAttrs>();
+  const Tensor rounded = int8_dequantize(int8_quantize(x, q.scale, q.range), q.scale, q.range.zero_point);
+  EXPECT_TRUE(allclose(qat.parameters()[0].grad(), matmul(transpose(g), rounded)));
+  EXPECT_TRUE(allclose(qat.parameters()[1].grad(), sum(g, {0})));
+  // dx goes through the rounded weight, and is 0 where x lies outside of its range.
+  qat.freeze();
+  in.set_grad({});
+  Tensor far = clone(x);
+  far.data<float>()[4] = 100;
+  far.requires_grad_();
+  qat(far).backward(g);
+  const auto w = module.fc.weight.raw().to_vector<double>();
+  const auto gv = g.to_vector<double>(), dx = far.grad().to_vector<double>();
+  for (size_t i = 0; i < 15; ++i) {
+    const size_t r = i / 3, k = i % 3;
+    const double want = i == 4 ? 0 : gv[2 * r] * w[k] + gv[2 * r + 1] * w[3 + k];
+    // The end of a range of 8 bits lies up to half a step inside of the largest x.
+    if (i != 4 && dx[i] == 0) {
+      const double v = x.to_vector<double>()[i];
+      EXPECT_TRUE(v < q.scale * static_cast<double>(0 - q.range.zero_point) ||
+                  v > q.scale * static_cast<double>(255 - q.range.zero_point));
+      continue;
+    }
+    EXPECT_NEAR(dx[i], want, 0.02) << i;
+  }
+}
+
+TEST(Qat, RangesAreMovingAveragesUntilFrozen) {
+  manual_seed(7);
+  nn::Linear module{{.in = 2, .out = 2}};
+  QatNetwork qat(graph::trace(module, randn({3, 2})), {.activations = {.method = compress::quantize::Observe::moving_average, .momentum = 0.25}});
+  const NoGrad no_grad;
+  const auto range = [&] { return qat.named_buffers()[0].buffer->tensor().to_vector<double>(); };
+  ASSERT_EQ(qat.named_buffers()[0].name, "qat.ranges");
+  qat(tensor({-1.0f, 0.0f, 3.0f, 2.0f}, {2, 2}));
+  EXPECT_EQ(range(), (std::vector<double>{-1, 3}));
+  qat(tensor({-5.0f, 0.0f, 4.0f, 2.0f}, {2, 2}));
+  EXPECT_EQ(range(), (std::vector<double>{-2, 3.25}));
+  qat.freeze();
+  qat(tensor({-50.0f, 0.0f, 40.0f, 2.0f}, {2, 2}));
+  EXPECT_EQ(range(), (std::vector<double>{-2, 3.25}));
+  // They are saved, loaded and copied.
+  QatNetwork other(graph::trace(module, randn({3, 2}))), copy = qat;
+  other.load_state_dict(qat.state_dict());
+  const Tensor x = randn({4, 2});
+  EXPECT_TRUE(other.frozen() && copy.frozen());
+  EXPECT_TRUE(equal(other(x), qat(x)));
+  EXPECT_TRUE(equal(copy.eval()(x), qat(x)));
+}
+
+TEST(Qat, RefusesWhatItCannotDo) {
+  manual_seed(8);
+  nn::Linear module{{.in = 2, .out = 2}};
+  const Tensor x = randn({3, 2});
+  const Network net = graph::trace(module, x);
+  expect_error<ValueError>([&] { QatNetwork(net, {.bits = 3}); }, {"3 bits"});
+  expect_error<ValueError>([&] { QatNetwork(net, {.weights = Granularity::group}); }, {"groups"});
+  expect_error<ValueError>([&] { QatNetwork(net, {.activations = {.momentum = 0}}); }, {"momentum"});
+  QatNetwork qat(net);
+  expect_error<ValueError>([&] { qat.convert(); }, {"no batch"});
+  expect_error<ValueError>([&] { qat.freeze(); }, {"before any batch"});
+  expect_error<ValueError>([&] { qat.eval()(x); }, {"no batch"});
+  qat.train();
+  Tensor bad = clone(x);
+  bad.data<float>()[3] = NAN;
+  expect_error<NumericError>([&] { qat(bad); }, {"nan"});
+  expect_error<ValueError>([&] { qat.convert(); }, {"no batch"});  // nothing was kept of it
+  expect_error<ShapeError>([&] { qat(randn({3, 4})); }, {"[3, 4]"});
+  struct Soft : nn::Module {
+    nn::Linear a{{.in = 6, .out = 8}}, b{{.in = 8, .out = 3}};
+    HONE_MODULE(Soft, a, b)
+    Tensor forward(const Tensor& z) { return b(softmax(a(z), 1) * 3.0); }
+  } soft;
+  const Network mixed = graph::trace(soft, randn({3, 6}));
+  expect_error<GraphError>([&] { QatNetwork q(mixed); }, {"softmax", "float_fallback"});
+  QatNetwork fallback(mixed, {.float_fallback = true});
+  sum(square(fallback(randn({5, 6})))).backward();
+  expect_one_truth(fallback, randn({5, 6}));
+}
+
+}  // namespace
+}  // namespace hone::test
