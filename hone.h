@@ -27,6 +27,7 @@
 #include "hone/compress/quantize/affine.h"
 #include "hone/compress/quantize/codebook.h"
 #include "hone/compress/quantize/dynamic.h"
+#include "hone/compress/quantize/equalize.h"
 #include "hone/compress/quantize/kmeans.h"
 #include "hone/compress/quantize/mixed.h"
 #include "hone/compress/quantize/observer.h"

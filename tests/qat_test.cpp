@@ -252,7 +252,8 @@ TEST(Qat, GradientsAreThoseOfTheValuesThatCodesStandFor) {
 TEST(Qat, RangesAreMovingAveragesUntilFrozen) {
   manual_seed(7);
   nn::Linear module{{.in = 2, .out = 2}};
-  QatNetwork qat(graph::trace(module, randn({3, 2})), {.activations = {.method = compress::quantize::Observe::moving_average, .momentum = 0.25}});
+  QatNetwork qat(graph::trace(module, randn({3, 2})),
+                 {.activations = {.method = compress::quantize::Observe::moving_average, .momentum = 0.25}});
   const NoGrad no_grad;
   const auto range = [&] { return qat.named_buffers()[0].buffer->tensor().to_vector<double>(); };
   ASSERT_EQ(qat.named_buffers()[0].name, "qat.ranges");

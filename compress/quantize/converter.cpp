@@ -59,11 +59,10 @@ std::optional<Affine> grid_of(const ParameterRef& p, const Tensor& w, int64_t bi
   const WeightGrid grid = p.grid();
   if (grid.levels.defined()) return std::nullopt;
   const std::vector<double> scale = doubles(grid.scale), points = doubles(grid.points), v = doubles(w);
-  Affine a{{.bits = bits,
-            .symmetric = true,
-            .granularity = scale.size() == 1 ? Granularity::tensor : Granularity::channel},
-           {},
-           std::vector<int64_t>(scale.size())};
+  Affine a{
+      {.bits = bits, .symmetric = true, .granularity = scale.size() == 1 ? Granularity::tensor : Granularity::channel},
+      {},
+      std::vector<int64_t>(scale.size())};
   const size_t row = scale.empty() ? 0 : v.size() / scale.size();
   for (size_t l = 0; l < scale.size(); ++l) {
     const double* const point = &points[l * kGridColumns];

@@ -18,8 +18,7 @@
 namespace hone::compress::quantize::detail {
 
 /// Of activations: codes u8 with a zero point.
-inline constexpr AffineSpec kCodes = {
-    .bits = 8, .symmetric = false, .granularity = Granularity::tensor, .group = 0};
+inline constexpr AffineSpec kCodes = {.bits = 8, .symmetric = false, .granularity = Granularity::tensor, .group = 0};
 
 /// What a node becomes. Arithmetic ops make codes of a scale of their own; what moves codes follows its readers.
 enum class Form : uint8_t { real, product, add, avg_pool, max_pool, table, move, concat };
@@ -54,7 +53,7 @@ class Converter {
   const std::set<graph::ValueId>& scaled() const { return scaled_; }
 
   // What the caller knows.
-  std::map<graph::ValueId, Interval> range;           ///< of scaled values, each before it is emitted
+  std::map<graph::ValueId, Interval> range;            ///< of scaled values, each before it is emitted
   std::map<graph::ValueId, std::vector<double>> mean;  ///< of inputs of products: for correction of the bias
   /// Rounds a product's weight instead of Affine::codes.
   std::function<Tensor(size_t node, const Tensor& w, const Affine& a)> round;

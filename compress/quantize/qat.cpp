@@ -256,9 +256,7 @@ struct QatNetwork::Step {
       Observer batch_observer(qat.options_.activations);
       try {
         batch_observer.see(h);
-      } catch (const NumericError& e) {
-        throw NumericError(str(kWhat, ": '", net.value(v).name, "': ", e.what()));
-      }
+      } catch (const NumericError& e) { throw NumericError(str(kWhat, ": '", net.value(v).name, "': ", e.what())); }
       HONE_CHECK(batch_observer.seen() > 0, ValueError, kWhat, ": an empty batch has no ranges");
       const Interval r = batch_observer.range();
       const double momentum = qat.options_.activations.momentum;

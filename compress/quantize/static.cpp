@@ -6,6 +6,7 @@
 
 #include "hone/compress/graph/pass_support.h"
 #include "hone/compress/quantize/converter.h"
+#include "hone/compress/quantize/equalize.h"
 #include "hone/ops/matmul.h"
 
 namespace hone::compress::quantize {
@@ -86,7 +87,8 @@ Calibration calibration(std::vector<Tensor> batches) {
 Network quantize_static(const Network& network, const Calibration& data, StaticOptions options, StaticCounts* counts) {
   detail::check_weights("quantize_static", options.bits, options.weights);
   const graph::detail::Quiet quiet;
-  const Network folded = detail::folded_for_integers(network);
+  Network folded = detail::folded_for_integers(network);
+  if (options.equalize) equalize(folded);
   detail::Converter to("quantize_static", folded, options.bits, options.weights, options.float_fallback);
   calibrate(folded, data, options, to);
   for (size_t i = 0; i < folded.nodes().size(); ++i)

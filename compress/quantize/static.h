@@ -38,6 +38,7 @@ struct StaticOptions {
   int64_t bits = 8;                            ///< of weights: 8 or 4
   Granularity weights = Granularity::channel;  ///< a scale for each output, or one for the tensor
   ObserverOptions activations = {};            ///< their spec is u8, asymmetric, whatever is set here
+  bool equalize = false;                       ///< first: quantize::equalize() of the folded network
   /// Takes from each bias what rounding the weights adds to the mean of the output, by the mean of the input over the
   /// calibration data. Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019.
   bool bias_correction = false;
