@@ -24,6 +24,7 @@
 #include "hone/compress/prune/pruner.h"
 #include "hone/compress/prune/schedules.h"
 #include "hone/compress/prune/sensitivity.h"
+#include "hone/compress/quantize/ada_round.h"
 #include "hone/compress/quantize/affine.h"
 #include "hone/compress/quantize/codebook.h"
 #include "hone/compress/quantize/dynamic.h"

@@ -124,12 +124,12 @@ TEST(Equalize, SkipsWhatIsNotSimple) {
     nn::Linear e{{.in = 4, .out = 4}}, f{{.in = 4, .out = 4}}, twice{{.in = 4, .out = 4}};
     HONE_MODULE(Odd, a, b, c, d, e, f, twice)
     Tensor forward(const Tensor& x) {
-      const Tensor h = clamp(a(x), 0, 6);          // not homogeneous
-      const Tensor g = relu(b(h));                 // two readers
-      Tensor y = relu(c(g) + g);                   // an addition
-      y = e(d(y));                                 // the last dim of an image is no channel
+      const Tensor h = clamp(a(x), 0, 6);  // not homogeneous
+      const Tensor g = relu(b(h));         // two readers
+      Tensor y = relu(c(g) + g);           // an addition
+      y = e(d(y));                         // the last dim of an image is no channel
       y = f(tanh(y));
-      return twice(relu(twice(y)));                // one weight, two layers
+      return twice(relu(twice(y)));  // one weight, two layers
     }
   } module;
   const Tensor x = randn({3, 2, 4, 4});
@@ -164,7 +164,8 @@ TEST(Equalize, HelpsOneScaleForATensor) {
   const Network net = graph::trace(module, x);
   const NoGrad no_grad;
   const auto error = [&](bool on) {
-    Network small = quantize_static(net, calibration({x}), {.weights = compress::quantize::Granularity::tensor, .equalize = on});
+    Network small =
+        quantize_static(net, calibration({x}), {.weights = compress::quantize::Granularity::tensor, .equalize = on});
     return relative_error(small(x), module(x));
   };
   EXPECT_LT(error(true), 0.5 * error(false)) << error(true) << " and " << error(false);

@@ -28,7 +28,7 @@ ValueId bias_of(const Node& n) { return n.inputs.size() > 2 ? n.inputs[2] : grap
 struct Pair {
   size_t report;  // its place in the report
   ValueId first, bias, second;
-  int64_t channels, row;  // of the first weight: elements a channel
+  int64_t channels, row;                 // of the first weight: elements a channel
   int64_t columns, inner, outs, groups;  // of the second: dims folded into [outs, columns, inner]
 
   size_t in_first(size_t k) const { return k / static_cast<size_t>(row); }

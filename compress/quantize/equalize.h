@@ -36,10 +36,10 @@ struct EqualizeReport {
   std::string table() const;
 };
 
-/// s_c = √(r1_c r2_c) / r2_c; w1_c ← w1_c / s_c, b1_c ← b1_c / s_c, w2_c ← s_c w2_c for each pair in turn, until r1 = r2
-/// throughout; computed in f64 and rounded once. Between the two may lie ReLU, leaky ReLU, pooling and flattening, each
-/// read by nothing else; groups are followed, depthwise convolutions among them. Masks stay. A pair with anything else
-/// between, or a weight or bias that is shared, quantized or no parameter, is skipped, and the report says why.
+/// s_c = √(r1_c r2_c) / r2_c; w1_c ← w1_c / s_c, b1_c ← b1_c / s_c, w2_c ← s_c w2_c for each pair in turn, until r1 =
+/// r2 throughout; computed in f64 and rounded once. Between the two may lie ReLU, leaky ReLU, pooling and flattening,
+/// each read by nothing else; groups are followed, depthwise convolutions among them. Masks stay. A pair with anything
+/// else between, or a weight or bias that is shared, quantized or no parameter, is skipped, and the report says why.
 /// ValueError for options; NumericError naming a parameter that is not finite: the network is then as it was.
 EqualizeReport equalize(graph::Network& network, EqualizeOptions options = {});
 

@@ -23,6 +23,7 @@ struct Watched {
   std::vector<double> sums;          // by index of dim 1, or of the last dim where `last`
   bool last = false;
   double count = 0;
+  std::vector<std::pair<size_t, detail::InputMoment>> moments;  // of the products that read it
   std::vector<double> mean() const {
     std::vector<double> m = sums;
     for (double& v : m) v /= std::max(count, 1.0);
@@ -30,6 +31,7 @@ struct Watched {
   }
   void see(const Tensor& x) {
     if (observer) observer->see(x);
+    for (auto& [node, moment] : moments) moment.see(x);
     if (!means || x.numel() == 0) return;
     const int dim = last ? x.ndim() - 1 : 1;
     const int64_t n = x.size(dim);
@@ -42,16 +44,20 @@ struct Watched {
   }
 };
 
-void calibrate(const Network& net, const Calibration& data, const StaticOptions& o, detail::Converter& to) {
+/// Fills in what `to` has to know. Returns the moment of each product's input, where wanted.
+std::map<size_t, Tensor> calibrate(const Network& net, const Calibration& data, const StaticOptions& o,
+                                   detail::Converter& to) {
   ObserverOptions activations = o.activations;
   activations.spec = detail::kCodes;
   std::map<ValueId, Watched> watched;
   for (const ValueId v : to.scaled()) watched[v].observer.emplace(activations);
   for (size_t i = 0; i < net.nodes().size(); ++i) {
-    if (to.form(i) != detail::Form::product || !o.bias_correction) continue;
-    Watched& x = watched[net.nodes()[i].inputs[0]];
-    x.means = true;
-    x.last = net.nodes()[i].op == &kLinear;
+    const Node& n = net.nodes()[i];
+    if (to.form(i) != detail::Form::product || (!o.bias_correction && !o.ada_round)) continue;
+    Watched& x = watched[n.inputs[0]];
+    if (o.ada_round) x.moments.emplace_back(i, detail::InputMoment(n, graph::at(net.value(n.inputs[1]).shape, 0)));
+    x.means = o.bias_correction;
+    x.last = n.op == &kLinear;
   }
   Network run = net;
   std::vector<ValueId> values;
@@ -69,11 +75,14 @@ void calibrate(const Network& net, const Calibration& data, const StaticOptions&
       }
     }
   });
+  std::map<size_t, Tensor> moments;
   for (const auto& [v, w] : watched) {
     HONE_CHECK(!w.observer || w.observer->seen() > 0, ValueError, "quantize_static: the calibration data has no batch");
     if (w.observer) to.range[v] = w.observer->range();
     if (w.means) to.mean[v] = w.mean();
+    for (const auto& [node, moment] : w.moments) moments[node] = moment.value();
   }
+  return moments;
 }
 
 }  // namespace
@@ -90,7 +99,11 @@ Network quantize_static(const Network& network, const Calibration& data, StaticO
   Network folded = detail::folded_for_integers(network);
   if (options.equalize) equalize(folded);
   detail::Converter to("quantize_static", folded, options.bits, options.weights, options.float_fallback);
-  calibrate(folded, data, options, to);
+  const std::map<size_t, Tensor> moments = calibrate(folded, data, options, to);
+  if (options.ada_round)
+    to.round = [&](size_t node, const Tensor& w, const Affine& a) {
+      return ada_round(w, a, moments.at(node), *options.ada_round);
+    };
   for (size_t i = 0; i < folded.nodes().size(); ++i)
     if (!to.absorbed(i)) to.emit(i);
   return to.finish(counts);

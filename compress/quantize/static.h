@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "hone/compress/graph/network.h"
+#include "hone/compress/quantize/ada_round.h"
 #include "hone/compress/quantize/observer.h"
 
 namespace hone::compress::quantize {
@@ -39,6 +41,9 @@ struct StaticOptions {
   Granularity weights = Granularity::channel;  ///< a scale for each output, or one for the tensor
   ObserverOptions activations = {};            ///< their spec is u8, asymmetric, whatever is set here
   bool equalize = false;                       ///< first: quantize::equalize() of the folded network
+  /// Rounds weights for the least error of each layer's result on the calibration data (of the f32 network), instead of
+  /// to the nearest. It keeps a matrix [taps, taps] of each layer: ValueError for more than 2^13 taps.
+  std::optional<AdaRoundOptions> ada_round = {};
   /// Takes from each bias what rounding the weights adds to the mean of the output, by the mean of the input over the
   /// calibration data. Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019.
   bool bias_correction = false;
