@@ -1,0 +1,173 @@
+// Static quantization at the edges of its rules: ranges, biases, grids and ops that just do, or do not, have integers.
+
+#include <cmath>
+
+#include "graph_support.h"
+#include "support.h"
+
+namespace hone::test {
+namespace {
+
+using compress::quantize::calibration;
+using compress::quantize::quantize_static;
+using compress::quantize::StaticCounts;
+using graph::Network;
+
+template <class F> struct Made : nn::Module {
+  nn::Conv2d conv{{.in = 2, .out = 4, .kernel = 3, .padding = 1}};
+  nn::Linear a{{.in = 6, .out = 6}}, b{{.in = 6, .out = 3}};
+  F f;
+  HONE_MODULE(Made, conv, a, b)
+  explicit Made(F g) : f(g) {}
+  Tensor forward(const Tensor& x) { return f(*this, x); }
+};
+double largest(const Tensor& t) { return max(abs(t)).item(); }
+void set(const Parameter& p, const Tensor& to) { p.ref().replace(to); }
+
+TEST(IntegerRules, BoundsOfAClampBeyondZeroAreKept) {
+  // The range of codes holds 0, which the clamp leaves out.
+  for (const auto& [low, high] : {std::pair{0.5, 2.0}, {-2.0, -0.5}}) {
+    manual_seed(1);
+    Made module([low = low, high = high](auto& m, const Tensor& x) { return m.b(clamp(m.a(x), low, high)); });
+    const Tensor x = randn({100, 6});
+    Network small = quantize_static(graph::trace(module, x), calibration({x}));
+    const NoGrad no_grad;
+    EXPECT_LT(largest(small(x) - module(x)), 0.05 * largest(module(x))) << low;
+  }
+}
+
+TEST(IntegerRules, BiasCorrectionKnowsGroupsAndRowsOfRows) {
+  const auto worst = [](const Network& net, const Tensor& x, Tensor (*mean_of)(const Tensor&), bool correct) {
+    Network f32 = net, small = quantize_static(net, calibration({x}), {.bits = 4, .bias_correction = correct});
+    return largest(mean_of(small(x)) - mean_of(f32(x)));
+  };
+  const NoGrad no_grad;
+  manual_seed(2);
+  nn::Conv2d grouped{{.in = 6, .out = 6, .kernel = 3, .groups = 3}};
+  const Tensor each = reshape(arange(1, 7), {1, 6, 1, 1});  // a mean of its own for each channel
+  const Tensor x = rand({20, 6, 6, 6}) + cast(each, f32);
+  const Network conv = graph::trace(grouped, x);
+  const auto planes = [](const Tensor& y) { return mean(y, {0, 2, 3}); };
+  EXPECT_LT(worst(conv, x, planes, true), 0.1 * worst(conv, x, planes, false));
+
+  nn::Linear module{{.in = 8, .out = 5}};
+  const Tensor rows = rand({20, 3, 8}) + cast(arange(1, 9), f32);
+  const Network linear = graph::trace(module, rows);
+  const auto outputs = [](const Tensor& y) { return mean(y, {0, 1}); };
+  EXPECT_LT(worst(linear, rows, outputs, true), 0.1 * worst(linear, rows, outputs, false));
+}
+
+TEST(IntegerRules, BiasesBeyondTheirWeightsAreKept) {
+  // 1e4 in units of 1e-12 / 127 does not fit 32 bits: the scale gives way, not the bias.
+  manual_seed(3);
+  nn::Linear module{{.in = 6, .out = 3}};
+  set(module.weight, randn({3, 6}) * 1e-12);
+  set(module.bias, tensor({1e4f, -1e4f, 0.0f}));
+  const Tensor x = randn({20, 6});
+  const NoGrad no_grad;
+  Network small = quantize_static(graph::trace(module, x), calibration({x}));
+  EXPECT_LT(largest(small(x) - module(x)), 1e-2);
+}
+
+TEST(IntegerRules, ResultsFarSmallerThanTheirTermsHaveCodes) {
+  manual_seed(4);
+  const Tensor h = randn({50, 3}), x = concat({h, h}, 1);
+  // Terms that cancel: the result's step is as fine as factors below 1 allow.
+  Made product([](auto& m, const Tensor& t) { return m.b(m.a(t)); });
+  const Tensor w = randn({6, 3});
+  set(product.a.weight, concat({w, neg(w)}, 1));
+  set(product.a.bias, full({6}, 1e-7));
+  Made sum_of_two([](auto& m, const Tensor& t) { return m.b(m.a(t) + neg(t)); });
+  set(sum_of_two.a.weight, eye(6));
+  set(sum_of_two.a.bias, full({6}, 1e-5));
+  const NoGrad no_grad;
+  Network a = quantize_static(graph::trace(product, x), calibration({x}));
+  EXPECT_LT(largest(a(x) - product(x)), 0.1);
+  Network b = quantize_static(graph::trace(sum_of_two, x), calibration({x}), {.float_fallback = true});
+  EXPECT_LT(largest(b(x) - sum_of_two(x)), 0.1);
+  struct Pool : nn::Module {
+    nn::Conv2d last{{.in = 1, .out = 1, .kernel = 1}};
+    HONE_MODULE(Pool, last)
+    Tensor forward(const Tensor& t) { return last(avg_pool2d(t, 2)); }
+  } pool;
+  Tensor image = randn({4, 1, 8, 8});
+  const Tensor mean_of = avg_pool2d(image, 2);
+  image = image - reshape(expand(reshape(mean_of, {4, 1, 4, 1, 4, 1}), {4, 1, 4, 2, 4, 2}), {4, 1, 8, 8});
+  Network c = quantize_static(graph::trace(pool, image), calibration({image}));
+  EXPECT_LT(largest(c(image) - pool(image)), 0.1);
+}
+
+TEST(IntegerRules, AWeightsGridIsKeptWhereCodesExpressIt) {
+  manual_seed(5);
+  nn::Linear module{{.in = 12, .out = 4}};
+  const Tensor x = randn({30, 12}), w = module.weight.raw();
+  const auto codes_with = [&](const Tensor& scale, std::vector<double> point) {
+    nn::Linear copy = module;
+    std::vector<double> points;
+    for (int64_t l = 0; l < scale.numel(); ++l) points.insert(points.end(), point.begin(), point.end());
+    copy.weight.ref().set_grid({.scale = scale, .points = tensor(points, {scale.numel(), 4})});
+    Network small = quantize_static(graph::trace(copy, x), calibration({x}), {.bits = 4});
+    const Int8Matrix packed{small.constant(small.find("weight.codes")).value, {4, 12}, 1, 4, 1};
+    const NoGrad no_grad;
+    return std::tuple{packed.dense().to_vector<double>(), copy.weight.value().to_vector<double>(),
+                      largest(small(x) - copy(x))};
+  };
+  // Steps that no fit of the values would find; also one for all, and one below 0, which counts as |Δ|.
+  for (const Tensor& scale : {full({4}, 0.11), full({1}, 0.11), full({4}, -0.11)}) {
+    const auto [q, v, error] = codes_with(scale, {0, -5, 6, 0});
+    for (size_t i = 0; i < q.size(); ++i) {
+      ASSERT_NEAR(q[i] * 0.11, v[i], 1e-6);
+      ASSERT_EQ(q[i], std::clamp(std::nearbyint(w.to_vector<double>()[i] / 0.11), -5.0, 6.0));
+    }
+    EXPECT_LT(error, 0.02);
+  }
+  // Grids that codes do not express are rounded anew: a shift, more codes than 4 bits have, weights kept as floats.
+  const std::vector<std::pair<Tensor, std::vector<double>>> others = {
+      {full({4}, 0.11), {0.05, -4, 3, 0}}, {full({4}, 0.02), {0, -60, 60, 0}}, {zeros({4}), {0, -1, 1, 0}}};
+  for (const auto& [scale, point] : others) {
+    const auto [q, v, error] = codes_with(scale, point);
+    for (size_t row = 0; row < 4; ++row) {  // the largest of each row has the largest code
+      double most = 0;
+      for (size_t k = 0; k < 12; ++k) most = std::max(most, std::abs(q[12 * row + k]));
+      EXPECT_EQ(most, 7);
+    }
+    EXPECT_LT(error, 0.3);
+  }
+}
+
+TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {
+  manual_seed(6);
+  const auto refused = [](auto f, const Tensor& x, const char* node) {
+    Made module(f);
+    const Network net = graph::trace(module, x);
+    expect_error<GraphError>([&] { quantize_static(net, calibration({x})); }, {node, "float_fallback"});
+    Network small = quantize_static(net, calibration({x}), {.float_fallback = true});
+    const NoGrad no_grad;
+    EXPECT_LT(largest(small(x) - module(x)), 0.05 * largest(module(x))) << node;
+  };
+  const Tensor rows = randn({20, 6}), image = randn({10, 2, 8, 8});
+  refused([](auto& m, const Tensor& x) { return m.b(m.a(x) + slice(x, 1, 0, 1)); }, rows, "add");  // broadcast
+  refused([](auto& m, const Tensor& x) { return m.conv(avg_pool2d(x, 2, {.padding = {1}})); }, image, "avg_pool2d");
+  refused([](auto& m, const Tensor& x) { return m.conv(adaptive_avg_pool2d(x, 3)); }, image, "avg_pool2d");
+  nn::Linear wide{{.in = (1 << 16) + 1, .out = 1}};
+  const Tensor x = randn({1, (1 << 16) + 1});
+  expect_error<GraphError>([&] { quantize_static(graph::trace(wide, x), calibration({x})); }, {"linear"});
+}
+
+TEST(IntegerRules, DilatedPoolingBehindAConvolutionIsAnOpOfItsOwn) {
+  manual_seed(7);
+  struct Dilated : nn::Module {
+    nn::Conv2d conv{{.in = 2, .out = 4, .kernel = 3, .padding = 1}}, last{{.in = 4, .out = 3, .kernel = 1}};
+    HONE_MODULE(Dilated, conv, last)
+    Tensor forward(const Tensor& x) { return last(max_pool2d(conv(x), 2, {.stride = {1}, .dilation = {2}})); }
+  } module;
+  const Tensor x = randn({10, 2, 8, 8});
+  StaticCounts counts;
+  Network small = quantize_static(graph::trace(module, x), calibration({x}), {}, &counts);
+  EXPECT_EQ(counts.integer, 3);
+  const NoGrad no_grad;
+  EXPECT_LT(largest(small(x) - module(x)), 0.05 * largest(module(x)));
+}
+
+}  // namespace
+}  // namespace hone::test
