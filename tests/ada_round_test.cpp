@@ -183,6 +183,19 @@ TEST(AdaRound, MomentsAreThoseOfThePatches) {
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-6) << i;
 }
 
+TEST(AdaRound, GroupsHaveMomentsOfTheirOwn) {
+  manual_seed(10);
+  const Tensor one = randn({3, 12}), two = randn({3, 12}), w = randn({8, 12});
+  const Tensor x = correlated(60, 12, one), y = correlated(60, 12, two);
+  const Affine a = Affine::of(w, {.bits = 4, .granularity = Granularity::channel});
+  const Tensor both = ada_round(w, a, concat({moment_of(x), moment_of(y)}, 0), {.iterations = 50});
+  const auto half = [&](int64_t first, const Tensor& m) {
+    const Tensor part = contiguous(slice(w, 0, first, first + 4));
+    return ada_round(part, Affine::of(part, a.spec), m, {.iterations = 50});
+  };
+  EXPECT_TRUE(equal(both, concat({half(0, moment_of(x)), half(4, moment_of(y))}, 0)));
+}
+
 TEST(AdaRound, ZerosStayZerosAndThreadsChangeNothing) {
   manual_seed(8);
   const Tensor mix = randn({4, 30}), x = correlated(100, 30, mix);

@@ -62,6 +62,8 @@ TEST(FixedPoint, IsTheNearestAndRoundsTiesUpwards) {
   EXPECT_EQ(rescale(INT32_MIN, most), INT32_MIN + 1);
   EXPECT_EQ(requantize(1000, half, 10, 0, 255), 255);
   EXPECT_EQ(requantize(-1000, half, 10, 3, 255), 3);
+  const FixedPoint below_half = fixed_point(std::nextafter(0.5, 0));  // rounds up to the next power of two
+  EXPECT_EQ(std::ldexp(below_half.multiplier, -below_half.shift), 0.5);
   for (const double bad : {1.0, -0.1, std::nan(""), 2.0}) EXPECT_THROW(fixed_point(bad), ValueError) << bad;
 
   for (int i = 0; i < 2000; ++i) {
@@ -70,7 +72,13 @@ TEST(FixedPoint, IsTheNearestAndRoundsTiesUpwards) {
     const FixedPair f = fixed_pair(a, b);
     ASSERT_TRUE(f.first >= 0 && f.first < 1 << 15 && f.second >= 0 && f.second <= f.first && f.shift >= 1 &&
                 f.shift <= 30);
-    ASSERT_NEAR(std::ldexp(f.first, -f.shift), a, std::max(a * std::ldexp(1.0, -14), std::ldexp(1.0, -31)));
+    ASSERT_NEAR(std::ldexp(f.first, -f.shift), a, std::max(a * std::ldexp(1.0, -15), std::ldexp(1.0, -31)));
+    ASSERT_NEAR(std::ldexp(f.second, -f.shift), b, std::max(a * std::ldexp(1.0, -15), std::ldexp(1.0, -31)));
+  }
+  for (const double next : {1.0, 0.25, 4096.0}) {  // the largest that 15 bits hold, not 2^15
+    const FixedPair f = fixed_pair(std::nextafter(next, 0), 0);
+    EXPECT_EQ(f.first, INT16_MAX);
+    EXPECT_NEAR(std::ldexp(f.first, -f.shift), next, next * std::ldexp(1.0, -15));
   }
   EXPECT_THROW(fixed_pair(8192, 1), ValueError);
   EXPECT_THROW(fixed_pair(1, -1), ValueError);

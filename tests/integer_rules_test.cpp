@@ -122,8 +122,10 @@ TEST(IntegerRules, AWeightsGridIsKeptWhereCodesExpressIt) {
     EXPECT_LT(error, 0.02);
   }
   // Grids that codes do not express are rounded anew: a shift, more codes than 4 bits have, weights kept as floats.
-  const std::vector<std::pair<Tensor, std::vector<double>>> others = {
-      {full({4}, 0.11), {0.05, -4, 3, 0}}, {full({4}, 0.02), {0, -60, 60, 0}}, {zeros({4}), {0, -1, 1, 0}}};
+  const std::vector<std::pair<Tensor, std::vector<double>>> others = {{full({4}, 0.11), {0.05, -4, 3, 0}},
+                                                                      {full({4}, 0.02), {0, -60, 7, 0}},
+                                                                      {full({4}, 0.02), {0, -7, 60, 0}},
+                                                                      {zeros({4}), {0, -1, 1, 0}}};
   for (const auto& [scale, point] : others) {
     const auto [q, v, error] = codes_with(scale, point);
     for (size_t row = 0; row < 4; ++row) {  // the largest of each row has the largest code
@@ -133,6 +135,15 @@ TEST(IntegerRules, AWeightsGridIsKeptWhereCodesExpressIt) {
     }
     EXPECT_LT(error, 0.3);
   }
+}
+
+TEST(IntegerRules, DynamicQuantizationOfZerosIsTheBiasExactly) {
+  manual_seed(8);
+  nn::Linear module{{.in = 9, .out = 4}};
+  Network small = compress::quantize::quantize_dynamic(graph::trace(module, randn({3, 9})));
+  const NoGrad no_grad;
+  const Tensor y = small(zeros({2, 9}));
+  for (int64_t row = 0; row < 2; ++row) EXPECT_TRUE(equal(select(y, 0, row), module.bias.raw().detach()));
 }
 
 TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {

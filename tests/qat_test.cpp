@@ -176,6 +176,24 @@ TEST(Qat, LearnsWhatRoundingAloneLoses) {
   }
 }
 
+TEST(Qat, LearnedStepsBeginAsInThePaper) {
+  for (const int64_t bits : {8, 4}) {
+    manual_seed(9);
+    nn::Linear module{{.in = 3, .out = 2}};
+    QatNetwork qat(graph::trace(module, randn({4, 3})), {.bits = bits, .learned_steps = true});
+    const auto w = module.weight.raw().to_vector<double>();
+    ASSERT_EQ(qat.steps().size(), 1u);
+    const auto step = qat.steps()[0].raw().to_vector<double>();
+    const double high = bits == 8 ? 127 : 7;
+    for (size_t o = 0; o < 2; ++o) {
+      const double mean = (std::abs(w[3 * o]) + std::abs(w[3 * o + 1]) + std::abs(w[3 * o + 2])) / 3;
+      EXPECT_NEAR(step[o], 2 * mean / std::sqrt(high), 1e-6);
+    }
+    sum(square(qat(randn({4, 3})))).backward();
+    EXPECT_GT(max(abs(qat.steps()[0].grad())).item(), 0);
+  }
+}
+
 TEST(Qat, MasksSurvive) {
   for (const bool learned : {false, true}) {
     manual_seed(5);
