@@ -22,7 +22,7 @@ struct Options {
   double latency_seconds = 0.1;
   bool held_out = false;
 };
-constexpr double kLr = 2e-3, kRetrainLr = 3e-4;
+constexpr double kLr = 2e-3, kRetrainLr = 3e-4, kIntegerLr = 1e-3;
 
 /// LeNet with quantized activations: DoReFa's in [0, 1], or PACT's up to learned bounds; with DoReFa's weights, but for
 /// the first and the last layer, as the paper has it, or with whatever its parameters are.
@@ -62,8 +62,10 @@ struct Quantized {
   std::function<void()> after_step = {};  ///< of retraining
   int64_t epochs = 0;                     ///< of retraining
   double lr = kRetrainLr;
-  std::function<graph::Network(const graph::Network&)> finish = {};  ///< what the file holds, where not the traced one
+  std::function<graph::Network(nn::Module&)> finish = {};  ///< what the file holds, where not the traced one
 };
+
+graph::Network traced(nn::Module& net) { return graph::trace(net, zeros({1, 3, 32, 32})); }
 
 /// What quantizers may use.
 struct Context {
@@ -147,28 +149,55 @@ std::vector<Method> methods() {
       });
 
   // Integers, without retraining.
-  for (const int64_t bits : {8, 4}) {
-    all.push_back({str("int", bits, " static"), [=](const nn::LeNet& trained, const Context& context) {
+  const auto integers = [&](const std::string& name, int64_t bits, std::optional<quantize::AdaRoundOptions> rounding) {
+    all.push_back({name, [=](const nn::LeNet& trained, const Context& context) {
                      Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
-                     q.finish = [bits, &context](const graph::Network& network) {
+                     q.finish = [bits, rounding, &context](nn::Module& net) {
                        data::Loader batches(context.fashion.training, {.batch = 64, .transform = fashion_transforms()});
-                       return quantize::quantize_static(network, quantize::calibration(batches, 20),
-                                                        {.bits = bits, .bias_correction = true});
+                       return quantize::quantize_static(traced(net), quantize::calibration(batches, 20),
+                                                        {.bits = bits, .ada_round = rounding, .bias_correction = true});
                      };
                      return q;
                    }});
+  };
+  integers("int8 static", 8, {});
+  integers("int4 static", 4, {});
+  integers("int4 static, adaptive rounding", 4, quantize::AdaRoundOptions());
+  for (const int64_t bits : {8, 4}) {
     all.push_back({str("int", bits, " dynamic"), [=](const nn::LeNet& trained, const Context&) {
                      Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
-                     q.finish = [bits](const graph::Network& network) {
-                       return quantize::quantize_dynamic(network, bits);
+                     q.finish = [bits](nn::Module& net) { return quantize::quantize_dynamic(traced(net), bits); };
+                     return q;
+                   }});
+    // The same integers, trained.
+    all.push_back({str("int", bits, " trained"), [=](const nn::LeNet& trained, const Context& context) {
+                     nn::LeNet copy = trained;
+                     auto net = std::make_unique<quantize::QatNetwork>(
+                         traced(copy), quantize::QatOptions{.bits = bits, .learned_steps = bits < 8});
+                     data::Loader batches(context.fashion.training, {.batch = 64, .transform = fashion_transforms()});
+                     int64_t seen = 0;
+                     for (auto& [images, labels] : batches) {
+                       if (++seen > 20) break;
+                       const NoGrad no_grad;
+                       (*net)(images);
+                     }
+                     Quantized q{.net = nn::AnyModule(std::move(net)),
+                                 .bits_per_weight = static_cast<double>(bits),
+                                 .epochs = context.o.long_retrain,
+                                 .lr = kIntegerLr};
+                     auto& qat = static_cast<quantize::QatNetwork&>(*q.net);
+                     const int64_t half = q.epochs * batches.size() / 2;
+                     q.after_step = [&qat, half, steps = int64_t{0}]() mutable {
+                       if (++steps == half) qat.freeze();
                      };
+                     q.finish = [](nn::Module& module) { return static_cast<quantize::QatNetwork&>(module).convert(); };
                      return q;
                    }});
   }
 
   // Weights and activations, in training.
-  const auto folded = [](const graph::Network& network) {  // DoReFa's weights are then their few values
-    graph::Network n = network;
+  const auto folded = [](nn::Module& net) {  // DoReFa's weights are then their few values
+    graph::Network n = traced(net);
     graph::drop_training(n);
     graph::fold_constants(n, {.parameters = true});
     return n;
@@ -216,8 +245,7 @@ void train(nn::Module& net, const Fashion& fashion, int64_t epochs, double lr,
 }
 
 graph::Network network_of(const Quantized& q) {
-  const graph::Network network = graph::trace(*q.net, zeros({1, 3, 32, 32}));
-  return q.finish ? q.finish(network) : network;
+  return q.finish ? q.finish(*q.net) : traced(*q.net);
 }
 
 struct Row {
