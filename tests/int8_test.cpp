@@ -5,6 +5,7 @@
 
 #include "hone/ops/packed/int8_run.h"
 #include "hone/ops/simd/int8_kernels.h"
+#include "hone/ops/simd/winograd_kernels.h"
 #include "int8_reference.h"
 #include "simd_targets.h"
 #include "support.h"
@@ -213,6 +214,41 @@ TEST(Int8Conv, LargerPlanesAreMadeInBands) {
           {.conv = {.padding = {1}}, .pool = {3}, .pool_options = {.stride = {2}, .padding = {1}}});
     check({1, 128, 8, 8}, {70, 128, 1, 1}, {});
     check({1, 6, 20, 20}, {6, 1, 3, 3}, {.conv = {.padding = {1}, .groups = 6}});
+  });
+}
+
+// Kernels of 3 × 3 with a stride of 1 and many channels go by Winograd's way: sizes around tiles and blocks of them.
+TEST(Int8Conv, ThreeByThreeKernelsHaveTheReferencesBitsOnEveryTarget) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(7);
+    for (int i = 0; i < 30 && !::testing::Test::HasFatalFailure(); ++i) {
+      const int64_t groups = rng() % 4 ? 1 : 2, c = 4 * (4 + below(rng, 7)), o = 9 + below(rng, 30);
+      const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7, ph = below(rng, 3), pw = below(rng, 3);
+      const int64_t h = 3 + below(rng, 15), w = 3 + below(rng, 15), n = upto(rng, 3);
+      ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
+                 codes(rng, {groups * o, c, 3, 3}, i8, -most, most),
+                 {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
+                 bits};
+      if (rng() % 3 == 0) k.options.pool = {std::min<int64_t>(2, h + 2 * ph - 2), std::min<int64_t>(2, w + 2 * pw - 2)};
+      if (rng() % 6 == 0 && h + 2 * ph >= 5 && w + 2 * pw >= 5) {
+        k.options.pool = {3};
+        k.options.pool_options = {.stride = {upto(rng, 2)}, .padding = {below(rng, 2)}};
+      }
+      k.check(rng);
+    }
+  });
+}
+
+TEST(Int8Conv, SumsOfMostWinogradChannelsStayExact) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(8);
+    const int64_t most = simd::kMostWinogradChannels;
+    for (const int64_t c : {most, most + 4})
+      for (const int64_t weight : {127, -127})
+        ConvCase{full({2, c, 4, 5}, 255, u8),
+                 full({9, c, 3, 3}, weight, i8),
+                 {.conv = {.padding = {1}}, .x_zero_point = 255}}
+            .check(rng);
   });
 }
 

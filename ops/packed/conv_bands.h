@@ -42,12 +42,15 @@ struct Bands {
   int64_t conv_rows = 0, plane = 0;  // most rows of the convolution in a band; elements of a channel of its input
   int64_t width;                     // of the padded input
 
-  Bands(const ConvGeometry& s, const simd::PoolGeometry& g, bool pools) : width(s.w + 2 * s.pad_w) {
+  /// The convolution's rows are taken `together`, as far as pooling allows.
+  Bands(const ConvGeometry& s, const simd::PoolGeometry& g, bool pools, int64_t together = 1)
+      : width(s.w + 2 * s.pad_w) {
     const int64_t extent = (s.kh - 1) * s.dilation_h + 1, line = std::max<int64_t>(s.c * width, 1);
     const int64_t fit = std::min(kPositions / s.ow, (kBandFloats / line - extent) / s.stride_h + 1);
     rows = std::max<int64_t>(pools ? (fit - g.kernel_h) / g.stride_h + 1 : fit, 1);
     count = ceil_div(g.out_rows, std::min(rows, g.out_rows));
     rows = ceil_div(g.out_rows, count);
+    if (!pools) rows = ceil_div(rows, together) * together;
     count = ceil_div(g.out_rows, rows);
     conv_rows = std::min(pools ? (rows - 1) * g.stride_h + g.kernel_h : rows, s.oh);
     plane = ((conv_rows - 1) * s.stride_h + extent) * width;

@@ -4,6 +4,7 @@
 
 #include "hone/core/parallel.h"
 #include "hone/ops/packed/conv_bands.h"
+#include "hone/ops/simd/winograd_kernels.h"
 
 namespace hone::detail {
 namespace {
@@ -77,6 +78,16 @@ int64_t panel_scratch(const Int8Weight& w, int64_t count, int64_t depth) {
 }
 /// Scratch memory is cut into parts that begin where vectors like it.
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
+
+/// Whether Winograd's way is the shorter one: no more than 2/3 of the plain products with what tiles have too much, and
+/// enough tiles for bringing the weights to its form at each call.
+bool winograd_fits(const ConvGeometry& s) {
+  const simd::WinogradPlane plane{s.oh, s.ow};
+  return simd::int8_kernels().element == 2 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 &&
+         s.dilation_h == 1 && s.dilation_w == 1 && s.c % kInt8Group == 0 && s.c >= 16 &&
+         s.c <= simd::kMostWinogradChannels && s.o > kInt8Outs / 2 && s.n * plane.tiles() >= 8 &&
+         16 * plane.tiles() <= 6 * s.oh * s.ow;
+}
 
 }  // namespace
 
@@ -168,7 +179,9 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const simd::Int8Kernels& kernels = simd::int8_kernels();
   const bool pools = pool.present();
   const PoolGeometry g = pool_geometry(pool, s.oh, s.ow);
-  const Bands bands(s, g, pools);
+  const bool fast = winograd_fits(s);
+  const simd::WinogradKernels& winograd = simd::winograd_kernels();
+  const Bands bands(s, g, pools, fast ? 2 : 1);
   const int64_t row = padded_row(s.c, s.kw, s.dilation_w), depth = int8_depth(s.c, s.kh, s.kw, s.dilation_w);
   const int64_t columns = int8_columns(s.o), panels = columns / kInt8Outs;
   int32_t *const groups = workspace.get<int32_t>(depth), *const positions =
@@ -181,13 +194,24 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
       positions[p++] = static_cast<int32_t>((i * s.stride_h * bands.width + j * s.stride_w) * s.c);
   const int32_t* const start = padded(w.start, s.groups, s.o, 0, workspace);
   const Int8Result to = padded(r, s.groups, s.o, workspace);
+  const int64_t panel_size = 16 * kInt8Outs * s.c;  // in Winograd's form
+  int16_t* const transformed = fast ? workspace.get<int16_t>(s.groups * panels * panel_size) : nullptr;
+  if (fast) {
+    auto* const room = workspace.get<int8_t>(panel_scratch(w, 1, depth));
+    for (int64_t i = 0; i < s.groups * panels; ++i)
+      winograd.weights(panels_of(w, i, 1, depth, room), s.c, transformed + i * panel_size);
+  }
 
-  // Scratch of one piece: the band's input, sums, sums of windows, codes, weights. After the input comes what packing
-  // writes and the last group of the last position reads past it.
-  const int64_t input = aligned((bands.plane * s.c + 16 * s.c + kInt8Slack) * kernels.element);
+  // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles and their sums.
+  // After the input comes what packing writes, the last group of the last position reads past it, and half a tile.
+  const int64_t most_tiles = simd::WinogradPlane{bands.conv_rows, s.ow}.tiles();
+  const int64_t input = aligned(((bands.plane + bands.width) * s.c + 16 * s.c + kInt8Slack) * kernels.element);
   const int64_t sums = aligned((bands.conv_rows * s.ow * kInt8Outs + kInt8Slack) * 4);
   const int64_t windows = pools ? aligned((bands.rows * g.out_cols * kInt8Outs + kInt8Slack) * 4) : 0;
   const int64_t results = aligned((bands.rows * g.out_cols * kInt8Outs + kInt8Slack) * (to.scale ? 4 : 1));
+  const int64_t weights = aligned(fast ? 0 : panel_scratch(w, 1, depth));
+  const int64_t tiles = fast ? aligned(ceil_div(most_tiles, winograd.together) * winograd.together * 16 * s.c * 2) : 0;
+  const int64_t tile_sums = fast ? aligned(16 * winograd.together * kInt8Outs * 4) : 0;
   const int64_t macs = std::max<int64_t>(depth * kInt8Group * bands.conv_rows * s.ow * columns, 1);
   const int64_t blocks = std::clamp<int64_t>(macs / kPieceMacs, 1, panels), block = ceil_div(panels, blocks);
   const int64_t in_block = ceil_div(panels, block), out_plane = g.out_rows * g.out_cols;
@@ -195,16 +219,27 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const auto band_of_image = [&](int64_t image, int64_t band, int64_t first, std::byte* scratch) {
     std::byte *const in = scratch, *const made = in + input, *const shown = made + sums, *const coded = shown + windows;
     auto* const unpacked = reinterpret_cast<int8_t*>(coded + results);
+    auto* const tiled = reinterpret_cast<int16_t*>(coded + results + weights);
+    auto* const tiled_sums = reinterpret_cast<int32_t*>(coded + results + weights + tiles);
     const int64_t begin = band * bands.rows, end = std::min(begin + bands.rows, g.out_rows);
     const int64_t top = pools ? g.first_row(begin) : begin, stop = pools ? g.end_row(end - 1) : end, rows = stop - top;
     const int64_t group = image % s.groups, count = (end - begin) * g.out_cols;
     kernels.pack_rows(x + image * s.c * s.in_plane(), s.c, s.h, s.w, s.pad_w, top * s.stride_h - s.pad_h,
-                      (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1, x_zero_point, in);
+                      (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1 + (fast ? rows % 2 : 0), x_zero_point,
+                      in);
+    const simd::WinogradPlane plane{rows, s.ow};
+    if (fast) winograd.inputs(reinterpret_cast<const int16_t*>(in), s.c, bands.width * s.c, plane, tiled);
     for (int64_t panel = first; panel < std::min(first + block, panels); ++panel) {
       const int64_t o = panel * kInt8Outs, outs = std::min(kInt8Outs, s.o - o), table = group * columns + o;
       auto *const all = reinterpret_cast<int32_t*>(made), *largest = all;
-      kernels.product({in, positions, rows * s.ow, groups, depth,
-                       panels_of(w, group * panels + panel, 1, depth, unpacked), start + table, outs, all, kInt8Outs});
+      if (fast) {
+        winograd.product(tiled, transformed + (group * panels + panel) * panel_size, s.c, plane, start + table,
+                         tiled_sums, all);
+      } else {
+        kernels.product({in, positions, rows * s.ow, groups, depth,
+                         panels_of(w, group * panels + panel, 1, depth, unpacked), start + table, outs, all,
+                         kInt8Outs});
+      }
       if (pools) kernels.pool(all, g, top, begin, end, outs, largest = reinterpret_cast<int32_t*>(shown));
       const int64_t place = (image * s.o + o) * out_plane + begin * g.out_cols;
       if (to.scale) {
@@ -219,7 +254,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     }
   };
   pieces<std::byte>(s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
-                    input + sums + windows + results + panel_scratch(w, 1, depth), workspace,
+                    input + sums + windows + results + weights + tiles + tile_sums, workspace,
                     [&](int64_t begin, int64_t end, std::byte* scratch) {
                       for (int64_t u = begin; u < end; ++u)
                         band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block,

@@ -16,6 +16,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "hone/ops/simd/pairs-inl.h"
+
 #if HWY_TARGET == HWY_AVX3_DL
 HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")  // which Highway detects, but does not name to the compiler
 #else
@@ -122,10 +124,7 @@ HWY_INLINE void finish(const V* sums, const int32_t* start, int32_t* y) {
 
 #else
 
-// Each sum is kept in two lanes, of two inputs each. Where HONE_PAIRS, the instruction adds products of neighbours;
-// elsewhere Highway is free to add others.
-#undef HONE_PAIRS
-#define HONE_PAIRS (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3)
+// Each sum is kept in two lanes, of two inputs each.
 using Element = int16_t;
 using D16 = hn::ScalableTag<int16_t>;
 using Weights = hn::Vec<D16>;
@@ -138,22 +137,7 @@ HWY_INLINE Weights load_inputs(const Element* x) {
   std::memcpy(&four, x, sizeof four);
   return hn::BitCast(D16(), hn::Set(hn::ScalableTag<int64_t>(), four));
 }
-HWY_INLINE V step(V sums, Weights x, Weights w) {
-#if HONE_PAIRS && HWY_COMPILER_GCC_ACTUAL
-  // Left alone, g++ 12 makes all products of a tile before it adds the first, and has no registers for them.
-  V unused = sums;
-  const V product = hn::ReorderWidenMulAccumulate(D(), x, w, hn::Zero(D()), unused);
-  asm volatile("vpaddd %1, %0, %0" : "+v"(sums.raw) : "v"(product.raw));
-  return sums;
-#elif HONE_PAIRS
-  V unused = sums;
-  return hn::ReorderWidenMulAccumulate(D(), x, w, sums, unused);
-#else
-  const auto low = [](Weights v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(hn::BitCast(D(), v))); };
-  const auto high = [](Weights v) HWY_ATTR { return hn::ShiftRight<16>(hn::BitCast(D(), v)); };
-  return hn::Add(sums, hn::Add(hn::Mul(low(x), low(w)), hn::Mul(high(x), high(w))));
-#endif
-}
+HWY_INLINE V step(V sums, Weights x, Weights w) { return add_pairs(sums, x, w); }
 HWY_INLINE void finish(const V* sums, const int32_t* start, int32_t* y) {
   const D d;
   const V whole = hn::Add(hn::ConcatEven(d, sums[1], sums[0]), hn::ConcatOdd(d, sums[1], sums[0]));

@@ -1,0 +1,206 @@
+#include "hone/ops/simd/winograd_kernels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "hone/ops/simd/winograd_kernels.cpp"
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#endif
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+#include "hone/ops/simd/pairs-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hone::simd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {  // other kernel files have functions of the same names
+
+#if HWY_TARGET == HWY_SCALAR
+
+const WinogradKernels* kernels() {
+  static constexpr WinogradKernels none = {0, nullptr, nullptr, nullptr};
+  return &none;
+}
+
+#else
+
+constexpr int kSide = 4, kPlaces = kSide * kSide;  // of a tile of V
+constexpr int64_t kOuts = 16;                      // of a panel
+using D = hn::ScalableTag<int32_t>;
+constexpr int kLanes = static_cast<int>(HWY_LANES(int32_t)), kVectors = static_cast<int>(kOuts) / kLanes;
+// Sums, weights and one input fill the registers.
+constexpr int kTogether = HWY_TARGET == HWY_AVX3 ? 12 : HWY_TARGET == HWY_NEON ? 6 : kVectors == 2 ? 6 : 2;
+
+using D16 = hn::CappedTag<int16_t, kOuts>;
+using V16 = hn::Vec<D16>;
+constexpr auto kChannels = static_cast<int64_t>(std::min<size_t>(HWY_LANES(int16_t), 16));
+
+// t → Bᵀ t, in place; `step` apart.
+template <int step> HWY_INLINE void input_line(V16* t) {
+  const V16 a = hn::Sub(t[0], t[2 * step]), b = hn::Add(t[step], t[2 * step]);
+  const V16 c = hn::Sub(t[2 * step], t[step]), d = hn::Sub(t[step], t[3 * step]);
+  t[0] = a, t[step] = b, t[2 * step] = c, t[3 * step] = d;
+}
+
+void inputs(const int16_t* x, int64_t c, int64_t line, const WinogradPlane& plane, int16_t* v) {
+  const D16 d;
+  const int64_t tiles = plane.tiles(), across = plane.tile_cols();
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int16_t* const from = x + tile / across * 2 * line + tile % across * 2 * c;
+    int16_t* const to = v + (tile / kTogether * kPlaces * kTogether + tile % kTogether) * c;
+    for (int64_t k = 0; k < c; k += kChannels) {
+      const int64_t first = std::min(k, c - kChannels);
+      V16 t[kPlaces];
+#pragma GCC unroll 4
+      for (int i = 0; i < kSide; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kSide; ++j) t[i * kSide + j] = hn::LoadU(d, from + i * line + j * c + first);
+        input_line<1>(t + i * kSide);
+      }
+#pragma GCC unroll 4
+      for (int j = 0; j < kSide; ++j) {
+        input_line<kSide>(t + j);
+#pragma GCC unroll 4
+        for (int i = 0; i < kSide; ++i) hn::StoreU(t[i * kSide + j], d, to + (i * kSide + j) * kTogether * c + first);
+      }
+    }
+  }
+}
+
+// Three weights w, `step` apart, to the four of 2G w, `to_step` apart.
+template <int step, int to_step> HWY_INLINE void weight_line(const V16* w, V16* to) {
+  const V16 ends = hn::Add(w[0], w[2 * step]);
+  to[0] = hn::Add(w[0], w[0]);
+  to[to_step] = hn::Add(ends, w[step]);
+  to[2 * to_step] = hn::Sub(ends, w[step]);
+  to[3 * to_step] = hn::Add(w[2 * step], w[2 * step]);
+}
+
+void weights(const int8_t* panel, int64_t c, int16_t* u) {
+  const D16 d;
+  const hn::Repartition<int32_t, D16> pairs;
+  constexpr int64_t block = kOuts * 4;  // weights of four channels
+  for (int64_t k = 0; k < c; k += 4) {
+    HWY_ALIGN int16_t fours[kPlaces][block];
+    for (int64_t part = 0; part < block; part += kChannels) {
+      V16 w[9], half[12], t[kPlaces];
+      for (int i = 0; i < 9; ++i)
+        w[i] = hn::PromoteTo(d, hn::LoadU(hn::Rebind<int8_t, D16>(), panel + (i * c + k) / 4 * block + part));
+      for (int i = 0; i < 3; ++i) weight_line<1, 1>(w + i * 3, half + i * kSide);
+      for (int j = 0; j < kSide; ++j) weight_line<kSide, kSide>(half + j, t + j);
+      for (int i = 0; i < kPlaces; ++i) hn::Store(t[i], d, fours[i] + part);
+    }
+    // [16 outputs, 4 channels] to two of [16 outputs, 2].
+    for (int i = 0; i < kPlaces; ++i) {
+      int16_t* const to = u + i * kOuts * c + k * kOuts;
+      for (int64_t part = 0; part < block; part += 2 * kChannels) {
+        const auto low = hn::BitCast(pairs, hn::Load(d, fours[i] + part));
+        const auto high = hn::BitCast(pairs, hn::Load(d, fours[i] + part + kChannels));
+        hn::StoreU(hn::BitCast(d, hn::ConcatEven(pairs, high, low)), d, to + part / 2);
+        hn::StoreU(hn::BitCast(d, hn::ConcatOdd(pairs, high, low)), d, to + 2 * kOuts + part / 2);
+      }
+    }
+  }
+}
+
+// room [16, kTogether, 16] = Σ_c U V for the first P tiles of a block.
+template <int P> HWY_NOINLINE void tiles(const int16_t* v, const int16_t* u, int64_t c, int32_t* room) {
+  const D d;
+  const hn::ScalableTag<int16_t> pairs;
+  for (int i = 0; i < kPlaces; ++i, v += kTogether * c, room += kTogether * kOuts) {
+    Sums sums[P][kVectors];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+      for (int q = 0; q < kVectors; ++q) sums[p][q] = hn::Zero(d);
+    for (int64_t k = 0; k < c; k += 2, u += 2 * kOuts) {
+      Halves w[kVectors];
+#pragma GCC unroll 16
+      for (int q = 0; q < kVectors; ++q) w[q] = hn::LoadU(pairs, u + q * 2 * kLanes);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) {
+        int32_t two;
+        std::memcpy(&two, v + p * c + k, sizeof two);
+        const Halves x = hn::BitCast(pairs, hn::Set(d, two));
+#pragma GCC unroll 16
+        for (int q = 0; q < kVectors; ++q) sums[p][q] = add_pairs(sums[p][q], x, w[q]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+      for (int q = 0; q < kVectors; ++q) hn::StoreU(sums[p][q], d, room + p * kOuts + q * kLanes);
+  }
+}
+template <int P> HWY_INLINE void tiles_of(int64_t count, const int16_t* v, const int16_t* u, int64_t c, int32_t* room) {
+  if constexpr (P >= 1) {
+    if (count == P) return tiles<P>(v, u, c, room);
+    tiles_of<P - 1>(count, v, u, c, room);
+  }
+}
+
+// Aᵀ m A / 4 + start of one tile, `pitch` from row to row of y; what is outside the plane is left out.
+HWY_INLINE void outputs(const int32_t* m, const int32_t* start, bool below, bool right, int64_t pitch, int32_t* y) {
+  const D d;
+  for (int64_t o = 0; o < kOuts; o += kLanes) {
+    Sums half[2][kSide], t[2][2];
+#pragma GCC unroll 4
+    for (int j = 0; j < kSide; ++j) {
+      Sums s[kSide];
+#pragma GCC unroll 4
+      for (int i = 0; i < kSide; ++i) s[i] = hn::LoadU(d, m + (i * kSide + j) * kTogether * kOuts + o);
+      half[0][j] = hn::Add(hn::Add(s[0], s[1]), s[2]);
+      half[1][j] = hn::Sub(hn::Sub(s[1], s[2]), s[3]);
+    }
+    const Sums first = hn::LoadU(d, start + o);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const Sums* const s = half[i];
+      t[i][0] = hn::Add(hn::ShiftRight<2>(hn::Add(hn::Add(s[0], s[1]), s[2])), first);
+      t[i][1] = hn::Add(hn::ShiftRight<2>(hn::Sub(hn::Sub(s[1], s[2]), s[3])), first);
+    }
+    hn::StoreU(t[0][0], d, y + o);
+    if (right) hn::StoreU(t[0][1], d, y + kOuts + o);
+    if (!below) continue;
+    hn::StoreU(t[1][0], d, y + pitch + o);
+    if (right) hn::StoreU(t[1][1], d, y + pitch + kOuts + o);
+  }
+}
+
+void product(const int16_t* v, const int16_t* u, int64_t c, const WinogradPlane& plane, const int32_t* start,
+             int32_t* room, int32_t* y) {
+  const int64_t count = plane.tiles(), across = plane.tile_cols(), pitch = plane.cols * kOuts;
+  int64_t row = 0, col = 0;
+  for (int64_t tile = 0; tile < count; tile += kTogether, v += kPlaces * kTogether * c) {
+    const int64_t n = std::min<int64_t>(kTogether, count - tile);
+    tiles_of<kTogether>(n, v, u, c, room);
+    for (int64_t p = 0; p < n; ++p) {
+      outputs(room + p * kOuts, start, row + 1 < plane.rows, col + 1 < plane.cols, pitch,
+              y + row * pitch + col * kOuts);
+      if ((col += 2) >= 2 * across) col = 0, row += 2;
+    }
+  }
+}
+
+const WinogradKernels* kernels() {
+  static constexpr WinogradKernels table = {kTogether, weights, inputs, product};
+  return &table;
+}
+
+#endif
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace hone::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hone::simd {
+HWY_EXPORT(kernels);
+const WinogradKernels& winograd_kernels() { return *HWY_DYNAMIC_DISPATCH(kernels)(); }
+}  // namespace hone::simd
+#endif
