@@ -176,10 +176,11 @@ bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool) {
 
 void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w,
                    const FusedPoolAttrs& pool, const Int8Result& r, Workspace& workspace) {
+  const bool fast = winograd_fits(s);
+  if (!fast && int8_rows_fit(s, pool)) return run_int8_rows(s, x, x_zero_point, w, pool.present(), r, workspace);
   const simd::Int8Kernels& kernels = simd::int8_kernels();
   const bool pools = pool.present();
   const PoolGeometry g = pool_geometry(pool, s.oh, s.ow);
-  const bool fast = winograd_fits(s);
   const simd::WinogradKernels& winograd = simd::winograd_kernels();
   const Bands bands(s, g, pools, fast ? 2 : 1);
   const int64_t row = padded_row(s.c, s.kw, s.dilation_w), depth = int8_depth(s.c, s.kh, s.kw, s.dilation_w);

@@ -34,6 +34,10 @@ struct Int8Result {
 /// x [rows, depth codes] · Wᵀ.
 void run_int8_linear(int64_t rows, int64_t in, int64_t outs, const uint8_t* x, const Int8Weight& w, const Int8Result& r,
                      Workspace& workspace);
+/// Convolutions of few channels, by rows: whether that takes fewer products, and the convolution.
+bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool);
+void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
+                   const Int8Result& r, Workspace& workspace);
 /// Whether places in its scratch memory fit 32 bits.
 bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool);
 void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w,

@@ -1,0 +1,174 @@
+// Integer convolutions of few channels: ops/simd/int8_row_kernels.h has the arithmetic.
+
+#include <algorithm>
+#include <cstring>
+
+#include "hone/core/parallel.h"
+#include "hone/ops/packed/conv_bands.h"
+#include "hone/ops/packed/int8_run.h"
+#include "hone/ops/simd/int8_row_kernels.h"
+
+namespace hone::detail {
+namespace {
+
+using simd::kInt8Group;
+using simd::kInt8Outs;
+using simd::kRowBlock;
+using simd::RowConv;
+using simd::RowOrder;
+
+constexpr int64_t kBlock = kInt8Outs * kInt8Group;
+constexpr int64_t kBandPairs = 4096;  // of a band's input: half of the first-level cache
+
+/// The bands of the output, `rows` of the convolution each, of which the last may have fewer.
+RowConv band_of(const ConvGeometry& s, bool pools) {
+  RowConv band{s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools};
+  const int64_t all = pools ? s.oh / 2 * 2 : s.oh, fit = kBandPairs / (band.planes() * band.line()) - s.kh;
+  const int64_t count = ceil_div(all, std::max<int64_t>(fit, 8));
+  band.rows = std::min(ceil_div(ceil_div(all, count), 2) * 2, all);
+  return band;
+}
+
+/// f(pair, channel, column) of the pairs of taps in a row of the kernel. The second tap is the next channel's at the
+/// same column, or for an odd last channel the next column's.
+template <class F> void each_pair(const RowConv& s, const F& f) {
+  for (int64_t c = 0, p = 0; c < s.c; c += 2)
+    for (int64_t j = 0; j < s.kw; j += c + 1 < s.c ? 1 : 2) f(p++, c, j);
+}
+
+struct Combined {
+  int32_t row[7];
+};
+/// What combined rows are multiplied with, from the weights of one column of the kernel, `step` apart.
+Combined combined_weights(const int8_t* w, int64_t step, int64_t kh) {
+  const auto at = [&](int64_t i) { return i < kh ? int32_t{w[i * step]} : 0; };
+  const int32_t w0 = at(0), w1 = at(1), w2 = at(2), w3 = at(3), w4 = at(4);
+  return {{2 * w0, w0 + w1 + w2, w0 - w1 + w2, 2 * w2, 2 * w3, 2 * (w3 + w4), 2 * w4}};
+}
+
+/// Weights of one group, 8 bits in panels, as the kernel reads them.
+void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t together, int32_t* to) {
+  const RowOrder order = simd::row_order(s.kh);
+  const int64_t step = depth / s.kh * kBlock, taps = s.row_taps();
+  for (int64_t first = 0; first < s.outs; first += together, to += together * s.steps()) {
+    const int64_t outs = std::min(together, s.outs - first);
+    for (int64_t o = 0; o < outs; ++o) {
+      const int64_t out = first + o;
+      const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
+      const auto tap = [&](int64_t c, int64_t j) {
+        const int64_t k = j * s.c + c;
+        return combined_weights(panel + k / kInt8Group * kBlock + k % kInt8Group, step, s.kh);
+      };
+      each_pair(s, [&](int64_t p, int64_t c, int64_t j) {
+        const Combined low = tap(c, j);
+        const Combined high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : Combined{};
+        for (int64_t i = 0; i < s.combined(); ++i)
+          to[(i * taps + p) * outs + o] = static_cast<int32_t>((low.row[order.row[i]] & 0xffff) |
+                                                               static_cast<uint32_t>(high.row[order.row[i]]) << 16);
+      });
+    }
+  }
+}
+
+/// Each value of a table kRowBlock times: kernels that take a factor for each of kRowBlock outputs see one output's
+/// positions.
+template <class T> const T* spread(const T* table, int64_t n, Workspace& workspace) {
+  T* const to = workspace.get<T>(n * kRowBlock + simd::kInt8Slack);
+  for (int64_t i = 0; i < n; ++i) std::fill_n(to + i * kRowBlock, kRowBlock, table[i]);
+  return to;
+}
+
+int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
+
+}  // namespace
+
+bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
+  const bool pools = pool.present();
+  if (simd::int8_kernels().element != 2 || (s.kh != 3 && s.kh != 5) || s.kw > kRowBlock || s.stride_h != 1 ||
+      s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostRowTaps)
+    return false;
+  if (pools && (pool.kernel_h != 2 || pool.kernel_w != 2 || pool.stride_h != 2 || pool.stride_w != 2 ||
+                pool.pad_h != 0 || pool.pad_w != 0))
+    return false;
+  const RowConv band = band_of(s, pools);
+  const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1);
+  const int64_t by_rows = ceil_div(s.oh, 2) * band.padded_cols() * band.steps() * s.o;
+  const int64_t plain = s.oh * s.ow * depth * 2 * ceil_div(s.o, 8) * 8;
+  return 10 * by_rows <= 9 * plain;
+}
+
+void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
+                   const Int8Result& r, Workspace& workspace) {
+  const simd::RowKernels& kernels = simd::row_kernels();
+  const simd::Int8Kernels& after = simd::int8_kernels();
+  const RowConv whole = band_of(s, pools);
+  const int64_t outs = s.groups * s.o, steps = whole.steps(), line = whole.line(), planes = whole.planes();
+  const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) / kInt8Outs * depth;
+  const int8_t* panels = w.panels;
+  if (w.bits == 4) {
+    auto* const unpacked = workspace.get<int8_t>(s.groups * size * kBlock);
+    after.unpack4(w.panels, s.groups * size, unpacked);
+    panels = unpacked;
+  }
+  auto* const weights = workspace.get<int32_t>(outs * steps);
+  for (int64_t g = 0; g < s.groups; ++g)
+    pair_weights(whole, panels + g * size * kBlock, depth, kernels.together, weights + g * s.o * steps);
+  auto* const offsets = workspace.get<int32_t>(steps);
+  const RowOrder order = simd::row_order(s.kh);
+  each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
+    for (int64_t i = 0; i < whole.combined(); ++i)
+      offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.row[i] * planes + c / 2) * line + j);
+  });
+  const float* const scale = r.scale ? spread(r.scale, outs, workspace) : nullptr;
+  const int32_t* const multiplier = scale ? nullptr : spread(r.multiplier, outs, workspace);
+  const int32_t* const shift = scale ? nullptr : spread(r.shift, outs, workspace);
+
+  // Scratch of one piece: the band's pairs, combined rows, what the kernel adds up, sums, codes or numbers.
+  const int64_t pairs = aligned((whole.rows + s.kh) * planes * line * 4);
+  const int64_t combined = aligned(whole.combined() * planes * line * 4);
+  const int64_t room = aligned(simd::kRowPlaces * kernels.together * kRowBlock * 4);
+  const int64_t sums = aligned((s.o * whole.plane() + simd::kInt8Slack) * 4);
+  const int64_t results = aligned((whole.plane() + simd::kInt8Slack) * 4);
+  const int64_t all = pools ? s.oh / 2 * 2 : s.oh, bands = ceil_div(all, whole.rows);
+  const int64_t out_cols = pools ? s.ow / 2 : s.ow, out_plane = (pools ? s.oh / 2 : s.oh) * out_cols;
+
+  const auto band_of_image = [&](int64_t image, int64_t index, std::byte* scratch) {
+    std::byte *const in = scratch, *const rows = in + pairs, *const places = rows + combined,
+                     *const made = places + room;
+    std::byte* const shown = made + sums;
+    RowConv band = whole;
+    band.top = index * whole.rows;
+    band.rows = std::min(whole.rows, all - band.top);
+    const int64_t group = image % s.groups, plane = band.plane(), first = pools ? band.top / 2 : band.top;
+    auto* const y = reinterpret_cast<int32_t*>(made);
+    kernels.pack(band, x + image * s.c * s.in_plane(), x_zero_point, reinterpret_cast<int32_t*>(in));
+    kernels.product(band, reinterpret_cast<const int32_t*>(in), offsets, weights + group * s.o * steps,
+                    w.start + group * s.o, reinterpret_cast<int32_t*>(rows), reinterpret_cast<int32_t*>(places), y);
+    const auto put = [&](const auto* values, int64_t o) {
+      auto* to =
+          static_cast<std::remove_cvref_t<decltype(*values)>*>(r.y) + (image * s.o + o) * out_plane + first * out_cols;
+      for (int64_t i = 0; i < band.made_rows(); ++i, to += out_cols, values += band.pitch())
+        std::copy_n(values, out_cols, to);
+    };
+    for (int64_t o = 0; o < s.o; ++o) {
+      const int64_t table = (group * s.o + o) * kRowBlock;
+      if (scale) {
+        auto* const reals = reinterpret_cast<float*>(shown);
+        after.scale(y + o * plane, plane / kRowBlock, kRowBlock, kRowBlock, scale + table, reals, kRowBlock);
+        put(reals, o);
+      } else {
+        auto* const coded = reinterpret_cast<uint8_t*>(shown);
+        after.requantize(y + o * plane, plane / kRowBlock, kRowBlock, kRowBlock,
+                         {multiplier + table, shift + table, r.zero_point, r.low, r.high}, coded, kRowBlock);
+        put(coded, o);
+      }
+    }
+  };
+  const int64_t macs = std::max<int64_t>(whole.rows * s.ow * s.o * s.taps(), 1);
+  pieces<std::byte>(s.n * s.groups * bands, kPieceMacs / macs, pairs + combined + room + sums + results, workspace,
+                    [&](int64_t begin, int64_t end, std::byte* scratch) {
+                      for (int64_t u = begin; u < end; ++u) band_of_image(u / bands, u % bands, scratch);
+                    });
+}
+
+}  // namespace hone::detail
