@@ -1,6 +1,6 @@
 // Integer products beside f32 ones on the same shapes: OpenBLAS for square matrices, Hone's packed f32 layers for the
-// layers of LeNet and ResNet-8, and the two networks whole. Prints a row each: microseconds (medians of calls in turns)
-// and f32 / int8.
+// layers of LeNet and ResNet-8, and the two networks whole, then node by node. Prints a row each: microseconds (medians
+// of calls in turns) and f32 / int8.
 //   HONE_THREADS=1 int8_bench [seconds a row]
 
 #include <hone/hone.h>
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,33 @@ void layer(const std::string& name, const Shape& input, const Shape& shape, cons
       [&] { return int8_conv2d(q, w, start, to, o); }, [&] { return int8_conv2d(q, v, start, to, o); });
 }
 
+/// Times of nodes over many runs, by name.
+using Nodes = std::map<std::string, std::vector<double>>;
+double take(Nodes& nodes, const std::string& name) {
+  const auto found = nodes.find(name);
+  return found == nodes.end() ? 0 : median(std::move(nodes.extract(found).mapped()));
+}
+
+// Nodes of one name do the same in both networks; what only one has is a row of its own.
+void nodes(graph::Executor& real, graph::Executor& eight, const Tensor& x) {
+  Nodes f, e;
+  std::vector<std::string> order;
+  const auto see = [&](graph::Executor& executor, Nodes& to) {
+    for (const graph::NodeTime& n : executor.profile({x}, 1)) {
+      if (!f.count(n.name) && !e.count(n.name)) order.push_back(n.name);
+      to[n.name].push_back(n.microseconds);
+    }
+  };
+  const auto begin = Clock::now();
+  do see(real, f), see(eight, e);
+  while (since(begin) < seconds_a_row * 1e6);
+  for (const std::string& name : order) {
+    const double a = take(f, name), b = take(e, name);
+    std::printf("  %-26s %10.1f us f32 %10.1f us int8", name.c_str(), a, b);
+    a > 0 && b > 0 ? std::printf("   f32/int8 %5.2f\n", a / b) : std::printf("\n");
+  }
+}
+
 // Whole networks in their executors: optimized f32, static integers of 8 and of 4 bits.
 void network(const std::string& name, nn::Module& module, int64_t batch) {
   const Tensor x = randn({batch, 3, 32, 32});
@@ -93,6 +121,7 @@ void network(const std::string& name, nn::Module& module, int64_t batch) {
   row(
       name + " b" + std::to_string(batch), batch * traced.macs(), [&] { return f32.run(x); },
       [&] { return eight.run(x); }, [&] { return four.run(x); });
+  nodes(f32, eight, x);
 }
 
 }  // namespace
