@@ -217,20 +217,23 @@ TEST(Int8Conv, LargerPlanesAreMadeInBands) {
   });
 }
 
-// Kernels of 3 × 3 with a stride of 1 and many channels go by Winograd's way: sizes around tiles and blocks of them.
-TEST(Int8Conv, ThreeByThreeKernelsHaveTheReferencesBitsOnEveryTarget) {
+// Kernels of 3 × 3 and 5 × 5 with a stride of 1 go by Winograd's way: sizes around tiles, blocks of them, channels.
+TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
   on_every_int8_target([](int64_t) {
     Rng rng(7);
-    for (int i = 0; i < 30 && !::testing::Test::HasFatalFailure(); ++i) {
-      const int64_t groups = rng() % 4 ? 1 : 2, c = 4 * (4 + below(rng, 7)), o = 9 + below(rng, 30);
+    for (int i = 0; i < 16 && !::testing::Test::HasFatalFailure(); ++i) {
+      const int64_t groups = rng() % 4 ? 1 : 2, kernel = rng() % 2 ? 3 : 5;
+      const int64_t c = kernel == 3 ? 4 * (4 + below(rng, 7)) : 4 + below(rng, 20),
+                    o = rng() % 4 ? 9 + below(rng, 24) : upto(rng, 9);
       const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7, ph = below(rng, 3), pw = below(rng, 3);
-      const int64_t h = 3 + below(rng, 15), w = 3 + below(rng, 15), n = upto(rng, 3);
+      const int64_t h = kernel + below(rng, 15), w = kernel + below(rng, 15), n = kernel == 3 ? upto(rng, 3) : 6;
       ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
-                 codes(rng, {groups * o, c, 3, 3}, i8, -most, most),
+                 codes(rng, {groups * o, c, kernel, kernel}, i8, -most, most),
                  {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
                  bits};
-      if (rng() % 3 == 0) k.options.pool = {std::min<int64_t>(2, h + 2 * ph - 2), std::min<int64_t>(2, w + 2 * pw - 2)};
-      if (rng() % 6 == 0 && h + 2 * ph >= 5 && w + 2 * pw >= 5) {
+      if (rng() % 3 == 0)
+        k.options.pool = {std::min<int64_t>(2, h + 2 * ph - kernel + 1), std::min<int64_t>(2, w + 2 * pw - kernel + 1)};
+      if (rng() % 6 == 0 && h + 2 * ph >= kernel + 2 && w + 2 * pw >= kernel + 2) {
         k.options.pool = {3};
         k.options.pool_options = {.stride = {upto(rng, 2)}, .padding = {below(rng, 2)}};
       }
@@ -239,16 +242,15 @@ TEST(Int8Conv, ThreeByThreeKernelsHaveTheReferencesBitsOnEveryTarget) {
   });
 }
 
-TEST(Int8Conv, SumsOfMostWinogradChannelsStayExact) {
+TEST(Int8Conv, SumsOfMostWinogradTapsStayExact) {
   on_every_int8_target([](int64_t) {
     Rng rng(8);
-    const int64_t most = simd::kMostWinogradChannels;
-    for (const int64_t c : {most, most + 4})
-      for (const int64_t weight : {127, -127})
-        ConvCase{full({2, c, 4, 5}, 255, u8),
-                 full({9, c, 3, 3}, weight, i8),
-                 {.conv = {.padding = {1}}, .x_zero_point = 255}}
-            .check(rng);
+    const int64_t most = simd::kMostWinogradTaps / 9 / 4 * 4;
+    for (const int64_t weight : {127, -127})
+      ConvCase{full({2, most, 4, 5}, 255, u8),
+               full({9, most, 3, 3}, weight, i8),
+               {.conv = {.padding = {1}}, .x_zero_point = 255}}
+          .check(rng);
   });
 }
 

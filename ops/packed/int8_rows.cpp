@@ -11,11 +11,12 @@
 namespace hone::detail {
 namespace {
 
+using simd::CombinedWeights;
 using simd::kInt8Group;
 using simd::kInt8Outs;
 using simd::kRowBlock;
 using simd::RowConv;
-using simd::RowOrder;
+using simd::SumOrder;
 
 constexpr int64_t kBlock = kInt8Outs * kInt8Group;
 constexpr int64_t kBandPairs = 4096;  // of a band's input: half of the first-level cache
@@ -36,19 +37,9 @@ template <class F> void each_pair(const RowConv& s, const F& f) {
     for (int64_t j = 0; j < s.kw; j += c + 1 < s.c ? 1 : 2) f(p++, c, j);
 }
 
-struct Combined {
-  int32_t row[7];
-};
-/// What combined rows are multiplied with, from the weights of one column of the kernel, `step` apart.
-Combined combined_weights(const int8_t* w, int64_t step, int64_t kh) {
-  const auto at = [&](int64_t i) { return i < kh ? int32_t{w[i * step]} : 0; };
-  const int32_t w0 = at(0), w1 = at(1), w2 = at(2), w3 = at(3), w4 = at(4);
-  return {{2 * w0, w0 + w1 + w2, w0 - w1 + w2, 2 * w2, 2 * w3, 2 * (w3 + w4), 2 * w4}};
-}
-
 /// Weights of one group, 8 bits in panels, as the kernel reads them.
 void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t together, int32_t* to) {
-  const RowOrder order = simd::row_order(s.kh);
+  const SumOrder order = simd::sum_order(s.kh);
   const int64_t step = depth / s.kh * kBlock, taps = s.row_taps();
   for (int64_t first = 0; first < s.outs; first += together, to += together * s.steps()) {
     const int64_t outs = std::min(together, s.outs - first);
@@ -57,14 +48,15 @@ void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t
       const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
       const auto tap = [&](int64_t c, int64_t j) {
         const int64_t k = j * s.c + c;
-        return combined_weights(panel + k / kInt8Group * kBlock + k % kInt8Group, step, s.kh);
+        const int8_t* const column = panel + k / kInt8Group * kBlock + k % kInt8Group;
+        return simd::combined_weights(s.kh, [&](int64_t i) { return column[i * step]; });
       };
       each_pair(s, [&](int64_t p, int64_t c, int64_t j) {
-        const Combined low = tap(c, j);
-        const Combined high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : Combined{};
+        const CombinedWeights low = tap(c, j);
+        const CombinedWeights high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : CombinedWeights{};
         for (int64_t i = 0; i < s.combined(); ++i)
-          to[(i * taps + p) * outs + o] = static_cast<int32_t>((low.row[order.row[i]] & 0xffff) |
-                                                               static_cast<uint32_t>(high.row[order.row[i]]) << 16);
+          to[(i * taps + p) * outs + o] = static_cast<int32_t>(
+              (low.product[order.product[i]] & 0xffff) | static_cast<uint32_t>(high.product[order.product[i]]) << 16);
       });
     }
   }
@@ -114,10 +106,10 @@ void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   for (int64_t g = 0; g < s.groups; ++g)
     pair_weights(whole, panels + g * size * kBlock, depth, kernels.together, weights + g * s.o * steps);
   auto* const offsets = workspace.get<int32_t>(steps);
-  const RowOrder order = simd::row_order(s.kh);
+  const SumOrder order = simd::sum_order(s.kh);
   each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
     for (int64_t i = 0; i < whole.combined(); ++i)
-      offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.row[i] * planes + c / 2) * line + j);
+      offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
   });
   const float* const scale = r.scale ? spread(r.scale, outs, workspace) : nullptr;
   const int32_t* const multiplier = scale ? nullptr : spread(r.multiplier, outs, workspace);
@@ -126,7 +118,7 @@ void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   // Scratch of one piece: the band's pairs, combined rows, what the kernel adds up, sums, codes or numbers.
   const int64_t pairs = aligned((whole.rows + s.kh) * planes * line * 4);
   const int64_t combined = aligned(whole.combined() * planes * line * 4);
-  const int64_t room = aligned(simd::kRowPlaces * kernels.together * kRowBlock * 4);
+  const int64_t room = aligned(simd::kSumPlaces * kernels.together * kRowBlock * 4);
   const int64_t sums = aligned((s.o * whole.plane() + simd::kInt8Slack) * 4);
   const int64_t results = aligned((whole.plane() + simd::kInt8Slack) * 4);
   const int64_t all = pools ? s.oh / 2 * 2 : s.oh, bands = ceil_div(all, whole.rows);

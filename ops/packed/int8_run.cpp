@@ -79,14 +79,47 @@ int64_t panel_scratch(const Int8Weight& w, int64_t count, int64_t depth) {
 /// Scratch memory is cut into parts that begin where vectors like it.
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-/// Whether Winograd's way is the shorter one: no more than 2/3 of the plain products with what tiles have too much, and
-/// enough tiles for bringing the weights to its form at each call.
+/// Whether Winograd's way is the shorter one: no more than 2/3 of the plain products, with what tiles and panels have
+/// too much, and enough tiles for bringing the weights to its form at each call.
 bool winograd_fits(const ConvGeometry& s) {
-  const simd::WinogradPlane plane{s.oh, s.ow};
-  return simd::int8_kernels().element == 2 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 &&
-         s.dilation_h == 1 && s.dilation_w == 1 && s.c % kInt8Group == 0 && s.c >= 16 &&
-         s.c <= simd::kMostWinogradChannels && s.o > kInt8Outs / 2 && s.n * plane.tiles() >= 8 &&
-         16 * plane.tiles() <= 6 * s.oh * s.ow;
+  if (simd::int8_kernels().element != 2 || s.kh != s.kw || (s.kh != 3 && s.kh != 5) || s.stride_h != 1 ||
+      s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostWinogradTaps)
+    return false;
+  if (s.kh == 3 ? s.c < 16 || s.c % kInt8Group != 0 : s.c < 4) return false;
+  const simd::WinogradPlane plane{s.c, s.kh, s.oh, s.ow};
+  const int64_t least = s.kh == 3 ? 8 : 160;  // the weights of 5 × 5 kernels take longer
+  return s.n * plane.tiles() >= least && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
+                                             4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
+}
+
+/// Weights of a panel of 5 × 5 kernels in Winograd's form; those of 3 × 3 have a kernel.
+void winograd_weights(const simd::WinogradPlane& plane, const int8_t* panel, int16_t* u) {
+  const simd::WinogradOrder order(plane.kernel);
+  const int64_t size = plane.kernel, row = padded_row(plane.c, size, 1) / kInt8Group * kBlock, n = plane.values();
+  const int64_t combined = simd::combined_count(size);
+  std::fill_n(u, plane.steps() * kInt8Outs * 2, int16_t{0});
+  for (int64_t o = 0; o < kInt8Outs; ++o)
+    for (int64_t c = 0; c < plane.c; ++c) {
+      simd::CombinedWeights down[5], all[7];
+      for (int64_t j = 0; j < size; ++j) {
+        const int64_t k = j * plane.c + c;
+        const int8_t* const column = panel + k / kInt8Group * kBlock + k % kInt8Group + o * kInt8Group;
+        down[j] = simd::combined_weights(size, [&](int64_t i) { return column[i * row]; });
+      }
+      for (int64_t i = 0; i < combined; ++i)
+        all[i] = simd::combined_weights(size, [&](int64_t j) { return down[j].product[i]; });
+      int16_t* const to = u + c / 2 * kInt8Outs * 2 + o * 2 + c % 2;
+      for (int64_t v = 0; v < n; ++v)
+        to[v * plane.pairs() * kInt8Outs * 2] =
+            static_cast<int16_t>(all[order.value[v] / combined].product[order.value[v] % combined]);
+    }
+}
+/// Where each step finds its pair of channels in a block of tiles.
+void winograd_offsets(const simd::WinogradPlane& plane, int64_t together, int32_t* to) {
+  const simd::WinogradOrder order(plane.kernel);
+  for (int64_t v = 0; v < plane.values(); ++v)
+    for (int64_t k = 0; k < plane.pairs(); ++k)
+      *to++ = static_cast<int32_t>(order.value[v] * together * plane.pitch() + 2 * k);
 }
 
 }  // namespace
@@ -195,23 +228,29 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
       positions[p++] = static_cast<int32_t>((i * s.stride_h * bands.width + j * s.stride_w) * s.c);
   const int32_t* const start = padded(w.start, s.groups, s.o, 0, workspace);
   const Int8Result to = padded(r, s.groups, s.o, workspace);
-  const int64_t panel_size = 16 * kInt8Outs * s.c;  // in Winograd's form
+  const simd::WinogradPlane most{s.c, s.kh, bands.conv_rows, s.ow};
+  const int64_t panel_size = most.steps() * kInt8Outs * 2;  // in Winograd's form
   int16_t* const transformed = fast ? workspace.get<int16_t>(s.groups * panels * panel_size) : nullptr;
+  int32_t* const places = fast ? workspace.get<int32_t>(most.steps()) : nullptr;
   if (fast) {
+    winograd_offsets(most, winograd.together, places);
     auto* const room = workspace.get<int8_t>(panel_scratch(w, 1, depth));
-    for (int64_t i = 0; i < s.groups * panels; ++i)
-      winograd.weights(panels_of(w, i, 1, depth, room), s.c, transformed + i * panel_size);
+    for (int64_t i = 0; i < s.groups * panels; ++i) {
+      const int8_t* const panel_of = panels_of(w, i, 1, depth, room);
+      int16_t* const u = transformed + i * panel_size;
+      s.kh == 3 ? winograd.weights(panel_of, s.c, u) : winograd_weights(most, panel_of, u);
+    }
   }
 
   // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles and their sums.
   // After the input comes what packing writes, the last group of the last position reads past it, and half a tile.
-  const int64_t most_tiles = simd::WinogradPlane{bands.conv_rows, s.ow}.tiles();
   const int64_t input = aligned(((bands.plane + bands.width) * s.c + 16 * s.c + kInt8Slack) * kernels.element);
   const int64_t sums = aligned((bands.conv_rows * s.ow * kInt8Outs + kInt8Slack) * 4);
   const int64_t windows = pools ? aligned((bands.rows * g.out_cols * kInt8Outs + kInt8Slack) * 4) : 0;
   const int64_t results = aligned((bands.rows * g.out_cols * kInt8Outs + kInt8Slack) * (to.scale ? 4 : 1));
   const int64_t weights = aligned(fast ? 0 : panel_scratch(w, 1, depth));
-  const int64_t tiles = fast ? aligned(ceil_div(most_tiles, winograd.together) * winograd.together * 16 * s.c * 2) : 0;
+  const int64_t blocks_of_tiles = fast ? ceil_div(most.tiles(), winograd.together) : 0;
+  const int64_t tiles = aligned((blocks_of_tiles * winograd.together * most.values() * most.pitch() + kInt8Slack) * 2);
   const int64_t tile_sums = fast ? aligned(16 * winograd.together * kInt8Outs * 4) : 0;
   const int64_t macs = std::max<int64_t>(depth * kInt8Group * bands.conv_rows * s.ow * columns, 1);
   const int64_t blocks = std::clamp<int64_t>(macs / kPieceMacs, 1, panels), block = ceil_div(panels, blocks);
@@ -228,13 +267,13 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     kernels.pack_rows(x + image * s.c * s.in_plane(), s.c, s.h, s.w, s.pad_w, top * s.stride_h - s.pad_h,
                       (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1 + (fast ? rows % 2 : 0), x_zero_point,
                       in);
-    const simd::WinogradPlane plane{rows, s.ow};
-    if (fast) winograd.inputs(reinterpret_cast<const int16_t*>(in), s.c, bands.width * s.c, plane, tiled);
+    const simd::WinogradPlane plane{s.c, s.kh, rows, s.ow};
+    if (fast) winograd.inputs(reinterpret_cast<const int16_t*>(in), bands.width * s.c, plane, tiled);
     for (int64_t panel = first; panel < std::min(first + block, panels); ++panel) {
       const int64_t o = panel * kInt8Outs, outs = std::min(kInt8Outs, s.o - o), table = group * columns + o;
       auto *const all = reinterpret_cast<int32_t*>(made), *largest = all;
       if (fast) {
-        winograd.product(tiled, transformed + (group * panels + panel) * panel_size, s.c, plane, start + table,
+        winograd.product(tiled, transformed + (group * panels + panel) * panel_size, places, plane, start + table,
                          tiled_sums, all);
       } else {
         kernels.product({in, positions, rows * s.ow, groups, depth,

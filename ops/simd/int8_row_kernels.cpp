@@ -153,7 +153,7 @@ HWY_INLINE void finish(const int32_t* m, int64_t apart, int32_t start, const Row
 void product(const RowConv& s, const int32_t* pairs, const int32_t* offsets, const int32_t* w, const int32_t* start,
              int32_t* combined, int32_t* room, int32_t* y) {
   constexpr int64_t apart = kTogether * kRowBlock;
-  const RowOrder order = row_order(s.kh);
+  const SumOrder order = sum_order(s.kh);
   const int64_t n = s.planes() * s.line(), taps = s.row_taps(), plane = s.plane();
   for (int64_t r = 0; r < (s.pools ? s.rows - 1 : s.rows); r += 2) {
     combine(pairs + r * n, s.kh, n, combined);
@@ -161,7 +161,7 @@ void product(const RowConv& s, const int32_t* pairs, const int32_t* offsets, con
     for (int64_t j = 0; j < s.cols; j += kRowBlock) {
       for (int64_t o = 0; o < s.outs; o += kTogether) {
         const int64_t outs = std::min<int64_t>(kTogether, s.outs - o);
-        for (int64_t k = 0; k < kRowPlaces; ++k) {
+        for (int64_t k = 0; k < kSumPlaces; ++k) {
           const int64_t first = order.first[k] * taps, steps = order.first[k + 1] * taps - first;
           sums_of<kTogether>(outs, combined + j, offsets + first, w + o * s.steps() + first * outs, steps,
                              room + k * apart);

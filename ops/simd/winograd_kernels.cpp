@@ -28,8 +28,8 @@ const WinogradKernels* kernels() {
 
 #else
 
-constexpr int kSide = 4, kPlaces = kSide * kSide;  // of a tile of V
-constexpr int64_t kOuts = 16;                      // of a panel
+constexpr int kSide = static_cast<int>(kSumPlaces), kPlaces = static_cast<int>(kWinogradPlaces);
+constexpr int64_t kOuts = 16;  // of a panel
 using D = hn::ScalableTag<int32_t>;
 constexpr int kLanes = static_cast<int>(HWY_LANES(int32_t)), kVectors = static_cast<int>(kOuts) / kLanes;
 // Sums, weights and one input fill the registers.
@@ -39,36 +39,56 @@ using D16 = hn::CappedTag<int16_t, kOuts>;
 using V16 = hn::Vec<D16>;
 constexpr auto kChannels = static_cast<int64_t>(std::min<size_t>(HWY_LANES(int16_t), 16));
 
-// t → Bᵀ t, in place; `step` apart.
-template <int step> HWY_INLINE void input_line(V16* t) {
-  const V16 a = hn::Sub(t[0], t[2 * step]), b = hn::Add(t[step], t[2 * step]);
-  const V16 c = hn::Sub(t[2 * step], t[step]), d = hn::Sub(t[step], t[3 * step]);
-  t[0] = a, t[step] = b, t[2 * step] = c, t[3 * step] = d;
+// The combinations of kSpan inputs that lie `step` apart.
+template <int kSpan, class V> HWY_INLINE void combine(const V* x, int step, V* to) {
+  const V x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
+  to[0] = hn::Sub(x[0], x2), to[1] = hn::Add(x1, x2), to[2] = hn::Sub(x2, x1), to[3] = hn::Sub(x3, x1);
+  if constexpr (kSpan == 6) {
+    const V x4 = x[4 * step];
+    to[4] = hn::Sub(x3, x4), to[5] = x4, to[6] = hn::Sub(x[5 * step], x4);
+  }
 }
 
-void inputs(const int16_t* x, int64_t c, int64_t line, const WinogradPlane& plane, int16_t* v) {
-  const D16 d;
-  const int64_t tiles = plane.tiles(), across = plane.tile_cols();
+// kLanes16 channels of one tile.
+template <int kSpan, int kLanes16>
+HWY_INLINE void input_tile(const int16_t* x, int64_t c, int64_t line, int64_t pitch, int16_t* to) {
+  constexpr int kCombined = kSpan == 4 ? 4 : 7;
+  const hn::CappedTag<int16_t, kLanes16> d;
+  using V = hn::Vec<decltype(d)>;
+  V half[kSpan][kCombined];
+#pragma GCC unroll 6
+  for (int i = 0; i < kSpan; ++i) {
+    V in[kSpan];
+#pragma GCC unroll 6
+    for (int j = 0; j < kSpan; ++j) in[j] = hn::LoadU(d, x + i * line + j * c);
+    combine<kSpan>(in, 1, half[i]);
+  }
+#pragma GCC unroll 7
+  for (int j = 0; j < kCombined; ++j) {
+    V out[kCombined];
+    combine<kSpan>(&half[0][j], kCombined, out);
+#pragma GCC unroll 7
+    for (int i = 0; i < kCombined; ++i) hn::StoreU(out[i], d, to + (i * kCombined + j) * kTogether * pitch);
+  }
+}
+
+template <int kSpan> void inputs_of(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* v) {
+  const int64_t tiles = plane.tiles(), across = plane.tile_cols(), c = plane.c, pitch = plane.pitch();
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int16_t* const from = x + tile / across * 2 * line + tile % across * 2 * c;
-    int16_t* const to = v + (tile / kTogether * kPlaces * kTogether + tile % kTogether) * c;
+    int16_t* const to = v + (tile / kTogether * plane.values() * kTogether + tile % kTogether) * pitch;
+    if (c < 16) {
+      for (int64_t k = 0; k < c; k += 8) input_tile<kSpan, 8>(from + k, c, line, pitch, to + k);
+      continue;
+    }
     for (int64_t k = 0; k < c; k += kChannels) {
       const int64_t first = std::min(k, c - kChannels);
-      V16 t[kPlaces];
-#pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kSide; ++j) t[i * kSide + j] = hn::LoadU(d, from + i * line + j * c + first);
-        input_line<1>(t + i * kSide);
-      }
-#pragma GCC unroll 4
-      for (int j = 0; j < kSide; ++j) {
-        input_line<kSide>(t + j);
-#pragma GCC unroll 4
-        for (int i = 0; i < kSide; ++i) hn::StoreU(t[i * kSide + j], d, to + (i * kSide + j) * kTogether * c + first);
-      }
+      input_tile<kSpan, kOuts>(from + first, c, line, pitch, to + first);
     }
   }
+}
+void inputs(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* v) {
+  plane.kernel == 3 ? inputs_of<4>(x, line, plane, v) : inputs_of<6>(x, line, plane, v);
 }
 
 // Three weights w, `step` apart, to the four of 2G w, `to_step` apart.
@@ -107,24 +127,37 @@ void weights(const int8_t* panel, int64_t c, int16_t* u) {
   }
 }
 
-// room [16, kTogether, 16] = Σ_c U V for the first P tiles of a block.
-template <int P> HWY_NOINLINE void tiles(const int16_t* v, const int16_t* u, int64_t c, int32_t* room) {
+struct Block {
+  const int16_t *v, *u;
+  const int32_t* offsets;
+  int64_t pitch, pairs;
+  const WinogradOrder* order;
+  int32_t* room;
+};
+
+// room [16, kTogether, 16] = the sums of places, for the first P tiles of a block.
+template <int P> HWY_NOINLINE void tiles(const Block& a) {
   const D d;
   const hn::ScalableTag<int16_t> pairs;
-  for (int i = 0; i < kPlaces; ++i, v += kTogether * c, room += kTogether * kOuts) {
+  const int16_t *const HWY_RESTRICT v = a.v, *HWY_RESTRICT u = a.u;
+  const int32_t* HWY_RESTRICT offsets = a.offsets;
+  const int64_t pitch = a.pitch;
+  int32_t* HWY_RESTRICT room = a.room;
+  for (int i = 0; i < kPlaces; ++i, room += kTogether * kOuts) {
     Sums sums[P][kVectors];
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
       for (int q = 0; q < kVectors; ++q) sums[p][q] = hn::Zero(d);
-    for (int64_t k = 0; k < c; k += 2, u += 2 * kOuts) {
+    for (int64_t t = (a.order->first[i + 1] - a.order->first[i]) * a.pairs; t > 0; --t, u += 2 * kOuts) {
+      const int16_t* const at = v + *offsets++;
       Halves w[kVectors];
 #pragma GCC unroll 16
       for (int q = 0; q < kVectors; ++q) w[q] = hn::LoadU(pairs, u + q * 2 * kLanes);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         int32_t two;
-        std::memcpy(&two, v + p * c + k, sizeof two);
+        std::memcpy(&two, at + p * pitch, sizeof two);
         const Halves x = hn::BitCast(pairs, hn::Set(d, two));
 #pragma GCC unroll 16
         for (int q = 0; q < kVectors; ++q) sums[p][q] = add_pairs(sums[p][q], x, w[q]);
@@ -136,10 +169,10 @@ template <int P> HWY_NOINLINE void tiles(const int16_t* v, const int16_t* u, int
       for (int q = 0; q < kVectors; ++q) hn::StoreU(sums[p][q], d, room + p * kOuts + q * kLanes);
   }
 }
-template <int P> HWY_INLINE void tiles_of(int64_t count, const int16_t* v, const int16_t* u, int64_t c, int32_t* room) {
+template <int P> HWY_INLINE void tiles_of(int64_t count, const Block& a) {
   if constexpr (P >= 1) {
-    if (count == P) return tiles<P>(v, u, c, room);
-    tiles_of<P - 1>(count, v, u, c, room);
+    if (count == P) return tiles<P>(a);
+    tiles_of<P - 1>(count, a);
   }
 }
 
@@ -154,14 +187,14 @@ HWY_INLINE void outputs(const int32_t* m, const int32_t* start, bool below, bool
 #pragma GCC unroll 4
       for (int i = 0; i < kSide; ++i) s[i] = hn::LoadU(d, m + (i * kSide + j) * kTogether * kOuts + o);
       half[0][j] = hn::Add(hn::Add(s[0], s[1]), s[2]);
-      half[1][j] = hn::Sub(hn::Sub(s[1], s[2]), s[3]);
+      half[1][j] = hn::Add(hn::Sub(s[1], s[2]), s[3]);
     }
     const Sums first = hn::LoadU(d, start + o);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       const Sums* const s = half[i];
       t[i][0] = hn::Add(hn::ShiftRight<2>(hn::Add(hn::Add(s[0], s[1]), s[2])), first);
-      t[i][1] = hn::Add(hn::ShiftRight<2>(hn::Sub(hn::Sub(s[1], s[2]), s[3])), first);
+      t[i][1] = hn::Add(hn::ShiftRight<2>(hn::Add(hn::Sub(s[1], s[2]), s[3])), first);
     }
     hn::StoreU(t[0][0], d, y + o);
     if (right) hn::StoreU(t[0][1], d, y + kOuts + o);
@@ -171,13 +204,15 @@ HWY_INLINE void outputs(const int32_t* m, const int32_t* start, bool below, bool
   }
 }
 
-void product(const int16_t* v, const int16_t* u, int64_t c, const WinogradPlane& plane, const int32_t* start,
-             int32_t* room, int32_t* y) {
+void product(const int16_t* v, const int16_t* u, const int32_t* offsets, const WinogradPlane& plane,
+             const int32_t* start, int32_t* room, int32_t* y) {
   const int64_t count = plane.tiles(), across = plane.tile_cols(), pitch = plane.cols * kOuts;
+  const WinogradOrder order(plane.kernel);
+  Block block{v, u, offsets, plane.pitch(), plane.pairs(), &order, room};
   int64_t row = 0, col = 0;
-  for (int64_t tile = 0; tile < count; tile += kTogether, v += kPlaces * kTogether * c) {
+  for (int64_t tile = 0; tile < count; tile += kTogether, block.v += plane.values() * kTogether * plane.pitch()) {
     const int64_t n = std::min<int64_t>(kTogether, count - tile);
-    tiles_of<kTogether>(n, v, u, c, room);
+    tiles_of<kTogether>(n, block);
     for (int64_t p = 0; p < n; ++p) {
       outputs(room + p * kOuts, start, row + 1 < plane.rows, col + 1 < plane.cols, pitch,
               y + row * pitch + col * kOuts);
