@@ -251,6 +251,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const int64_t weights = aligned(fast ? 0 : panel_scratch(w, 1, depth));
   const int64_t blocks_of_tiles = fast ? ceil_div(most.tiles(), winograd.together) : 0;
   const int64_t tiles = aligned((blocks_of_tiles * winograd.together * most.values() * most.pitch() + kInt8Slack) * 2);
+  const int64_t tile_rows = aligned((most.row_elements(bands.width * s.c) + kInt8Slack) * 2);
   const int64_t tile_sums = fast ? aligned(16 * winograd.together * kInt8Outs * 4) : 0;
   const int64_t macs = std::max<int64_t>(depth * kInt8Group * bands.conv_rows * s.ow * columns, 1);
   const int64_t blocks = std::clamp<int64_t>(macs / kPieceMacs, 1, panels), block = ceil_div(panels, blocks);
@@ -260,6 +261,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     std::byte *const in = scratch, *const made = in + input, *const shown = made + sums, *const coded = shown + windows;
     auto* const unpacked = reinterpret_cast<int8_t*>(coded + results);
     auto* const tiled = reinterpret_cast<int16_t*>(coded + results + weights);
+    auto* const tiled_rows = reinterpret_cast<int16_t*>(coded + results + weights + tiles + tile_sums);
     auto* const tiled_sums = reinterpret_cast<int32_t*>(coded + results + weights + tiles);
     const int64_t begin = band * bands.rows, end = std::min(begin + bands.rows, g.out_rows);
     const int64_t top = pools ? g.first_row(begin) : begin, stop = pools ? g.end_row(end - 1) : end, rows = stop - top;
@@ -268,7 +270,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
                       (rows - 1) * s.stride_h + (s.kh - 1) * s.dilation_h + 1 + (fast ? rows % 2 : 0), x_zero_point,
                       in);
     const simd::WinogradPlane plane{s.c, s.kh, rows, s.ow};
-    if (fast) winograd.inputs(reinterpret_cast<const int16_t*>(in), bands.width * s.c, plane, tiled);
+    if (fast) winograd.inputs(reinterpret_cast<const int16_t*>(in), bands.width * s.c, plane, tiled_rows, tiled);
     for (int64_t panel = first; panel < std::min(first + block, panels); ++panel) {
       const int64_t o = panel * kInt8Outs, outs = std::min(kInt8Outs, s.o - o), table = group * columns + o;
       auto *const all = reinterpret_cast<int32_t*>(made), *largest = all;
@@ -294,7 +296,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     }
   };
   pieces<std::byte>(s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
-                    input + sums + windows + results + weights + tiles + tile_sums, workspace,
+                    input + sums + windows + results + weights + tiles + tile_sums + tile_rows, workspace,
                     [&](int64_t begin, int64_t end, std::byte* scratch) {
                       for (int64_t u = begin; u < end; ++u)
                         band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block,

@@ -39,56 +39,60 @@ using D16 = hn::CappedTag<int16_t, kOuts>;
 using V16 = hn::Vec<D16>;
 constexpr auto kChannels = static_cast<int64_t>(std::min<size_t>(HWY_LANES(int16_t), 16));
 
-// The combinations of kSpan inputs that lie `step` apart.
-template <int kSpan, class V> HWY_INLINE void combine(const V* x, int step, V* to) {
-  const V x1 = x[step], x2 = x[2 * step], x3 = x[3 * step];
-  to[0] = hn::Sub(x[0], x2), to[1] = hn::Add(x1, x2), to[2] = hn::Sub(x2, x1), to[3] = hn::Sub(x3, x1);
-  if constexpr (kSpan == 6) {
-    const V x4 = x[4 * step];
-    to[4] = hn::Sub(x3, x4), to[5] = x4, to[6] = hn::Sub(x[5 * step], x4);
-  }
+// The combinations of kSpan inputs.
+template <int kSpan, class V> HWY_INLINE void combine(const V* x, V* to) {
+  to[0] = hn::Sub(x[0], x[2]), to[1] = hn::Add(x[1], x[2]), to[2] = hn::Sub(x[2], x[1]), to[3] = hn::Sub(x[3], x[1]);
+  if constexpr (kSpan == 6) to[4] = hn::Sub(x[3], x[4]), to[5] = x[4], to[6] = hn::Sub(x[5], x[4]);
 }
 
-// kLanes16 channels of one tile.
+// The combinations of one tile's columns, kLanes16 channels: x and `to` begin with its first.
 template <int kSpan, int kLanes16>
 HWY_INLINE void input_tile(const int16_t* x, int64_t c, int64_t line, int64_t pitch, int16_t* to) {
-  constexpr int kCombined = kSpan == 4 ? 4 : 7;
+  constexpr int kCombined = static_cast<int>(combined_count(kSpan - 1));
   const hn::CappedTag<int16_t, kLanes16> d;
   using V = hn::Vec<decltype(d)>;
-  V half[kSpan][kCombined];
+  const int64_t apart = kTogether * pitch;
+#pragma GCC unroll 1
+  for (int i = 0; i < kCombined; ++i, x += line) {
+    V in[kSpan], out[kCombined];
 #pragma GCC unroll 6
-  for (int i = 0; i < kSpan; ++i) {
-    V in[kSpan];
-#pragma GCC unroll 6
-    for (int j = 0; j < kSpan; ++j) in[j] = hn::LoadU(d, x + i * line + j * c);
-    combine<kSpan>(in, 1, half[i]);
-  }
+    for (int j = 0; j < kSpan; ++j) in[j] = hn::LoadU(d, x + j * c);
+    combine<kSpan>(in, out);
 #pragma GCC unroll 7
-  for (int j = 0; j < kCombined; ++j) {
-    V out[kCombined];
-    combine<kSpan>(&half[0][j], kCombined, out);
-#pragma GCC unroll 7
-    for (int i = 0; i < kCombined; ++i) hn::StoreU(out[i], d, to + (i * kCombined + j) * kTogether * pitch);
+    for (int j = 0; j < kCombined; ++j, to += apart) hn::StoreU(out[j], d, to);
   }
 }
 
-template <int kSpan> void inputs_of(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* v) {
-  const int64_t tiles = plane.tiles(), across = plane.tile_cols(), c = plane.c, pitch = plane.pitch();
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int16_t* const from = x + tile / across * 2 * line + tile % across * 2 * c;
-    int16_t* const to = v + (tile / kTogether * plane.values() * kTogether + tile % kTogether) * pitch;
-    if (c < 16) {
-      for (int64_t k = 0; k < c; k += 8) input_tile<kSpan, 8>(from + k, c, line, pitch, to + k);
-      continue;
+template <int kSpan>
+void inputs_of(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* rows, int16_t* v) {
+  constexpr int kCombined = static_cast<int>(combined_count(kSpan - 1));
+  const D16 d;
+  const int64_t across = plane.tile_cols(), c = plane.c, pitch = plane.pitch(), made = line + c + kOuts;
+  for (int64_t tile = 0; tile < plane.tiles(); x += 2 * line) {
+    for (int64_t k = 0; k < line; k += kChannels) {
+      V16 in[kSpan], out[kCombined];
+#pragma GCC unroll 6
+      for (int i = 0; i < kSpan; ++i) in[i] = hn::LoadU(d, x + i * line + k);
+      combine<kSpan>(in, out);
+#pragma GCC unroll 7
+      for (int i = 0; i < kCombined; ++i) hn::StoreU(out[i], d, rows + i * made + k);
     }
-    for (int64_t k = 0; k < c; k += kChannels) {
-      const int64_t first = std::min(k, c - kChannels);
-      input_tile<kSpan, kOuts>(from + first, c, line, pitch, to + first);
+    for (int64_t col = 0; col < across; ++col, ++tile) {
+      const int16_t* const from = rows + col * 2 * c;
+      int16_t* const to = v + (tile / kTogether * plane.values() * kTogether + tile % kTogether) * pitch;
+      if (c < 16) {
+        for (int64_t k = 0; k < c; k += 8) input_tile<kSpan, 8>(from + k, c, made, pitch, to + k);
+        continue;
+      }
+      for (int64_t k = 0; k < c; k += kChannels) {
+        const int64_t first = std::min(k, c - kChannels);
+        input_tile<kSpan, kOuts>(from + first, c, made, pitch, to + first);
+      }
     }
   }
 }
-void inputs(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* v) {
-  plane.kernel == 3 ? inputs_of<4>(x, line, plane, v) : inputs_of<6>(x, line, plane, v);
+void inputs(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* rows, int16_t* v) {
+  plane.kernel == 3 ? inputs_of<4>(x, line, plane, rows, v) : inputs_of<6>(x, line, plane, rows, v);
 }
 
 // Three weights w, `step` apart, to the four of 2G w, `to_step` apart.
@@ -139,9 +143,11 @@ struct Block {
 template <int P> HWY_NOINLINE void tiles(const Block& a) {
   const D d;
   const hn::ScalableTag<int16_t> pairs;
-  const int16_t *const HWY_RESTRICT v = a.v, *HWY_RESTRICT u = a.u;
+  const int16_t* HWY_RESTRICT v[P];
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) v[p] = a.v + p * a.pitch;
+  const int16_t* HWY_RESTRICT u = a.u;
   const int32_t* HWY_RESTRICT offsets = a.offsets;
-  const int64_t pitch = a.pitch;
   int32_t* HWY_RESTRICT room = a.room;
   for (int i = 0; i < kPlaces; ++i, room += kTogether * kOuts) {
     Sums sums[P][kVectors];
@@ -150,14 +156,14 @@ template <int P> HWY_NOINLINE void tiles(const Block& a) {
 #pragma GCC unroll 16
       for (int q = 0; q < kVectors; ++q) sums[p][q] = hn::Zero(d);
     for (int64_t t = (a.order->first[i + 1] - a.order->first[i]) * a.pairs; t > 0; --t, u += 2 * kOuts) {
-      const int16_t* const at = v + *offsets++;
+      const int64_t at = *offsets++;
       Halves w[kVectors];
 #pragma GCC unroll 16
       for (int q = 0; q < kVectors; ++q) w[q] = hn::LoadU(pairs, u + q * 2 * kLanes);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         int32_t two;
-        std::memcpy(&two, at + p * pitch, sizeof two);
+        std::memcpy(&two, v[p] + at, sizeof two);
         const Halves x = hn::BitCast(pairs, hn::Set(d, two));
 #pragma GCC unroll 16
         for (int q = 0; q < kVectors; ++q) sums[p][q] = add_pairs(sums[p][q], x, w[q]);

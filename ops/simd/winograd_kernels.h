@@ -25,6 +25,7 @@ struct WinogradPlane {
   int64_t pitch() const { return c < 16 ? (c + 7) / 8 * 8 : c; }                      ///< channels of V
   int64_t pairs() const { return (c + 1) / 2; }                                       ///< of channels
   int64_t steps() const { return values() * pairs(); }
+  int64_t row_elements(int64_t line) const { return combined_count(kernel) * (line + c + 16); }
   int64_t tile_cols() const { return (cols + 1) / 2; }
   int64_t tiles() const { return (rows + 1) / 2 * tile_cols(); }
 };
@@ -51,8 +52,8 @@ struct WinogradKernels {
   /// U of a panel of 8-bit weights as ops/packed/int8.h lays them out: 3 × 3 kernels of c channels, a multiple of 4.
   void (*weights)(const int8_t* panel, int64_t c, int16_t* u);
   /// V of x [plane.rows + kernel − 1, line / c, c]; a row and a column more are read where those of the plane are odd,
-  /// and up to 16 elements beyond. The same number may be written after V.
-  void (*inputs)(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* v);
+  /// and up to 16 elements beyond. As many may be written after V. rows: room for row_elements(line).
+  void (*inputs)(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* rows, int16_t* v);
   /// y [rows, cols, 16] = start + the sums. offsets [steps]: of pairs of channels in a block of V; room for 256 ·
   /// together elements.
   void (*product)(const int16_t* v, const int16_t* u, const int32_t* offsets, const WinogradPlane& plane,
