@@ -242,7 +242,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     }
   }
 
-  // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles and their sums.
+  // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles, sums and rows.
   // After the input comes what packing writes, the last group of the last position reads past it, and half a tile.
   const int64_t input = aligned(((bands.plane + bands.width) * s.c + 16 * s.c + kInt8Slack) * kernels.element);
   const int64_t sums = aligned((bands.conv_rows * s.ow * kInt8Outs + kInt8Slack) * 4);
@@ -251,7 +251,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const int64_t weights = aligned(fast ? 0 : panel_scratch(w, 1, depth));
   const int64_t blocks_of_tiles = fast ? ceil_div(most.tiles(), winograd.together) : 0;
   const int64_t tiles = aligned((blocks_of_tiles * winograd.together * most.values() * most.pitch() + kInt8Slack) * 2);
-  const int64_t tile_rows = aligned((most.row_elements(bands.width * s.c) + kInt8Slack) * 2);
+  const int64_t tile_rows = fast ? aligned((most.row_elements(bands.width * s.c) + kInt8Slack) * 2) : 0;
   const int64_t tile_sums = fast ? aligned(16 * winograd.together * kInt8Outs * 4) : 0;
   const int64_t macs = std::max<int64_t>(depth * kInt8Group * bands.conv_rows * s.ow * columns, 1);
   const int64_t blocks = std::clamp<int64_t>(macs / kPieceMacs, 1, panels), block = ceil_div(panels, blocks);
@@ -261,8 +261,8 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     std::byte *const in = scratch, *const made = in + input, *const shown = made + sums, *const coded = shown + windows;
     auto* const unpacked = reinterpret_cast<int8_t*>(coded + results);
     auto* const tiled = reinterpret_cast<int16_t*>(coded + results + weights);
-    auto* const tiled_rows = reinterpret_cast<int16_t*>(coded + results + weights + tiles + tile_sums);
     auto* const tiled_sums = reinterpret_cast<int32_t*>(coded + results + weights + tiles);
+    auto* const tiled_rows = reinterpret_cast<int16_t*>(coded + results + weights + tiles + tile_sums);
     const int64_t begin = band * bands.rows, end = std::min(begin + bands.rows, g.out_rows);
     const int64_t top = pools ? g.first_row(begin) : begin, stop = pools ? g.end_row(end - 1) : end, rows = stop - top;
     const int64_t group = image % s.groups, count = (end - begin) * g.out_cols;
