@@ -221,12 +221,12 @@ TEST(Int8Conv, LargerPlanesAreMadeInBands) {
 TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
   on_every_int8_target([](int64_t) {
     Rng rng(7);
-    for (int i = 0; i < 16 && !::testing::Test::HasFatalFailure(); ++i) {
+    for (int i = 0; i < 24 && !::testing::Test::HasFatalFailure(); ++i) {
       const int64_t groups = rng() % 4 ? 1 : 2, kernel = rng() % 2 ? 3 : 5;
-      const int64_t c = kernel == 3 ? 4 * (4 + below(rng, 7)) : 4 + below(rng, 20),
+      const int64_t c = kernel == 3 ? 16 + below(rng, 28) : 4 + below(rng, 20),
                     o = rng() % 4 ? 9 + below(rng, 24) : upto(rng, 9);
       const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7, ph = below(rng, 3), pw = below(rng, 3);
-      const int64_t h = kernel + below(rng, 15), w = kernel + below(rng, 15), n = kernel == 3 ? upto(rng, 3) : 6;
+      const int64_t h = kernel + below(rng, 15), w = kernel + below(rng, 15), n = upto(rng, 3);
       ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
                  codes(rng, {groups * o, c, kernel, kernel}, i8, -most, most),
                  {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},

@@ -85,35 +85,13 @@ bool winograd_fits(const ConvGeometry& s) {
   if (simd::int8_kernels().element != 2 || s.kh != s.kw || (s.kh != 3 && s.kh != 5) || s.stride_h != 1 ||
       s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostWinogradTaps)
     return false;
-  if (s.kh == 3 ? s.c < 16 || s.c % kInt8Group != 0 : s.c < 4) return false;
+  if (s.c < (s.kh == 3 ? 16 : 4)) return false;
   const simd::WinogradPlane plane{s.c, s.kh, s.oh, s.ow};
   const int64_t least = s.kh == 3 ? 8 : 160;  // the weights of 5 × 5 kernels take longer
   return s.n * plane.tiles() >= least && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
                                              4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
 }
 
-/// Weights of a panel of 5 × 5 kernels in Winograd's form; those of 3 × 3 have a kernel.
-void winograd_weights(const simd::WinogradPlane& plane, const int8_t* panel, int16_t* u) {
-  const simd::WinogradOrder order(plane.kernel);
-  const int64_t size = plane.kernel, row = padded_row(plane.c, size, 1) / kInt8Group * kBlock, n = plane.values();
-  const int64_t combined = simd::combined_count(size);
-  std::fill_n(u, plane.steps() * kInt8Outs * 2, int16_t{0});
-  for (int64_t o = 0; o < kInt8Outs; ++o)
-    for (int64_t c = 0; c < plane.c; ++c) {
-      simd::CombinedWeights down[5], all[7];
-      for (int64_t j = 0; j < size; ++j) {
-        const int64_t k = j * plane.c + c;
-        const int8_t* const column = panel + k / kInt8Group * kBlock + k % kInt8Group + o * kInt8Group;
-        down[j] = simd::combined_weights(size, [&](int64_t i) { return column[i * row]; });
-      }
-      for (int64_t i = 0; i < combined; ++i)
-        all[i] = simd::combined_weights(size, [&](int64_t j) { return down[j].product[i]; });
-      int16_t* const to = u + c / 2 * kInt8Outs * 2 + o * 2 + c % 2;
-      for (int64_t v = 0; v < n; ++v)
-        to[v * plane.pairs() * kInt8Outs * 2] =
-            static_cast<int16_t>(all[order.value[v] / combined].product[order.value[v] % combined]);
-    }
-}
 /// Where each step finds its pair of channels in a block of tiles.
 void winograd_offsets(const simd::WinogradPlane& plane, int64_t together, int32_t* to) {
   const simd::WinogradOrder order(plane.kernel);
@@ -235,11 +213,8 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   if (fast) {
     winograd_offsets(most, winograd.together, places);
     auto* const room = workspace.get<int8_t>(panel_scratch(w, 1, depth));
-    for (int64_t i = 0; i < s.groups * panels; ++i) {
-      const int8_t* const panel_of = panels_of(w, i, 1, depth, room);
-      int16_t* const u = transformed + i * panel_size;
-      s.kh == 3 ? winograd.weights(panel_of, s.c, u) : winograd_weights(most, panel_of, u);
-    }
+    for (int64_t i = 0; i < s.groups * panels; ++i)
+      winograd.weights(panels_of(w, i, 1, depth, room), most, transformed + i * panel_size);
   }
 
   // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles, sums and rows.

@@ -95,29 +95,46 @@ void inputs(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t*
   plane.kernel == 3 ? inputs_of<4>(x, line, plane, rows, v) : inputs_of<6>(x, line, plane, rows, v);
 }
 
-// Three weights w, `step` apart, to the four of 2G w, `to_step` apart.
-template <int step, int to_step> HWY_INLINE void weight_line(const V16* w, V16* to) {
-  const V16 ends = hn::Add(w[0], w[2 * step]);
-  to[0] = hn::Add(w[0], w[0]);
-  to[to_step] = hn::Add(ends, w[step]);
-  to[2 * to_step] = hn::Sub(ends, w[step]);
-  to[3 * to_step] = hn::Add(w[2 * step], w[2 * step]);
+// What products take from kTaps weights.
+template <int kTaps, class V> HWY_INLINE void combine_weights(const V* w, V* to) {
+  const V ends = hn::Add(w[0], w[2]);
+  to[0] = hn::Add(w[0], w[0]), to[1] = hn::Add(ends, w[1]), to[2] = hn::Sub(ends, w[1]), to[3] = hn::Add(w[2], w[2]);
+  if constexpr (kTaps == 5) {
+    const V both = hn::Add(w[3], w[4]);
+    to[4] = hn::Add(w[3], w[3]), to[5] = hn::Add(both, both), to[6] = hn::Add(w[4], w[4]);
+  }
+}
+// The same along both axes, from weights whose row i, column j is w(i, j); put(value, v).
+template <int kTaps, class V, class W, class Put> HWY_INLINE void combine_both(const W& w, const Put& put) {
+  constexpr int kCombined = static_cast<int>(combined_count(kTaps));
+  V half[kTaps][kCombined];
+  for (int i = 0; i < kTaps; ++i) {
+    V row[kTaps];
+    for (int j = 0; j < kTaps; ++j) row[j] = w(i, j);
+    combine_weights<kTaps>(row, half[i]);
+  }
+  for (int j = 0; j < kCombined; ++j) {
+    V column[kTaps], out[kCombined];
+    for (int i = 0; i < kTaps; ++i) column[i] = half[i][j];
+    combine_weights<kTaps>(column, out);
+    for (int i = 0; i < kCombined; ++i) put(i * kCombined + j, out[i]);
+  }
 }
 
-void weights(const int8_t* panel, int64_t c, int16_t* u) {
+// 3 × 3 kernels of a multiple of four channels, whose panels have the four of an output side by side.
+void weights_by_fours(const int8_t* panel, int64_t c, int16_t* u) {
   const D16 d;
   const hn::Repartition<int32_t, D16> pairs;
   constexpr int64_t block = kOuts * 4;  // weights of four channels
   for (int64_t k = 0; k < c; k += 4) {
     HWY_ALIGN int16_t fours[kPlaces][block];
-    for (int64_t part = 0; part < block; part += kChannels) {
-      V16 w[9], half[12], t[kPlaces];
-      for (int i = 0; i < 9; ++i)
-        w[i] = hn::PromoteTo(d, hn::LoadU(hn::Rebind<int8_t, D16>(), panel + (i * c + k) / 4 * block + part));
-      for (int i = 0; i < 3; ++i) weight_line<1, 1>(w + i * 3, half + i * kSide);
-      for (int j = 0; j < kSide; ++j) weight_line<kSide, kSide>(half + j, t + j);
-      for (int i = 0; i < kPlaces; ++i) hn::Store(t[i], d, fours[i] + part);
-    }
+    for (int64_t part = 0; part < block; part += kChannels)
+      combine_both<3, V16>(
+          [&](int i, int j) HWY_ATTR {
+            const int64_t at = ((i * 3 + j) * c + k) / 4 * block + part;
+            return hn::PromoteTo(d, hn::LoadU(hn::Rebind<int8_t, D16>(), panel + at));
+          },
+          [&](int value, V16 v) HWY_ATTR { hn::Store(v, d, fours[value] + part); });
     // [16 outputs, 4 channels] to two of [16 outputs, 2].
     for (int i = 0; i < kPlaces; ++i) {
       int16_t* const to = u + i * kOuts * c + k * kOuts;
@@ -129,6 +146,41 @@ void weights(const int8_t* panel, int64_t c, int16_t* u) {
       }
     }
   }
+}
+
+template <int kTaps> void weights_of(const int8_t* panel, const WinogradPlane& plane, int16_t* u) {
+  const D d;
+  constexpr int64_t block = kOuts * 4, values = combined_count(kTaps) * combined_count(kTaps);
+  const int64_t row = (plane.c * kTaps + 3) / 4 * block;
+  const WinogradOrder order(kTaps);
+  HWY_ALIGN int32_t made[2][values * kLanes];
+  for (int64_t o = 0; o < kOuts; o += kLanes) {
+    for (int64_t c = 0; c < plane.c; c += 2) {
+      if (c + 1 == plane.c) std::fill_n(made[1], values * kLanes, 0);
+      for (int64_t which = 0; which < std::min<int64_t>(2, plane.c - c); ++which) {
+        int32_t* const to = made[which];
+        combine_both<kTaps, Sums>(
+            [&](int i, int j) HWY_ATTR {
+              const int64_t k = j * plane.c + c + which;
+              const auto four = hn::LoadU(hn::Repartition<int8_t, D>(), panel + i * row + k / 4 * block + o * 4);
+              return hn::ShiftRight<24>(hn::ShiftLeftSame(hn::BitCast(d, four), static_cast<int>(24 - k % 4 * 8)));
+            },
+            [&](int value, Sums v) HWY_ATTR { hn::Store(v, d, to + value * kLanes); });
+      }
+      const auto mask = hn::Set(d, 0xffff);
+      for (int64_t n = 0; n < values; ++n) {
+        const int64_t at = order.value[n] * kLanes;
+        const auto both =
+            hn::Or(hn::And(hn::Load(d, made[0] + at), mask), hn::ShiftLeft<16>(hn::Load(d, made[1] + at)));
+        hn::StoreU(hn::BitCast(hn::Repartition<int16_t, D>(), both), hn::Repartition<int16_t, D>(),
+                   u + ((n * plane.pairs() + c / 2) * kOuts + o) * 2);
+      }
+    }
+  }
+}
+void weights(const int8_t* panel, const WinogradPlane& plane, int16_t* u) {
+  if (plane.kernel == 3 && plane.c % 4 == 0) return weights_by_fours(panel, plane.c, u);
+  plane.kernel == 3 ? weights_of<3>(panel, plane, u) : weights_of<5>(panel, plane, u);
 }
 
 struct Block {

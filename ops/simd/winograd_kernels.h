@@ -49,8 +49,8 @@ struct WinogradOrder {
 /// time: blocks of V are [tiles / together, values, together, pitch]; U of a panel is [steps, 16 outputs, 2].
 struct WinogradKernels {
   int64_t together;
-  /// U of a panel of 8-bit weights as ops/packed/int8.h lays them out: 3 × 3 kernels of c channels, a multiple of 4.
-  void (*weights)(const int8_t* panel, int64_t c, int16_t* u);
+  /// U of a panel of 8-bit weights as ops/packed/int8.h lays them out.
+  void (*weights)(const int8_t* panel, const WinogradPlane& plane, int16_t* u);
   /// V of x [plane.rows + kernel − 1, line / c, c]; a row and a column more are read where those of the plane are odd,
   /// and up to 16 elements beyond. As many may be written after V. rows: room for row_elements(line).
   void (*inputs)(const int16_t* x, int64_t line, const WinogradPlane& plane, int16_t* rows, int16_t* v);
