@@ -1,7 +1,7 @@
 // Integer convolutions of few channels: ops/simd/int8_row_kernels.h has the arithmetic.
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "hone/core/parallel.h"
 #include "hone/ops/packed/conv_bands.h"

@@ -87,9 +87,8 @@ bool winograd_fits(const ConvGeometry& s) {
     return false;
   if (s.c < (s.kh == 3 ? 16 : 4)) return false;
   const simd::WinogradPlane plane{s.c, s.kh, s.oh, s.ow};
-  const int64_t least = s.kh == 3 ? 8 : 160;  // the weights of 5 × 5 kernels take longer
-  return s.n * plane.tiles() >= least && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
-                                             4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
+  return s.n * plane.tiles() >= 8 && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
+                                         4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
 }
 
 /// Where each step finds its pair of channels in a block of tiles.
