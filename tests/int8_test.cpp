@@ -242,6 +242,25 @@ TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
   });
 }
 
+// Few channels go by rows: odd ones, padding, widths around blocks of positions, odd rows, bands.
+TEST(Int8Conv, FewChannelsHaveTheReferencesBitsOnEveryTarget) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(9);
+    for (int i = 0; i < 40 && !::testing::Test::HasFatalFailure(); ++i) {
+      const int64_t groups = rng() % 5 ? 1 : 2, c = upto(rng, 5), o = upto(rng, 14);
+      const int64_t kh = rng() % 2 ? 3 : 5, kw = upto(rng, 6), ph = below(rng, 3), pw = below(rng, 3);
+      const int64_t h = kh + below(rng, 30), w = kw + below(rng, 40), n = upto(rng, 2);
+      const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7;
+      ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
+                 codes(rng, {groups * o, c, kh, kw}, i8, -most, most),
+                 {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
+                 bits};
+      if (rng() % 2 && h + 2 * ph > kh && w + 2 * pw > kw) k.options.pool = {2};
+      k.check(rng);
+    }
+  });
+}
+
 TEST(Int8Conv, SumsOfMostWinogradTapsStayExact) {
   on_every_int8_target([](int64_t) {
     Rng rng(8);
