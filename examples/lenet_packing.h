@@ -65,9 +65,11 @@ inline std::string quoted(const std::string& word) {
   return out + "'";
 }
 
-/// What the other program is to know of this one's images.
+/// What the other process is to know of this one's images and threads.
 inline std::vector<std::string> data_options(const CommonOptions& common) {
-  return common.data.empty() ? std::vector<std::string>{} : std::vector<std::string>{"--data", common.data};
+  std::vector<std::string> words{"--threads", hone::str(common.threads)};
+  if (!common.data.empty()) words.insert(words.end(), {"--data", common.data});
+  return words;
 }
 
 /// Has this program, started anew, score a packed file: `options` follow --score FILE. IoError where that fails.

@@ -85,8 +85,25 @@ quantize::Range range_of(int64_t bits) {
   return {-half, half - 1};
 }
 
+/// Steps that begin as LSQ's do, not at the largest weight.
+quantize::QuantizeReport lsq(nn::Module& net, int64_t bits) {
+  auto report = quantize::uniform(net, {.range = range_of(bits), .shift = quantize::Shift::none, .learned = true});
+  for (const ParameterRef& p : net.parameters())
+    if (p.scale().defined())
+      p.scale().replace(reshape(lsq_start(p.raw().detach(), {.bits = bits}), p.scale().raw().shape()));
+  return report;
+}
+
 std::vector<Method> methods() {
   std::vector<Method> all;
+  // What training on alone gives.
+  all.push_back({"floats, trained on", [](const nn::LeNet& trained, const Context& context) {
+                   return Quantized{.net = module(trained), .bits_per_weight = 32, .epochs = context.o.retrain};
+                 }});
+  all.push_back({"floats, trained on for long", [](const nn::LeNet& trained, const Context& context) {
+                   return Quantized{
+                       .net = module(trained), .bits_per_weight = 32, .epochs = context.o.long_retrain, .lr = kLr};
+                 }});
   // Weights alone; all else stays as it is, and a short retraining follows.
   const auto add = [&](std::string name, auto apply) {
     all.push_back({std::move(name), [apply](const nn::LeNet& trained, const Context& context) {
@@ -100,9 +117,7 @@ std::vector<Method> methods() {
     add(str("uniform, ", bits, " bits"), [=](nn::Module& net) { return quantize::uniform(net, {.range = range}); });
     add(str("global, ", bits, " bits"),
         [=](nn::Module& net) { return quantize::uniform(net, {.range = range, .global = true}); });
-    add(str("LSQ weights, ", bits, " bits"), [=](nn::Module& net) {
-      return quantize::uniform(net, {.range = range, .shift = quantize::Shift::none, .learned = true});
-    });
+    add(str("LSQ weights, ", bits, " bits"), [=](nn::Module& net) { return lsq(net, bits); });
   }
   for (const int64_t every : {0, 100})
     for (const int64_t bits : {4, 2})
@@ -209,11 +224,7 @@ std::vector<Method> methods() {
                        Quantized q{.net = module(net), .epochs = context.o.long_retrain, .lr = kLr, .finish = folded};
                        const double inner = 2400 + 48000 + 10080;  // weights of conv2, fc1, fc2; the others are floats
                        q.bits_per_weight = (inner * static_cast<double>(bits) + 1290 * 32) / (inner + 1290);
-                       if (!dorefa)
-                         q.bits_per_weight =
-                             quantize::uniform(
-                                 *q.net, {.range = range_of(bits), .shift = quantize::Shift::none, .learned = true})
-                                 .bits_per_weight();
+                       if (!dorefa) q.bits_per_weight = lsq(*q.net, bits).bits_per_weight();
                        return q;
                      }});
     };
@@ -244,9 +255,7 @@ void train(nn::Module& net, const Fashion& fashion, int64_t epochs, double lr,
     }
 }
 
-graph::Network network_of(const Quantized& q) {
-  return q.finish ? q.finish(*q.net) : traced(*q.net);
-}
+graph::Network network_of(const Quantized& q) { return q.finish ? q.finish(*q.net) : traced(*q.net); }
 
 struct Row {
   std::string name;

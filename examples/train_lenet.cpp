@@ -63,13 +63,17 @@ void pack(nn::LeNet& net, const compress::Teacher& teacher, const Fashion& fashi
   const TemporaryFile temporary("packed_lenet.hone");
   const std::string file = o.pack.empty() ? temporary.path : o.pack;
   packed.save(file);
+  graph::Network loaded = compress::Packed::load(file).network();
+  const std::string differs = graph::difference(loaded, huffman.network());
+  HONE_CHECK(differs.empty(), FormatError, "the two coders' networks differ: ", differs);
+  const double packed_held = evaluate(loaded, fashion.validation).accuracy;
   const FileScore score = score_in_a_process_of_its_own(file, data_options(o.common));
   outcome.packed_accuracy = score.accuracy();
   outcome.packed_bytes = static_cast<double>(packed.bytes().size());
   const auto add = [&](const char* stage, const compress::Packed& p) {
     path.push_back({.name = stage,
                     .bytes = static_cast<int64_t>(p.bytes().size()),
-                    .held = held.back(),
+                    .held = packed_held,
                     .test = score.accuracy(),
                     .microseconds = score.microseconds});
   };
@@ -83,7 +87,7 @@ void pack(nn::LeNet& net, const compress::Teacher& teacher, const Fashion& fashi
       .set("share_epochs", o.share.retrain.epochs)
       .set("share_lr", o.share.retrain.lr);
   outcome.results.figures.set("shared_validation_accuracy", held.front())
-      .set("packed_validation_accuracy", held.back())
+      .set("packed_validation_accuracy", packed_held)
       .set("packed_test_accuracy", score.accuracy())
       .set("packed_file_bytes", path.back().bytes)
       .set("huffman_file_bytes", path[path.size() - 2].bytes)
@@ -112,8 +116,9 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
   nn::LeNet wide = o.teacher.train.epochs > 0 ? train_teacher(fashion.training, o.teacher) : net;
   const compress::Teacher teacher = fast_teacher(wide);
   const double teacher_held = evaluate(wide, fashion.validation).accuracy;
-  std::printf("teacher of width %g: held out: accuracy %s, %.1f s\n",
-              o.teacher.train.epochs > 0 ? o.teacher.width : o.width, percent(teacher_held).c_str(), watch.seconds());
+  const double teacher_width = o.teacher.train.epochs > 0 ? o.teacher.width : o.width;
+  std::printf("teacher of width %g: held out: accuracy %s, %.1f s\n", teacher_width, percent(teacher_held).c_str(),
+              watch.seconds());
   std::fflush(stdout);
   const double density = prune_and_retrain(pruned, &teacher, fashion.training, o.prune, after_epoch);
   const double seconds = watch.seconds();
@@ -141,7 +146,7 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
     }
     row.set("runs_as", to_string(runs.form)).set("reason", l.reason);
   }
-  results.settings.set("teacher_width", o.teacher.width).set("teacher_epochs", o.teacher.train.epochs);
+  results.settings.set("teacher_width", teacher_width).set("teacher_epochs", o.teacher.train.epochs);
   results.settings.set("prune_density", o.prune.density)
       .set("prune_epochs", o.prune.retrain.epochs)
       .set("prune_criterion", o.prune.criterion.name)
