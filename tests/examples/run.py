@@ -402,7 +402,7 @@ def deep_compression(_):
     assert len(rows) == 6 and all(row["name"] in out for row in rows), rows
     for row in rows:
         control = row["name"].endswith("small dense")
-        assert row["density"] == 1 if control else row["density"] < 0.1, row
+        assert row["density"] == 1 if control else row["density"] < 0.12, row
         file, = (f for f in kept.glob("*.hone") if f.name.startswith(row["name"].replace(" ", "_").replace(",", "_") + "_seed"))
         assert file.stat().st_size == row["bytes_mean"] == row["bytes_max"] < row["huffman_bytes_mean"], row
         assert abs(whole["test_accuracy_mean"] - row["test_accuracy_mean"] - row["lost_mean"]) < 1e-9, row
