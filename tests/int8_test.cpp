@@ -5,6 +5,7 @@
 
 #include "hone/ops/packed/int8_run.h"
 #include "hone/ops/simd/int8_kernels.h"
+#include "hone/ops/simd/int8_row_kernels.h"
 #include "hone/ops/simd/winograd_kernels.h"
 #include "int8_reference.h"
 #include "simd_targets.h"
@@ -133,10 +134,38 @@ TEST(Int8Linear, SumsOfMostTapsStayExact) {
   });
 }
 
+/// How a convolution is computed on the target of the moment.
+enum class Way { plain, winograd, rows };
+/// Elsewhere there are plain products alone.
+bool has_sixteen_bits() { return simd::int8_kernels().element == 2; }
+
 struct ConvCase {
   Tensor x, w;
   Int8ConvOptions options;
   int64_t bits = 8;
+  /// Of a stride and dilation of 1.
+  Way way() const {
+    const Conv2dOptions& o = options.conv;
+    const int64_t ph = o.padding[0], pw = o.padding.back(), kh = w.size(2), kw = w.size(3);
+    const ConvGeometry s{.n = x.size(0),
+                         .groups = o.groups,
+                         .c = w.size(1),
+                         .h = x.size(2),
+                         .w = x.size(3),
+                         .o = w.size(0) / o.groups,
+                         .kh = kh,
+                         .kw = kw,
+                         .oh = x.size(2) + 2 * ph - kh + 1,
+                         .ow = x.size(3) + 2 * pw - kw + 1,
+                         .pad_h = ph,
+                         .pad_w = pw};
+    if (detail::int8_winograd_fits(s)) return Way::winograd;
+    const Shape& k = options.pool;
+    const FusedPoolAttrs pool = k.empty() ? FusedPoolAttrs() : FusedPoolAttrs{k[0], k.back(), k[0], k.back(), 0, 0};
+    const bool alike =
+        options.pool_options.stride.empty() && options.pool_options.padding == MaxPool2dOptions().padding;
+    return alike && detail::int8_rows_fit(s, pool) ? Way::rows : Way::plain;
+  }
   void check(Rng& rng) const {
     const int64_t outs = w.size(0), z = options.x_zero_point;
     const Codes bias = biases(rng, outs);
@@ -221,10 +250,12 @@ TEST(Int8Conv, LargerPlanesAreMadeInBands) {
 TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
   on_every_int8_target([](int64_t) {
     Rng rng(7);
-    for (int i = 0; i < 24 && !::testing::Test::HasFatalFailure(); ++i) {
+    int fast = 0;
+    for (int i = 0; i < 32 && !::testing::Test::HasFatalFailure(); ++i) {
+      const int64_t panels = upto(rng, 2), idle = below(rng, 4);  // of 16 outputs; more idle ones would not pay
       const int64_t groups = rng() % 4 ? 1 : 2, kernel = rng() % 2 ? 3 : 5;
       const int64_t c = kernel == 3 ? 16 + below(rng, 28) : 4 + below(rng, 20),
-                    o = rng() % 4 ? 9 + below(rng, 24) : upto(rng, 9);
+                    o = rng() % 4 ? 16 * panels - idle : upto(rng, 9);
       const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7, ph = below(rng, 3), pw = below(rng, 3);
       const int64_t h = kernel + below(rng, 15), w = kernel + below(rng, 15), n = upto(rng, 3);
       ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
@@ -237,8 +268,10 @@ TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
         k.options.pool = {3};
         k.options.pool_options = {.stride = {upto(rng, 2)}, .padding = {below(rng, 2)}};
       }
+      fast += k.way() == Way::winograd;
       k.check(rng);
     }
+    EXPECT_TRUE(has_sixteen_bits() ? fast >= 8 : fast == 0) << fast;
   });
 }
 
@@ -246,6 +279,7 @@ TEST(Int8Conv, SquareKernelsHaveTheReferencesBitsOnEveryTarget) {
 TEST(Int8Conv, FewChannelsHaveTheReferencesBitsOnEveryTarget) {
   on_every_int8_target([](int64_t) {
     Rng rng(9);
+    int fast = 0;
     for (int i = 0; i < 40 && !::testing::Test::HasFatalFailure(); ++i) {
       const int64_t groups = rng() % 5 ? 1 : 2, c = upto(rng, 5), o = upto(rng, 14);
       const int64_t kh = rng() % 2 ? 3 : 5, kw = upto(rng, 6), ph = below(rng, 3), pw = below(rng, 3);
@@ -256,6 +290,38 @@ TEST(Int8Conv, FewChannelsHaveTheReferencesBitsOnEveryTarget) {
                  {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
                  bits};
       if (rng() % 2 && h + 2 * ph > kh && w + 2 * pw > kw) k.options.pool = {2};
+      fast += k.way() == Way::rows;
+      k.check(rng);
+    }
+    EXPECT_TRUE(has_sixteen_bits() ? fast >= 20 : fast == 0) << fast;
+  });
+}
+
+TEST(Int8Conv, ImagesOfNoColumnsAreAllPadding) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(10);
+    for (const int64_t c : {1, 2, 3}) {
+      const ConvCase k{empty({1, c, 6, 0}, u8),
+                       codes(rng, {8, c, 3, 3}, i8, -127, 127),
+                       {.conv = {.padding = {1, 8}}, .x_zero_point = 200}};
+      EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::rows : Way::plain);
+      k.check(rng);
+    }
+  });
+}
+
+TEST(Int8Conv, SumsOfMostRowTapsStayExact) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(11);
+    const int64_t c = simd::kMostRowTaps / 3;
+    const Tensor x = full({1, c, 4, 16}, 255, u8), w = full({8, c, 3, 1}, 127, i8);
+    for (int64_t i = 0; i < w.numel(); ++i) {  // 127, −127, in turns by taps, at random
+      const int64_t o = i / (3 * c);
+      if (o == 1 || (o == 2 && i % 3 == 1) || (o > 2 && rng() % 2)) w.data<int8_t>()[i] = -127;
+    }
+    for (const bool pools : {false, true}) {
+      const ConvCase k{x, w, {.pool = pools ? Shape{2} : Shape{}, .x_zero_point = pools ? 255 : 0}};
+      EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::rows : Way::plain);
       k.check(rng);
     }
   });
@@ -265,11 +331,13 @@ TEST(Int8Conv, SumsOfMostWinogradTapsStayExact) {
   on_every_int8_target([](int64_t) {
     Rng rng(8);
     const int64_t most = simd::kMostWinogradTaps / 9 / 4 * 4;
-    for (const int64_t weight : {127, -127})
-      ConvCase{full({2, most, 4, 5}, 255, u8),
-               full({9, most, 3, 3}, weight, i8),
-               {.conv = {.padding = {1}}, .x_zero_point = 255}}
-          .check(rng);
+    for (const int64_t weight : {127, -127}) {
+      const ConvCase k{full({2, most, 4, 5}, 255, u8),
+                       full({9, most, 3, 3}, weight, i8),
+                       {.conv = {.padding = {1}}, .x_zero_point = 255}};
+      EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::winograd : Way::plain);
+      k.check(rng);
+    }
   });
 }
 

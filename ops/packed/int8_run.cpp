@@ -79,18 +79,6 @@ int64_t panel_scratch(const Int8Weight& w, int64_t count, int64_t depth) {
 /// Scratch memory is cut into parts that begin where vectors like it.
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-/// Whether Winograd's way is the shorter one: no more than 2/3 of the plain products, with what tiles and panels have
-/// too much, and enough tiles for bringing the weights to its form at each call.
-bool winograd_fits(const ConvGeometry& s) {
-  if (simd::int8_kernels().element != 2 || s.kh != s.kw || (s.kh != 3 && s.kh != 5) || s.stride_h != 1 ||
-      s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostWinogradTaps)
-    return false;
-  if (s.c < (s.kh == 3 ? 16 : 4)) return false;
-  const simd::WinogradPlane plane{s.c, s.kh, s.oh, s.ow};
-  return s.n * plane.tiles() >= 8 && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
-                                         4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
-}
-
 /// Where each step finds its pair of channels in a block of tiles.
 void winograd_offsets(const simd::WinogradPlane& plane, int64_t together, int32_t* to) {
   const simd::WinogradOrder order(plane.kernel);
@@ -184,9 +172,19 @@ bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool) {
   return places < kMostPlaces;
 }
 
+bool int8_winograd_fits(const ConvGeometry& s) {
+  if (simd::int8_kernels().element != 2 || s.kh != s.kw || (s.kh != 3 && s.kh != 5) || s.stride_h != 1 ||
+      s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostWinogradTaps)
+    return false;
+  if (s.c < (s.kh == 3 ? 16 : 4)) return false;
+  const simd::WinogradPlane plane{s.c, s.kh, s.oh, s.ow};
+  return s.n * plane.tiles() >= 8 && 3 * plane.tiles() * plane.steps() * int8_columns(s.o) <=
+                                         4 * s.oh * s.ow * int8_depth(s.c, s.kh, s.kw, 1) * ceil_div(s.o, 8) * 8;
+}
+
 void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w,
                    const FusedPoolAttrs& pool, const Int8Result& r, Workspace& workspace) {
-  const bool fast = winograd_fits(s);
+  const bool fast = int8_winograd_fits(s);
   if (!fast && int8_rows_fit(s, pool)) return run_int8_rows(s, x, x_zero_point, w, pool.present(), r, workspace);
   const simd::Int8Kernels& kernels = simd::int8_kernels();
   const bool pools = pool.present();

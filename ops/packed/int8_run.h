@@ -38,6 +38,9 @@ void run_int8_linear(int64_t rows, int64_t in, int64_t outs, const uint8_t* x, c
 bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool);
 void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
                    const Int8Result& r, Workspace& workspace);
+/// Whether Winograd's way, which goes before rows, is shorter than the plain one: no more than 2/3 of the products,
+/// with what tiles and panels have too much, and enough tiles for bringing the weights to its form at each call.
+bool int8_winograd_fits(const ConvGeometry& s);
 /// Whether places in its scratch memory fit 32 bits.
 bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool);
 void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w,

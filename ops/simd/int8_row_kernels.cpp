@@ -50,7 +50,7 @@ void pack(const RowConv& s, const uint8_t* x, uint8_t code, int32_t* pairs) {
   for (int64_t r = s.top - s.pad_h, end = r + s.rows + s.kh; r < end; ++r) {
     for (int64_t c = 0; c < s.c; c += 2, pairs += line) {
       std::fill_n(pairs, line, static_cast<int32_t>(nothing));
-      if (r < 0 || r >= s.h) continue;
+      if (r < 0 || r >= s.h || s.w == 0) continue;
       const uint8_t* const row = x + (c * s.h + r) * s.w;
       if (c + 1 < s.c) {
         join(row, row + s.h * s.w, s.w, pairs + s.pad_w);
