@@ -96,6 +96,18 @@ TEST(Equalize, IsThePapersFormulaForOnePair) {
   }
 }
 
+TEST(Equalize, OneRoundIsMadeWhateverTheTolerance) {
+  manual_seed(24);
+  Chain module;
+  spread(module);
+  Network wide = graph::trace(module, randn({2, 3, 16, 16})), once = wide;
+  EXPECT_EQ(equalize(wide, {.tolerance = 1e30}).rounds, 1);
+  equalize(once, {.rounds = 1});
+  for (const auto& [name, p] : wide.named_parameters())
+    EXPECT_TRUE(equal(p.raw(), once.parameter(once.find(name)).raw())) << name;
+  expect_error<ValueError>([&] { equalize(wide, {.tolerance = NAN}); }, {"tolerance"});
+}
+
 TEST(Equalize, MasksStayAndDeadChannelsAreLeftAlone) {
   manual_seed(21);
   Chain module;

@@ -47,9 +47,10 @@ class Equalizer {
 
   void run(const EqualizeOptions& o) {
     for (const Pair& p : pairs_) report.pairs[p.report].before = unlike(p);
-    for (double most = 1; report.rounds < o.rounds && most > o.tolerance && !pairs_.empty(); ++report.rounds) {
-      most = 0;
+    for (bool settled = pairs_.empty(); !settled && report.rounds < o.rounds; ++report.rounds) {
+      double most = 0;
       for (const Pair& p : pairs_) most = std::max(most, equalize(p));
+      settled = most <= o.tolerance;
     }
     for (const Pair& p : pairs_) report.pairs[p.report].after = unlike(p);
   }
