@@ -212,6 +212,42 @@ TEST(AdaRound, ZerosStayZerosAndThreadsChangeNothing) {
   set_num_threads(threads);
 }
 
+TEST(AdaRound, WeightsOnTheGridStayWhereOthersMove) {
+  for (const int64_t bits : {4, 8}) {
+    manual_seed(11);
+    const double high = bits == 4 ? 7 : 127;
+    const Tensor mix = randn({3, 24}), x = correlated(100, 24, mix), steps = rand({16, 1}) + 0.01;
+    const Tensor whole = clamp(cast(cast(randn({16, 24}) * (high / 2), i32), f32), -high, high);
+    for (int64_t o = 0; o < 16; ++o) whole.data<float>()[24 * o] = static_cast<float>(high);
+    const Tensor free = gt(rand({16, 24}), 0.5), off = where(free, rand({16, 24}) - 0.5, zeros({16, 24}));
+    for (int64_t o = 0; o < 16; ++o) off.data<float>()[24 * o] = 0;
+    const Tensor w = clamp(whole + off, -high, high) * steps;
+    const Affine a = Affine::of(w, {.bits = bits, .granularity = Granularity::channel});
+    const auto q = ada_round(w, a, moment_of(x), {.iterations = 100}).to_vector<double>(),
+               nearest = a.codes(w).to_vector<double>(), on = whole.to_vector<double>(), o = off.to_vector<double>(),
+               v = w.to_vector<double>();
+    int64_t hairs = 0, moved = 0;
+    for (size_t i = 0; i < q.size(); ++i) {
+      moved += q[i] != nearest[i];
+      if (o[i] != 0) continue;
+      ASSERT_EQ(q[i], on[i]) << bits << " bits, element " << i;
+      hairs += v[i] / a.scale[i / 24] != on[i];
+    }
+    EXPECT_GT(hairs, 20);
+    EXPECT_GT(moved, 20);
+  }
+}
+
+TEST(AdaRound, ErrorsNameTheLayer) {
+  manual_seed(12);
+  Net module;
+  const Tensor x = randn({3, 2, 8, 8});
+  const Network net = graph::trace(module, x);
+  expect_error<ValueError>(
+      [&] { quantize_static(net, calibration({x}), {.ada_round = AdaRoundOptions{.iterations = -1}}); },
+      {"quantize_static: 'conv1': ada_round", "-1 iterations"});
+}
+
 TEST(AdaRound, RefusesWhatItCannotDo) {
   const Tensor w = ones({4, 3}), m = reshape(eye(3), {1, 3, 3});
   const Affine a = Affine::of(w, {.bits = 4, .granularity = Granularity::channel});

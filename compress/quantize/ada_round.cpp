@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kWhat = "ada_round";
 constexpr int64_t kMostTaps = 1 << 13;
+constexpr double kHair = 1e-6;                  // of its place, that a weight on the grid is off by its rounding to f32
 constexpr double kStretch = 1.2, kBelow = 0.1;  // ζ − γ and −γ of the rectified sigmoid
 
 void check(const Tensor& w, const Affine& a, const Tensor& moment, const AdaRoundOptions& o) {
@@ -99,6 +100,7 @@ Tensor ada_round(const Tensor& weight, const Affine& a, const Tensor& moment, Ad
   std::vector<double> base(p.size()), moves(p.size()), nearest(nearest_codes.begin(), nearest_codes.end());
   for (size_t i = 0; i < p.size(); ++i) {
     p[i] = std::clamp(p[i] / a.scale[static_cast<size_t>(a.part(weight.shape(), static_cast<int64_t>(i)))], low, high);
+    if (const double code = std::nearbyint(p[i]); std::abs(p[i] - code) <= kHair * std::abs(code)) p[i] = code;
     base[i] = std::floor(p[i]);
     moves[i] = p[i] > base[i] ? 1 : 0;
     const double s = (p[i] - base[i] + kBelow) / kStretch;  // h = p − ⌊p⌋ to begin with

@@ -26,9 +26,10 @@ struct AdaRoundOptions {
 /// of d, e_o what rounding to the nearest makes of d_o M d_oᵀ; then h is rounded. M = E[x xᵀ] of the inputs x that an
 /// output sums over makes d_o M d_oᵀ the mean squared error of the result, in units of s_o². Beyond the paper, each
 /// row, and the same row rounded to the nearest, is then improved by turning single weights over, the best first, while
-/// that lessens its error; the better of the two is taken. What lies on the grid stays: zeros are code 0. w: floating,
-/// [out, …]. a: symmetric, a scale a tensor or channel. moment: floating [groups, taps, taps], symmetric, groups of
-/// consecutive outputs. The same bits at any thread count. ShapeError, DTypeError, ValueError, NumericError.
+/// that lessens its error; the better of the two is taken. What lies on the grid, or off it by no more than
+/// f32 rounds (|w/s − q| ≤ 10⁻⁶ |q|), stays: zeros are code 0. w: floating, [out, …]. a: symmetric, a scale a tensor or
+/// channel. moment: floating [groups, taps, taps], symmetric, groups of consecutive outputs. The same bits at any
+/// thread count. ShapeError, DTypeError, ValueError, NumericError.
 Tensor ada_round(const Tensor& w, const Affine& a, const Tensor& moment, AdaRoundOptions options = {});
 
 namespace detail {

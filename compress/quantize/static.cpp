@@ -16,6 +16,16 @@ using graph::Network;
 using graph::Node;
 using graph::ValueId;
 
+/// f(), its errors with the name of a node or value before them.
+template <class F> auto named(const std::string& name, const F& f) {
+  const auto text = [&](const Error& e) { return str("quantize_static: '", name, "': ", e.what()); };
+  try {
+    return f();
+  } catch (const ShapeError& e) { throw ShapeError(text(e)); } catch (const ValueError& e) {
+    throw ValueError(text(e));
+  } catch (const NumericError& e) { throw NumericError(text(e)); }
+}
+
 /// What calibration finds out of one value.
 struct Watched {
   std::optional<Observer> observer;  // where its range is wanted
@@ -67,13 +77,7 @@ std::map<size_t, Tensor> calibrate(const Network& net, const Calibration& data, 
   data([&](const Tensor& x) {
     const std::vector<Tensor> seen = run.run({x});
     size_t k = 0;
-    for (auto& [v, w] : watched) {
-      try {
-        w.see(seen[k++]);
-      } catch (const NumericError& e) {
-        throw NumericError(str("quantize_static: '", net.value(v).name, "': ", e.what()));
-      }
-    }
+    for (auto& entry : watched) named(net.value(entry.first).name, [&] { entry.second.see(seen[k++]); });
   });
   std::map<size_t, Tensor> moments;
   for (const auto& [v, w] : watched) {
@@ -102,7 +106,7 @@ Network quantize_static(const Network& network, const Calibration& data, StaticO
   const std::map<size_t, Tensor> moments = calibrate(folded, data, options, to);
   if (options.ada_round)
     to.round = [&](size_t node, const Tensor& w, const Affine& a) {
-      return ada_round(w, a, moments.at(node), *options.ada_round);
+      return named(folded.nodes()[node].name, [&] { return ada_round(w, a, moments.at(node), *options.ada_round); });
     };
   for (size_t i = 0; i < folded.nodes().size(); ++i)
     if (!to.absorbed(i)) to.emit(i);
