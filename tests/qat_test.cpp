@@ -194,6 +194,55 @@ TEST(Qat, LearnedStepsBeginAsInThePaper) {
   }
 }
 
+TEST(Qat, LearnedStepsBeginWithoutClippingMaskedWeights) {
+  for (const int64_t bits : {8, 4})
+    for (const Granularity weights : {Granularity::channel, Granularity::tensor}) {
+      manual_seed(10);
+      Network net = traced<Small>();
+      compress::prune(net, {.criterion = compress::magnitude(), .density = 0.1});
+      QatNetwork qat(net, {.bits = bits, .weights = weights, .learned_steps = true});
+      for (const auto& [name, p] : qat.named_parameters()) {
+        if (!p.mask().defined()) continue;
+        const auto w = masked(p.raw(), p.mask()).detach().to_vector<double>(), v = p.value().to_vector<double>();
+        const size_t row = weights == Granularity::tensor ? w.size() : w.size() / static_cast<size_t>(p.shape()[0]);
+        for (size_t first = 0; first < w.size(); first += row) {
+          double most = 0;
+          for (size_t i = first; i < first + row; ++i) most = std::max(most, std::abs(w[i]));
+          const double half = most / (bits == 8 ? 127 : 7) / 2;
+          for (size_t i = first; i < first + row; ++i) ASSERT_NEAR(v[i], w[i], 1.0001 * half + 1e-12) << name;
+        }
+      }
+    }
+}
+
+TEST(Qat, RowsOfZerosLearnOnTheirOwnGrid) {
+  manual_seed(11);
+  nn::Linear module{{.in = 4, .out = 3}};
+  std::fill_n(Tensor(module.weight.raw()).data<float>() + 4, 4, 0.0f);
+  const Tensor x = randn({5, 4});
+  QatNetwork qat(graph::trace(module, x), {.bits = 4, .learned_steps = true});
+  const auto scales = qat.steps()[0].raw().to_vector<double>();
+  EXPECT_NEAR(scales[1], 1 / (2.0 * 7), 1e-6);
+  const ParameterRef p = qat.parameters()[0];
+  const Tensor w = clone(p.raw());
+  w.data<float>()[5] = 0.1f;
+  p.replace(w);
+  const NoGrad no_grad;
+  const auto v = qat.parameters()[0].value().to_vector<double>();
+  EXPECT_NEAR(v[5], 1 / 14.0, 1e-6);  // on the grid, not a float
+  expect_one_truth(qat, x);
+  // A row whose step is 0 has a scale of its own in integers; the others keep their learned steps.
+  Network zero = graph::trace(module, x);
+  const ParameterRef q = zero.parameter(zero.find("weight")).ref();
+  q.replace(w);
+  q.set_grid({.scale = tensor({0.5f, 0.0f, 0.25f}),
+              .points = tensor({0.0, -7.0, 7.0, 0.0, 0.0, -7.0, 7.0, 0.0, 0.0, -7.0, 7.0, 0.0}, {3, kGridColumns})});
+  const Network small = quantize_static(zero, calibration({x}), {.bits = 4});
+  const auto unit = small.constant(small.find("weight.scale")).value.to_vector<double>();
+  EXPECT_NEAR(unit[0] / unit[2], 2, 1e-5);
+  EXPECT_NEAR(unit[1] / unit[2], 0.1 / 7 / 0.25, 1e-5);
+}
+
 TEST(Qat, MasksSurvive) {
   for (const bool learned : {false, true}) {
     manual_seed(5);
@@ -287,6 +336,44 @@ TEST(Qat, RangesAreMovingAveragesUntilFrozen) {
   EXPECT_TRUE(other.frozen() && copy.frozen());
   EXPECT_TRUE(equal(other(x), qat(x)));
   EXPECT_TRUE(equal(copy.eval()(x), qat(x)));
+}
+
+TEST(Qat, RefusesWhatIsNotFinite) {
+  manual_seed(12);
+  nn::Linear module{{.in = 2, .out = 2}};
+  const Tensor x = randn({3, 2});
+  const Network net = graph::trace(module, x);
+  const NoGrad no_grad;
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    Tensor y = clone(x);
+    y.data<float>()[3] = bad;
+    QatNetwork qat(net);
+    expect_error<NumericError>([&] { qat(y); }, {"QatNetwork: '", "an element is"});
+    qat(x);
+    qat.freeze();
+    expect_error<NumericError>([&] { qat(y); }, {"QatNetwork: '", "an element is"});
+    // In eval mode codes are clamped.
+    Tensor far = clone(x);
+    far.data<float>()[3] = bad > 0 ? 1e30f : -1e30f;
+    qat.eval();
+    EXPECT_TRUE(equal(qat(y), qat(far))) << bad;
+    for (const char* name : {"weight", "bias"})
+      for (const bool learned : {false, true}) {
+        Network broken = net;
+        QatNetwork trained(net, {.learned_steps = learned});
+        trained(x);
+        for (const auto& owner : {broken.named_parameters(), trained.named_parameters()})
+          for (const auto& [n, p] : owner) {
+            if (n != name) continue;
+            Tensor values = clone(p.raw());
+            values.data<float>()[1] = bad;
+            p.replace(values);
+          }
+        expect_error<NumericError>([&] { trained(x); }, {"QatNetwork: '", name});
+        expect_error<NumericError>([&] { trained.eval()(x); }, {"QatNetwork: '", name});
+        expect_error<NumericError>([&] { quantize_static(broken, calibration({x})); }, {"quantize_static: '", name});
+      }
+  }
 }
 
 TEST(Qat, RefusesWhatItCannotDo) {

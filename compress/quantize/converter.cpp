@@ -54,6 +54,7 @@ Int8Range range_of(const Converter::Made& m, const std::optional<ActivationAttrs
 }
 
 /// The scales of a fake-quantized parameter whose grid codes of these bits express: symmetric, a step a tensor or row.
+/// A step of 0 keeps floats, which get a scale by their largest.
 std::optional<Affine> grid_of(const ParameterRef& p, const Tensor& w, int64_t bits) {
   if (p.type() != WeightType::fake_quantized) return std::nullopt;
   const WeightGrid grid = p.grid();
@@ -68,10 +69,12 @@ std::optional<Affine> grid_of(const ParameterRef& p, const Tensor& w, int64_t bi
     const double* const point = &points[l * kGridColumns];
     if (point[0] != 0 || point[1] < static_cast<double>(a.spec.low()) || point[2] > static_cast<double>(a.spec.high()))
       return std::nullopt;
-    const auto begin = v.begin() + static_cast<std::ptrdiff_t>(l * row);
-    const bool zero = std::all_of(begin, begin + static_cast<std::ptrdiff_t>(row), [](double e) { return e == 0; });
-    if (scale[l] == 0 && !zero) return std::nullopt;  // kept as floats
-    a.scale.push_back(scale[l] == 0 ? 1 : std::abs(scale[l]));
+    double step = std::abs(scale[l]);
+    if (step == 0) {
+      for (size_t k = l * row; k < (l + 1) * row; ++k) step = std::max(step, std::abs(v[k]));
+      step = step == 0 ? 1 : step / static_cast<double>(a.spec.high());
+    }
+    a.scale.push_back(step);
   }
   return a;
 }
@@ -90,7 +93,7 @@ void check_weights(const char* what, int64_t bits, Granularity granularity) {
 // ---- what becomes of each node
 
 Converter::Converter(const char* what, const Network& network, int64_t bits, Granularity weights, bool float_fallback)
-    : net_(network), bits_(bits), weights_(weights), uses_(network.uses()) {
+    : what_(what), net_(network), bits_(bits), weights_(weights), uses_(network.uses()) {
   check_weights(what, bits, weights);
   const size_t n = network.nodes().size();
   form_.resize(n, Form::real);
@@ -347,14 +350,28 @@ Affine Converter::weight_affine(ValueId v, const Tensor& w) const {
   return a;
 }
 
+/// The elements of a weight or bias, checked before a grid clamps an infinity.
+Tensor Converter::finite(ValueId v) const {
+  const auto check = [&](const Tensor& t) {
+    for (const double e : doubles(t))
+      HONE_CHECK(std::isfinite(e), NumericError, what_, ": '", net_.value(v).name, "' has an element ", e);
+  };
+  const Tensor t = graph::detail::elements(net_, v);
+  check(t);
+  if (net_.value(v).kind != ValueKind::parameter) return t;
+  const ParameterRef& p = net_.parameter(v).ref();
+  if (p.type() == WeightType::fake_quantized) check(p.mask().defined() ? masked(p.raw(), p.mask()) : p.raw());
+  return t;
+}
+
 Weight Converter::weigh(size_t i) {
   const Node& n = net_.nodes()[i];
   codes(n.inputs[0]);
   const double x_scale = at(n.inputs[0]).scale;
-  const Tensor w = graph::detail::elements(net_, n.inputs[1]);
+  const Tensor w = finite(n.inputs[1]);
   const bool has_bias = n.inputs.size() > 2 && n.inputs[2] != graph::kNone;
-  std::vector<double> bias = has_bias ? doubles(graph::detail::elements(net_, n.inputs[2]))
-                                      : std::vector<double>(static_cast<size_t>(w.size(0)));
+  std::vector<double> bias =
+      has_bias ? doubles(finite(n.inputs[2])) : std::vector<double>(static_cast<size_t>(w.size(0)));
   Weight r{weight_affine(n.inputs[1], w), {}, {}, {}};
   // A scale is no finer than 30 bits of the bias allow; where all weights are 0, the bias alone decides.
   const std::vector<double> weights = doubles(w);

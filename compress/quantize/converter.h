@@ -60,7 +60,8 @@ class Converter {
 
   // The network that is made. Nodes are emitted in order, absorbed ones left out.
   void emit(size_t node);
-  /// emit() for a product in two halves: the weight, then the node.
+  /// emit() for a product in two halves: the weight, then the node. NumericError naming a parameter with a NaN or
+  /// infinity.
   Weight weigh(size_t node);
   void emit(size_t node, const Weight& w);
   graph::Network& out() { return out_; }
@@ -89,6 +90,7 @@ class Converter {
   Tail tail_of(size_t i);
   void plan(const char* what, bool float_fallback);
 
+  Tensor finite(graph::ValueId v) const;
   Affine weight_affine(graph::ValueId v, const Tensor& w) const;
   std::vector<double> rounding_shift(const graph::Node& n, const Tensor& w, const Tensor& rounded) const;
 
@@ -102,6 +104,7 @@ class Converter {
   void emit_add(size_t i);
   void emit_avg_pool(size_t i);
 
+  const char* what_;
   const graph::Network& net_;
   int64_t bits_;
   Granularity weights_;

@@ -81,10 +81,13 @@ class Runner {
   std::vector<Tensor> values_;
 };
 
-/// LSQ's first steps, a row or a tensor; 0 for weights of zeros.
-Tensor first_steps(const Tensor& w, double high, Granularity granularity) {
-  const Tensor rows = reshape(cast(w.detach(), f64), {granularity == Granularity::tensor ? 1 : w.size(0), -1});
-  return cast(mean(abs(rows), {1}) * (2 / std::sqrt(high)), f32);
+/// The first steps, a row or a tensor, as QatOptions has them.
+Tensor first_steps(const ParameterRef& p, double high, Granularity granularity) {
+  const Tensor w = p.value().detach();
+  const Tensor rows = abs(reshape(cast(w, f64), {granularity == Granularity::tensor ? 1 : w.size(0), -1}));
+  const Tensor steps = p.mask().defined() ? max(rows, 1) * (1 / high) : mean(rows, {1}) * (2 / std::sqrt(high));
+  const double initial = 1 / (std::sqrt(static_cast<double>(w.numel() / w.size(0))) * high);
+  return cast(where(gt(steps, 0), steps, full(steps.shape(), initial, f64)), f32);
 }
 
 }  // namespace
@@ -107,7 +110,7 @@ QatNetwork::QatNetwork(const Network& network, QatOptions options) : options_(op
     if (w == graph::kNone || network_.value(w).kind != ValueKind::parameter) continue;
     const ParameterRef& p = network_.parameter(w).ref();
     if (p.type() != WeightType::dense && p.type() != WeightType::masked) continue;
-    const Tensor scale = first_steps(p.value(), high, options.weights);
+    const Tensor scale = first_steps(p, high, options.weights);
     const int64_t rows = scale.size(0);
     p.set_grid({.scale = scale,
                 .points = expand(tensor({0.0, -high, high, 0.0}, {1, kGridColumns}), {rows, kGridColumns}),
@@ -247,16 +250,21 @@ struct QatNetwork::Step {
     return t = rounded(real(v), to.made(v));
   }
 
+  void check_finite(ValueId v, const Tensor& h) const {
+    const Tensor x = contiguous(h.detach());
+    const float* const begin = x.data<float>();
+    const float* const bad = std::find_if_not(begin, begin + x.numel(), [](float e) { return std::isfinite(e); });
+    HONE_CHECK(bad == begin + x.numel(), NumericError, kWhat, ": '", net.value(v).name, "': an element is ", *bad);
+  }
   /// The range of v, where it has one, after this batch.
   void observe(ValueId v, const Tensor& h) {
     const auto at = place.find(v);
     if (at == place.end()) return;
+    check_finite(v, h);
     double &low = ends[2 * at->second], &high = ends[2 * at->second + 1];
     if (!qat.frozen()) {
       Observer batch_observer(qat.options_.activations);
-      try {
-        batch_observer.see(h);
-      } catch (const NumericError& e) { throw NumericError(str(kWhat, ": '", net.value(v).name, "': ", e.what())); }
+      batch_observer.see(h);
       HONE_CHECK(batch_observer.seen() > 0, ValueError, kWhat, ": an empty batch has no ranges");
       const Interval r = batch_observer.range();
       const double momentum = qat.options_.activations.momentum;

@@ -27,8 +27,10 @@ struct QatOptions {
   Granularity weights = Granularity::channel;  ///< a scale for each output, or one for the tensor
   /// The range of each batch by this method; the range of a value is their moving average, by its momentum.
   ObserverOptions activations = {.method = Observe::moving_average};
-  /// The scales of weights are trained, from steps(): parameters become fake-quantized, beginning at 2 mean|w|/√high.
-  /// Without it a scale is max|w|/high at every step. Esser et al., "Learned step size quantization", 2020.
+  /// The scales of weights are trained, from steps(): parameters become fake-quantized, beginning at 2 mean|w|/√high;
+  /// where a mask's zeros would make that mean small, at max|w|/high; rows of zeros at 1/(√taps high), as if their
+  /// weights went to 1/√taps. Without it a scale is max|w|/high at every step. Esser et al., "Learned step size
+  /// quantization", 2020.
   bool learned_steps = false;
   bool float_fallback = false;  ///< as StaticOptions
 };
@@ -42,7 +44,8 @@ class QatNetwork : public nn::Module {
 
   /// In training mode ranges follow the batch, layer by layer, until freeze(); a range seen for the first time is the
   /// batch's. In eval mode it computes convert()(x): for many batches convert once. NumericError for a NaN or infinity
-  /// in an activation or weight; ValueError in eval mode before any batch.
+  /// in a weight or bias, and in training mode, frozen or not, in an activation that becomes codes; in eval mode those
+  /// are clamped as int8_quantize does. ValueError in eval mode before any batch.
   Tensor forward(const Tensor& x);
   void freeze(bool on = true);  ///< ValueError before any batch: there is no range to keep
   bool frozen() const;

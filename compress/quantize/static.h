@@ -60,7 +60,7 @@ struct StaticCounts {
 /// ops/fused.h by table, and what only moves elements (ops/packed/codes.h). A layer whose result no such op reads gives
 /// f32: the logits are not rounded to codes. For inference alone. The network is not changed.
 /// GraphError naming a node without an integer form; ValueError: no data, more than one input, options; NumericError:
-/// NaN or infinity in an activation or weight.
+/// NaN or infinity in an activation, weight or bias.
 graph::Network quantize_static(const graph::Network& network, const Calibration& data, StaticOptions options = {},
                                StaticCounts* counts = nullptr);
 
