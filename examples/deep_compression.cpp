@@ -64,12 +64,12 @@ Subject lenet(const Options& o) {
   const auto epochs = [&](int64_t n) { return std::max<int64_t>(1, std::llround(static_cast<double>(n) * o.scale)); };
   const auto pruned = [&](const char* name, double density, int64_t clusters) {
     return Level{.name = name,
-                 .prune = {.density = density, .retrain = {.epochs = epochs(20)}},
+                 .prune = {.density = density, .retrain = {.epochs = epochs(40)}},
                  .share = {.clusters = clusters, .retrain = {.epochs = epochs(4), .lr = 1e-3}}};
   };
   const auto control = [&](const char* name, int64_t c1, int64_t c2, int64_t f1, int64_t f2) {
     Level level = pruned(name, 1, 32);
-    level.prune.retrain.epochs = o.epochs + epochs(20);
+    level.prune.retrain.epochs = o.epochs + epochs(40);
     level.small = small_lenet(c1, c2, f1, f2);
     return level;
   };

@@ -73,7 +73,7 @@ inline hone::nn::LeNet train_teacher(const hone::data::Dataset& training, const 
 /// Chosen with prune_lenet --held-out.
 struct PruneRecipe {
   double density = 0.1;  ///< part of the weights (of two dims and more) that stays
-  RetrainRecipe retrain = {.epochs = 25};
+  RetrainRecipe retrain = {.epochs = 40};
   double ramp = 0.4;                                               ///< part of the steps in which the density falls
   int64_t every = 50;                                              ///< steps between decisions
   hone::compress::Criterion criterion = hone::compress::taylor();  ///< of order 1: by training's own gradients
