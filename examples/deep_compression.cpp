@@ -13,7 +13,7 @@
 #include "table.h"
 
 using namespace hone;
-using compress::Teacher;
+using compress::TeacherCache;
 
 namespace {
 
@@ -129,18 +129,21 @@ class Job {
       retrain(*dense_, nullptr, fashion_.training,
               {.epochs = o.epochs, .label_smoothing = 0.05, .transform = subject.random});
     });
-    if (o.distil == "self") teacher_.emplace(fast_teacher(*dense_, subject.sample));
+    const auto teach = [&](nn::Module& teacher) {
+      std::printf("%s, seed %llu: teacher %.2f %% of the held-out images\n", subject.name.c_str(),
+                  static_cast<unsigned long long>(seed), 100 * held(teacher));
+      answers_.emplace(answers_of(teacher, fashion_.training, subject.random, subject.sample));
+    };
+    if (o.distil == "self") teach(*dense_);
     if (o.distil == "wide") {
       TeacherRecipe recipe;
       recipe.train.epochs = o.teacher_epochs;
       nn::LeNet wide({.width = recipe.width});
       kept(str("teacher_", o.teacher_epochs), wide, [&] { wide = train_teacher(fashion_.training, recipe); });
-      teacher_.emplace(fast_teacher(wide));
+      teach(wide);
     }
-    std::printf("%s, seed %llu: trained network %.2f %% of the held-out images", subject.name.c_str(),
+    std::printf("%s, seed %llu: trained network %.2f %% of the held-out images\n", subject.name.c_str(),
                 static_cast<unsigned long long>(seed), 100 * held(*dense_));
-    if (teacher_) std::printf(", teacher %.2f %%", 100 * held(teacher_->network()));
-    std::puts("");
     std::fflush(stdout);
   }
 
@@ -154,23 +157,23 @@ class Job {
     manual_seed(seed_ + 1000);
     Found f;
     nn::AnyModule net = level.small ? level.small() : dense_;
-    const Teacher* teacher = teacher_ ? &*teacher_ : nullptr;
+    const TeacherCache* answers = answers_ ? &*answers_ : nullptr;
     const auto told = [&](const char* stage, int64_t epoch, double loss) {
       std::printf("%s, %s, epoch %lld: loss %.4f, %.2f %%\n", level.name.c_str(), stage, static_cast<long long>(epoch),
                   loss, 100 * held(*net));
       std::fflush(stdout);
     };
     if (level.prune.density < 1)
-      prune_and_retrain(*net, teacher, fashion_.training, level.prune,
+      prune_and_retrain(*net, answers, fashion_.training, level.prune,
                         [&](int64_t epoch, double loss, double) { told("pruning", epoch, loss); });
     else
       retrain(
-          *net, teacher, fashion_.training, level.prune.retrain, [] {}, [] {},
+          *net, answers, fashion_.training, level.prune.retrain, [] {}, [] {},
           [&](int64_t epoch, double loss) { told("training", epoch, loss); });
     f.density = compress::prune_report(*net).density();
     f.pruned = held(*net);
     const auto report =
-        share_and_retrain(*net, teacher, fashion_.training, level.share, [&](int64_t epoch, double loss) {
+        share_and_retrain(*net, answers, fashion_.training, level.share, [&](int64_t epoch, double loss) {
           if (epoch == 0) f.shared = held(*net);
           told("sharing", epoch, loss);
         });
@@ -242,7 +245,7 @@ class Job {
   uint64_t seed_;
   Fashion fashion_ = {};
   nn::AnyModule dense_;
-  std::optional<Teacher> teacher_ = {};
+  std::optional<TeacherCache> answers_ = {};
 };
 
 struct Row {

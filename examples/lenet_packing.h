@@ -20,14 +20,15 @@ struct ShareRecipe {
 /// Makes codebooks of the weights and trains what their codes stand for, and the biases. after_epoch(epoch, mean loss);
 /// epoch 0 is before training.
 template <class AfterEpoch>
-hone::compress::quantize::ShareReport share_and_retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher,
+hone::compress::quantize::ShareReport share_and_retrain(hone::nn::Module& net,
+                                                        const hone::compress::TeacherCache* answers,
                                                         const hone::data::Dataset& training, const ShareRecipe& r,
                                                         const AfterEpoch& after_epoch) {
   const auto report =
       hone::compress::quantize::share_weights(net, {.clusters = r.clusters, .start = r.start, .layers = r.layers});
   after_epoch(0, 0.0);
   retrain(
-      net, teacher, training, r.retrain, [] {}, [] {}, after_epoch);
+      net, answers, training, r.retrain, [] {}, [] {}, after_epoch);
   return report;
 }
 

@@ -11,10 +11,10 @@
 /// How a network is trained, its teacher too, and trained on after compression.
 struct RetrainRecipe {
   int64_t epochs = 5, batch = 64;
-  double lr = 4e-3;                              ///< highest of Adam's one-cycle schedule
-  double temperature = 2, teacher_weight = 0.9;  ///< of the teacher's answers; labels have the rest
-  double label_smoothing = 0;                    ///< without a teacher
-  hone::data::Transforms transform = fashion_transforms("flip");
+  double lr = 4e-3;                                               ///< highest of Adam's one-cycle schedule
+  double temperature = 2, teacher_weight = 0.9;                   ///< of the teacher's answers; labels have the rest
+  double label_smoothing = 0;                                     ///< without a teacher
+  hone::data::Transforms transform = fashion_transforms("flip");  ///< without a teacher
 };
 
 /// A frozen copy of a network, as fast as it gets: folded, fused, packed.
@@ -23,24 +23,33 @@ inline hone::compress::Teacher fast_teacher(hone::nn::Module& net,
   return hone::compress::Teacher(hone::graph::optimize(hone::graph::trace(net, sample)));
 }
 
-/// Adam for one cycle, on labels and, unless it is null, a teacher. before_step() follows backward(), after_step() the
-/// optimizer; after_epoch(epoch, mean loss).
+/// The answers of such a copy to training images and their mirrors: computed once, for all that it teaches.
+inline hone::compress::TeacherCache answers_of(hone::nn::Module& net, const hone::data::Dataset& training,
+                                               const hone::data::Transforms& transform = fashion_transforms("flip"),
+                                               const hone::Tensor& sample = hone::zeros({1, 3, 32, 32})) {
+  return {fast_teacher(net, sample), training, {.transform = transform}};
+}
+
+/// Adam for one cycle: on the images, with the transforms, that a teacher has answered, or, where `answers` is null, on
+/// labels alone. before_step() follows backward(), after_step() the optimizer; after_epoch(epoch, mean loss).
 template <class BeforeStep, class AfterStep, class AfterEpoch>
-void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, const hone::data::Dataset& training,
+void retrain(hone::nn::Module& net, const hone::compress::TeacherCache* answers, const hone::data::Dataset& training,
              const RetrainRecipe& r, const BeforeStep& before_step, const AfterStep& after_step,
              const AfterEpoch& after_epoch) {
   using namespace hone;
-  data::Loader batches(training, {.batch = r.batch, .shuffle = true, .drop_last = true, .transform = r.transform});
+  data::LoaderOptions options{.batch = r.batch, .shuffle = true, .drop_last = true};
+  if (!answers) options.transform = r.transform;
+  data::Loader batches = answers ? answers->loader(options) : data::Loader(training, options);
   optim::Adam adam(net.parameters(), {.lr = r.lr});
   optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = std::max<int64_t>(1, r.epochs * batches.size())});
   for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
     double loss_sum = 0;
-    for (auto& [images, labels] : train::progress(batches, "retraining, epoch", epoch)) {
+    for (auto& [images, targets] : train::progress(batches, "retraining, epoch", epoch)) {
       adam.zero_grad();
       const Tensor logits = net(images);
-      const Tensor loss = teacher ? compress::kd_loss(logits, teacher->logits(images), labels,
+      const Tensor loss = answers ? compress::kd_loss(logits, answers->logits(targets), answers->targets(targets),
                                                       {.temperature = r.temperature, .alpha = r.teacher_weight})
-                                  : cross_entropy(logits, labels, {.label_smoothing = r.label_smoothing});
+                                  : cross_entropy(logits, targets, {.label_smoothing = r.label_smoothing});
       loss.backward();
       before_step();
       adam.step();
@@ -53,10 +62,10 @@ void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, cons
 }
 
 /// The same with nothing but training.
-inline void retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher, const hone::data::Dataset& training,
-                    const RetrainRecipe& r) {
+inline void retrain(hone::nn::Module& net, const hone::compress::TeacherCache* answers,
+                    const hone::data::Dataset& training, const RetrainRecipe& r) {
   retrain(
-      net, teacher, training, r, [] {}, [] {}, [](int64_t, double) {});
+      net, answers, training, r, [] {}, [] {}, [](int64_t, double) {});
 }
 
 /// Who teaches what is compressed: a wider LeNet that saw the images shifted and mirrored.
@@ -82,7 +91,7 @@ struct PruneRecipe {
 /// Masks the network's weights to the recipe's density while it is retrained. after_epoch(epoch, mean loss, density).
 /// Returns the density at the end.
 template <class AfterEpoch>
-double prune_and_retrain(hone::nn::Module& net, const hone::compress::Teacher* teacher,
+double prune_and_retrain(hone::nn::Module& net, const hone::compress::TeacherCache* answers,
                          const hone::data::Dataset& training, const PruneRecipe& r, const AfterEpoch& after_epoch) {
   using namespace hone;
   const double steps = static_cast<double>(r.retrain.epochs * (training.size() / r.retrain.batch));
@@ -94,7 +103,7 @@ double prune_and_retrain(hone::nn::Module& net, const hone::compress::Teacher* t
     if (r.criterion.order == 1) pruner.observe();
   };
   retrain(
-      net, teacher, training, r.retrain, observe, [&] { pruner.step(); },
+      net, answers, training, r.retrain, observe, [&] { pruner.step(); },
       [&](int64_t epoch, double loss) { after_epoch(epoch, loss, pruner.report().density()); });
   return pruner.report().density();
 }

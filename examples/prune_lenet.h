@@ -83,9 +83,9 @@ class Seed {
   }
   Saved score(hone::nn::LeNet& net) const { return score(hone::graph::trace(net, sample_image())); }
 
-  /// The wide network that teaches in train_lenet's recipe, trained when first asked for.
-  const hone::compress::Teacher& teacher() {
-    if (teacher_) return *teacher_;
+  /// Those of the wide network that teaches in train_lenet's recipe, which is trained when first asked for.
+  const hone::compress::TeacherCache& answers() {
+    if (answers_) return *answers_;
     TeacherRecipe recipe;
     recipe.train.epochs = options_.teacher_epochs;
     hone::nn::LeNet wide({.width = recipe.width});
@@ -96,7 +96,7 @@ class Seed {
       wide = train_teacher(fashion.training, recipe);
       if (!options_.keep.empty()) wide.save(file);
     }
-    return teacher_.emplace(fast_teacher(wide));
+    return answers_.emplace(answers_of(wide, fashion.training));
   }
 
   Fashion fashion = {};
@@ -105,7 +105,7 @@ class Seed {
  private:
   const PruneLeNetOptions& options_;
   std::string name_ = {};  // of files that are kept, to their stage
-  std::optional<hone::compress::Teacher> teacher_ = {};
+  std::optional<hone::compress::TeacherCache> answers_ = {};
 };
 
 /// What a method made of a seed's dense network.

@@ -105,7 +105,7 @@ inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
                        nn::LeNet net = seed.dense;
                        PruneRecipe recipe{.density = density};
                        recipe.retrain.epochs = o.recipe_epochs;
-                       prune_and_retrain(net, &seed.teacher(), seed.fashion.training, recipe,
+                       prune_and_retrain(net, &seed.answers(), seed.fashion.training, recipe,
                                          [](int64_t, double, double) {});
                        return Outcome{.after = seed.score(net), .weights = weights_left(net)};
                      }});

@@ -45,11 +45,11 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Options& o, const std::ve
 }
 
 /// Shares the weights of the pruned network, trains the centroids, writes the packed file, and has it scored.
-void pack(nn::LeNet& net, const compress::Teacher& teacher, const Fashion& fashion, const Options& o, Outcome& outcome,
-          std::vector<PathStage>& path) {
+void pack(nn::LeNet& net, const compress::TeacherCache& answers, const Fashion& fashion, const Options& o,
+          Outcome& outcome, std::vector<PathStage>& path) {
   const Stopwatch watch;
   std::vector<double> held;
-  const auto shared = share_and_retrain(net, &teacher, fashion.training, o.share, [&](int64_t epoch, double loss) {
+  const auto shared = share_and_retrain(net, &answers, fashion.training, o.share, [&](int64_t epoch, double loss) {
     held.push_back(evaluate(net, fashion.validation).accuracy);
     std::printf("sharing epoch %lld/%lld: loss %.4f; held out: accuracy %s\n", static_cast<long long>(epoch),
                 static_cast<long long>(o.share.retrain.epochs), loss, percent(held.back()).c_str());
@@ -114,13 +114,13 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
         .set("validation_accuracy", held.accuracy);
   };
   nn::LeNet wide = o.teacher.train.epochs > 0 ? train_teacher(fashion.training, o.teacher) : net;
-  const compress::Teacher teacher = fast_teacher(wide);
+  const compress::TeacherCache answers = answers_of(wide, fashion.training);
   const double teacher_held = evaluate(wide, fashion.validation).accuracy;
   const double teacher_width = o.teacher.train.epochs > 0 ? o.teacher.width : o.width;
   std::printf("teacher of width %g: held out: accuracy %s, %.1f s\n", teacher_width, percent(teacher_held).c_str(),
               watch.seconds());
   std::fflush(stdout);
-  const double density = prune_and_retrain(pruned, &teacher, fashion.training, o.prune, after_epoch);
+  const double density = prune_and_retrain(pruned, &answers, fashion.training, o.prune, after_epoch);
   const double seconds = watch.seconds();
 
   data::Loader images(fashion.validation, {.batch = 1, .transform = fashion_transforms()});
@@ -179,7 +179,7 @@ void compress_trained(nn::LeNet& net, const Fashion& fashion, const Options& o, 
                                .test = test.accuracy,
                                .microseconds = d.pruned_us}};
   if (o.packs()) {
-    pack(pruned, teacher, fashion, o, outcome, path);
+    pack(pruned, answers, fashion, o, outcome, path);
     page.more_figures.emplace_back("Packed: test accuracy", percent(path.back().test));
     page.more_figures.emplace_back("Packed: file, bytes", train::format_count(path.back().bytes));
   }

@@ -207,12 +207,83 @@ TEST(TeacherCache, TransformsAreThoseOfTheTeacher) {
   }
 }
 
+/// Sample i's rows rise from i, so that a mirrored image is told by its first row.
+data::Dataset slopes(int64_t n, DType dtype) {
+  Tensor x = empty({n, 1, 4, 4}), y = empty({n}, i64);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t k = 0; k < 16; ++k) x.data<float>()[i * 16 + k] = static_cast<float>(10 * i + k % 4);
+    y.data<int64_t>()[i] = i % 4;
+  }
+  return {cast(x, dtype), y};
+}
+
+TEST(TeacherCache, AnswersForMirrorsToo) {
+  manual_seed(8);
+  Net net;
+  const Teacher teacher(net);
+  for (const DType dtype : {DType::u8, DType::f32}) {
+    const double scale = dtype == DType::u8 ? 255 : 1;
+    const data::Dataset all = slopes(23, dtype), some = all.subset({20, 3, 3, 7, 0});
+    const data::Transforms steps{data::normalize(0.5, 0.25), data::random_flip(0.3)};
+    for (const data::Dataset& samples : {all, some}) {
+      const int64_t n = samples.size();
+      const TeacherCache cache(teacher, samples, {.transform = steps, .batch = 7});
+      EXPECT_EQ(cache.all_logits().shape(), (Shape{2 * n, 4}));
+      const TeacherCache again(cache.all_logits(), samples, {.transform = steps});
+      for (const TeacherCache* c : {&cache, &again}) {
+        data::Loader shuffled = c->loader({.batch = 4, .shuffle = true, .seed = 9});
+        data::Loader ordered = c->loader({.batch = 4, .seed = 9});
+        data::Loader sampled = c->loader(
+            {.batch = 4, .sampler = data::weighted_sampler(std::vector<double>(static_cast<size_t>(n), 1)), .seed = 9});
+        for (data::Loader* batches : {&shuffled, &ordered, &sampled}) {
+          int64_t shown = 0, mirrored = 0;
+          std::vector<int64_t> times(static_cast<size_t>(n));
+          for (int epoch = 0; epoch < 40; ++epoch)
+            for (auto& [x, numbers] : *batches) {
+              test::expect_close(c->logits(numbers), teacher.logits(x), {1e-5, 1e-5}, "logits");
+              const auto which = numbers.to_vector<int64_t>(), labels = c->targets(numbers).to_vector<int64_t>();
+              for (int64_t i = 0; i < x.size(0); ++i) {
+                const float* row = x.data<float>() + i * 16;
+                const bool mirror = row[0] > row[3];
+                const double left = scale * (0.25 * row[mirror ? 3 : 0] + 0.5);  // the image's own left
+                const auto number = which[static_cast<size_t>(i)];
+                EXPECT_EQ(number >= n, mirror);
+                EXPECT_EQ(std::lround(left), 10 * samples.row(number % n));
+                EXPECT_EQ(labels[static_cast<size_t>(i)], samples.row(number % n) % 4);
+                ++times[static_cast<size_t>(number % n)];
+                ++shown, mirrored += mirror;
+              }
+            }
+          EXPECT_EQ(shown, 40 * n);
+          const double p = static_cast<double>(mirrored) / static_cast<double>(shown);
+          EXPECT_NEAR(p, 0.3, 5 * std::sqrt(0.3 * 0.7 / static_cast<double>(shown)));
+          if (batches != &sampled && n == 23) { EXPECT_EQ(times, std::vector<int64_t>(23, 40)); }
+        }
+      }
+    }
+  }
+  const data::Dataset all = slopes(6, DType::f32);
+  expect_error<ValueError>(
+      [&] {
+        TeacherCache(teacher, all, {.transform = {data::random_flip(), data::random_flip()}});
+      },
+      {"random_flip", "twice"});
+  expect_error<ShapeError>(
+      [&] {
+        TeacherCache(zeros({6, 4}), all, {.transform = {data::random_flip()}});
+      },
+      {"[6, 4]", "[12, C]", "mirrors"});
+  const TeacherCache cache(teacher, all, {.transform = {data::random_flip()}});
+  expect_error<ValueError>([&] { cache.loader({.shuffle = true, .sampler = data::shuffled_sampler(6)}); },
+                           {"shuffle", "sampler"});
+  expect_error<ValueError>([&] { cache.logits(tensor({12})); }, "12");
+}
+
 TEST(TeacherCache, RefusesWhatItCannotAnswer) {
   Net net;
   const Teacher teacher(net);
   const data::Dataset all = images(6);
-  for (const auto& [step, named] : {std::pair{data::random_flip(), "random_flip"},
-                                    {data::random_crop(1), "random_crop"},
+  for (const auto& [step, named] : {std::pair{data::random_crop(1), "random_crop"},
                                     {data::custom([](std::span<float>, const Shape&, const Philox&) {}), "custom"}}) {
     const TeacherCacheOptions options{.transform = {data::normalize(0, 1), step}};
     expect_error<ValueError>([&] { TeacherCache(teacher, all, options); }, {"TeacherCache", named, "on each batch"});

@@ -265,6 +265,36 @@ TEST(Samplers, WeightedDrawsInProportion) {
   expect_error<ValueError>([&] { data::weighted_sampler(w, -1); }, "length must be at least 0, got -1");
 }
 
+TEST(Samplers, ShuffledIsTheLoadersOwnOrder) {
+  const data::Dataset d{zeros({31, 1}), arange(0, 31)};
+  data::Loader shuffled(d, {.batch = 31, .shuffle = true, .seed = 5});
+  data::Loader sampled(d, {.batch = 31, .sampler = data::shuffled_sampler(31), .seed = 5});
+  expect_function_of_seed_and_epoch(data::shuffled_sampler(31));
+  for (int epoch = 0; epoch < 3; ++epoch)
+    EXPECT_EQ((*shuffled.begin()).targets.to_vector<int64_t>(), (*sampled.begin()).targets.to_vector<int64_t>());
+  EXPECT_EQ(data::shuffled_sampler(0).length(), 0);
+  expect_error<ValueError>([] { data::shuffled_sampler(-1); }, "-1");
+}
+
+TEST(Samplers, TwoViewsKeepTheOrderAndShowEachWithItsProbability) {
+  constexpr int64_t n = 20000;
+  const data::Sampler order = data::shuffled_sampler(n);
+  expect_function_of_seed_and_epoch(data::two_view_sampler(n, 0.25, order));
+  for (const double p : {0.0, 0.25, 1.0}) {
+    const std::vector<int64_t> views = order_of(data::two_view_sampler(n, p, order), 4, 2),
+                               plain = order_of(order, 4, 2);
+    double others = 0;
+    for (size_t i = 0; i < views.size(); ++i) {
+      ASSERT_EQ(views[i] % n, plain[i]);
+      others += views[i] >= n;
+    }
+    EXPECT_NEAR(others / n, p, 5 * std::sqrt(p * (1 - p) / n));
+  }
+  expect_error<ValueError>([&] { data::two_view_sampler(n, 1.5, order); }, "1.5");
+  expect_error<ValueError>([&] { data::two_view_sampler(n, 0.5, {}); }, "no order");
+  expect_error<ValueError>([&] { order_of(data::two_view_sampler(n - 1, 0.5, order), 1, 0); }, "outside [0, 19999)");
+}
+
 TEST(Samplers, ClassAwareShowsClassesAndTheirSamplesEvenly) {
   const data::Dataset d = labelled({90, 9, 1});
   const std::vector<int64_t> labels = data::class_labels(d);

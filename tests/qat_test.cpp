@@ -1,6 +1,7 @@
 // Training on integers: what forward computes is what the converted network computes, bit for bit.
 
 #include <cmath>
+#include <map>
 
 #include "graph_support.h"
 #include "simd_targets.h"
@@ -274,6 +275,84 @@ TEST(Qat, MasksSurvive) {
     }
     expect_one_truth(qat, draw(7).first);
   }
+}
+
+// Pruned, then shared, then trained on integers by a teacher: each stage keeps what those before it made.
+TEST(Qat, ComposesWithMasksCodebooksAndDistillation) {
+  struct Plain : nn::Module {  // no batch norm, which is not folded into a codebook
+    nn::Conv2d conv1{{.in = 2, .out = 6, .kernel = 3, .padding = 1}}, conv2{{.in = 6, .out = 8, .kernel = 3}};
+    nn::Linear fc1{{.in = 8 * 4, .out = 16}}, fc2{{.in = 16, .out = 5}};
+    HONE_MODULE(Plain, conv1, conv2, fc1, fc2)
+    Tensor forward(const Tensor& x) {
+      const Tensor h = max_pool2d(relu(conv1(x)), 2);
+      return fc2(relu(fc1(flatten(relu(conv2(h)), 1))));
+    }
+  };
+  manual_seed(12);
+  Plain wide, net;
+  const compress::Teacher teacher(wide);
+  compress::prune(net, {.density = 0.3});
+  const auto shared =
+      compress::quantize::share_weights(net, {.clusters = 6, .start = compress::quantize::KMeansStart::optimal});
+  ASSERT_EQ(shared.layers.size(), 4u);
+  QatNetwork qat(graph::trace(net, draw(2).first), {.weights = Granularity::tensor});
+  struct Kept {
+    Tensor mask, codes, centroids;
+  };
+  std::map<std::string, Kept> before;
+  for (const auto& [name, p] : qat.named_parameters())
+    if (p.type() == WeightType::codebook) before[name] = {clone(p.mask()), clone(p.codes()), clone(p.raw().detach())};
+  ASSERT_EQ(before.size(), 4u);
+
+  const auto [x, labels] = draw(64);
+  optim::Adam adam(qat.parameters(), {.lr = 1e-2});
+  double first = 0, last = 0;
+  for (int i = 0; i < 40; ++i) {
+    if (i == 20) qat.freeze();
+    adam.zero_grad();
+    const Tensor loss = compress::kd_loss(qat(x), teacher.logits(x), labels, {.temperature = 2, .alpha = 0.9});
+    (i == 0 ? first : last) = loss.item();
+    loss.backward();
+    adam.step();
+  }
+  EXPECT_LT(last, 0.8 * first);
+
+  Network small = qat.convert();
+  for (const auto& [name, p] : qat.named_parameters()) {
+    if (!before.contains(name)) continue;
+    const Kept& kept = before[name];
+    EXPECT_EQ(p.type(), WeightType::codebook) << name;
+    EXPECT_TRUE(equal(p.mask(), kept.mask)) << name;
+    EXPECT_TRUE(equal(p.codes(), kept.codes)) << name;
+    EXPECT_EQ(p.raw().shape(), kept.centroids.shape()) << name;
+    EXPECT_FALSE(equal(p.raw().detach(), kept.centroids)) << name << ": nothing was learnt";
+    // And the integer network has an integer for each centroid, and 0 for what the mask hides.
+    if (p.shape().ndim() != 2) continue;
+    const Int8Matrix packed{small.constant(small.find(name + ".codes")).value, p.shape(), 1, 8, 1};
+    const auto integers = packed.dense().to_vector<int64_t>(), mask = p.mask().to_vector<int64_t>(),
+               codes = p.codes().to_vector<int64_t>();
+    std::map<int64_t, int64_t> of_code;
+    size_t hidden = 0;
+    for (size_t i = 0, k = 0; i < mask.size(); ++i) {
+      if (mask[i] == 0) {
+        ASSERT_EQ(integers[i], 0) << name;
+        ++hidden;
+        continue;
+      }
+      const auto code = codes[codes.size() == mask.size() ? i : k++];
+      ASSERT_EQ(of_code.emplace(code, integers[i]).first->second, integers[i])
+          << name << ": two integers of code " << code;
+    }
+    EXPECT_GT(hidden, mask.size() / 3) << name;
+    EXPECT_GT(of_code.size(), 1u) << name;
+  }
+  expect_one_truth(qat, draw(7).first);
+  // The packed file holds the same integers; that of the network before conversion its masks, codes and centroids.
+  Network loaded = compress::Packed::parse(compress::pack(small).bytes()).network();
+  EXPECT_EQ(graph::difference(small, loaded), "");
+  EXPECT_TRUE(equal(loaded(x), small(x)));
+  Network floats = compress::Packed::parse(compress::pack(qat.network()).bytes()).network();
+  EXPECT_EQ(graph::difference(qat.network(), floats), "");
 }
 
 TEST(Qat, GradientsAreThoseOfTheValuesThatCodesStandFor) {

@@ -1,5 +1,8 @@
 #include "hone/compress/distill/teacher_cache.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -17,14 +20,23 @@ bool gives_one_image(const data::Transform& step) {
   return step.kind == Kind::normalize || step.kind == Kind::pad_to || step.kind == Kind::repeat_channels;
 }
 
-void check(const data::Dataset& samples, const TeacherCacheOptions& o) {
+/// The probability of random_flip, −1 where there is none.
+double checked(const data::Dataset& samples, const data::Transforms& transform) {
   HONE_CHECK(samples.size() > 0, ValueError, "TeacherCache: the dataset is empty");
-  for (const data::Transform& step : o.transform)
+  double flip = -1;
+  for (const data::Transform& step : transform) {
+    if (step.kind == Kind::random_flip) {
+      HONE_CHECK(flip < 0, ValueError, "TeacherCache: the transforms hold random_flip twice; once is enough");
+      HONE_CHECK(samples.input_shape().ndim() >= 2, ShapeError, "TeacherCache: random_flip mirrors [.., H, W], got ",
+                 samples.input_shape());
+      flip = step.probability;
+      continue;
+    }
     HONE_CHECK(gives_one_image(step), ValueError, "TeacherCache: the transforms hold ",
-               step.kind == Kind::custom        ? "custom, which may be random"
-               : step.kind == Kind::random_flip ? "random_flip"
-                                                : "random_crop",
-               "; a cache has one answer an image: call the teacher on each batch instead");
+               step.kind == Kind::custom ? "custom, which may be random" : "random_crop",
+               "; a cache has an answer an image, and one for its mirror: call the teacher on each batch instead");
+  }
+  return flip;
 }
 
 std::vector<int64_t> rows_of(const data::Dataset& samples) {
@@ -33,46 +45,86 @@ std::vector<int64_t> rows_of(const data::Dataset& samples) {
   return rows;
 }
 
-/// The same inputs, with the number of each sample as its target. Samples of one row have one number: they are one
-/// image.
-data::Dataset numbered(const data::Dataset& samples, const std::vector<int64_t>& rows) {
-  const Tensor number = zeros({samples.all_inputs().size(0)}, DType::i64);
-  for (size_t i = rows.size(); i-- > 0;) number.data<int64_t>()[rows[i]] = static_cast<int64_t>(i);
-  return data::Dataset(samples.all_inputs(), number).subset(rows);
+data::Sampler in_order(int64_t samples) {
+  return data::Sampler(
+      samples, [](std::span<int64_t> order, uint64_t, int64_t) { std::iota(order.begin(), order.end(), int64_t{0}); });
 }
 
-Tensor answers(const Teacher& teacher, const data::Dataset& samples, const TeacherCacheOptions& o) {
-  check(samples, o);
-  data::Loader batches(samples, {.batch = o.batch, .transform = o.transform});
+/// The rows, and after them the same rows mirrored left and right.
+Tensor with_mirrors(const Tensor& rows) {
+  const int64_t width = rows.size(-1), lines = rows.numel() / std::max<int64_t>(width, 1);
+  Shape shape = rows.shape();
+  shape[0] *= 2;
+  const Tensor both = empty(shape, rows.dtype());
+  const auto bytes = static_cast<int64_t>(size_of(rows.dtype()));
+  const auto* from = static_cast<const std::byte*>(rows.raw_data());
+  auto* to = static_cast<std::byte*>(both.raw_data());
+  std::copy_n(from, rows.numel() * bytes, to);
+  to += rows.numel() * bytes;
+  for (int64_t line = 0; line < lines; ++line)
+    for (int64_t x = 0; x < width; ++x)
+      std::copy_n(from + (line * width + width - 1 - x) * bytes, bytes, to + (line * width + x) * bytes);
+  return both;
+}
+
+/// The same inputs, with the number of each sample as its target, and those of mirrors after them. Samples of one row
+/// have one number: they are one image.
+data::Dataset numbered(const data::Dataset& samples, std::vector<int64_t> rows, bool mirrors) {
+  const int64_t n = samples.all_inputs().size(0);
+  const Tensor number = zeros({mirrors ? 2 * n : n}, DType::i64);
+  auto* const at = number.data<int64_t>();
+  for (size_t i = rows.size(); i-- > 0;) at[rows[i]] = static_cast<int64_t>(i);
+  if (!mirrors) return data::Dataset(samples.all_inputs(), number).subset(std::move(rows));
+  const size_t count = rows.size();
+  for (int64_t row = 0; row < n; ++row) at[n + row] = static_cast<int64_t>(count) + at[row];
+  for (size_t i = 0; i < count; ++i) rows.push_back(n + rows[i]);
+  return data::Dataset(with_mirrors(samples.all_inputs()), number).subset(std::move(rows));
+}
+
+}  // namespace
+
+TeacherCache::TeacherCache(const data::Dataset& samples, const TeacherCacheOptions& options)
+    : transform_(options.transform), flip_(checked(samples, options.transform)) {
+  std::erase_if(transform_, [](const data::Transform& step) { return step.kind == Kind::random_flip; });
+  const std::vector<int64_t> rows = rows_of(samples);
+  targets_ = index_select(samples.all_targets(), 0, tensor(rows));
+  if (flip_ >= 0) targets_ = concat({targets_, targets_});
+  numbered_ = numbered(samples, rows, flip_ >= 0);
+}
+
+TeacherCache::TeacherCache(const Teacher& teacher, const data::Dataset& samples, const TeacherCacheOptions& options)
+    : TeacherCache(samples, options) {
+  data::Loader batches(numbered_, {.batch = options.batch, .transform = transform_});
   std::vector<Tensor> all;
-  for (const auto& [inputs, targets] : batches) {
+  for (const auto& [inputs, numbers] : batches) {
     const Tensor z = teacher.logits(inputs);
     HONE_CHECK(z.ndim() == 2 && z.size(0) == inputs.size(0), ShapeError, "TeacherCache: the teacher answers ",
                z.shape(), " to a batch of ", inputs.size(0), "; expected [n, C]");
     all.push_back(clone(z));
   }
-  return concat(all);
+  logits_ = concat(all);
 }
 
-}  // namespace
-
-TeacherCache::TeacherCache(const Teacher& teacher, const data::Dataset& samples, const TeacherCacheOptions& options)
-    : TeacherCache(answers(teacher, samples, options), samples, options) {}
-
 TeacherCache::TeacherCache(Tensor logits, const data::Dataset& samples, const TeacherCacheOptions& options)
-    : transform_(options.transform), logits_(logits.detach()) {
-  check(samples, options);
-  HONE_CHECK(logits_.ndim() == 2 && logits_.size(0) == samples.size(), ShapeError, "TeacherCache: logits of shape ",
-             logits_.shape(), " for ", samples.size(), " samples; expected [", samples.size(), ", C]");
-  const std::vector<int64_t> rows = rows_of(samples);
-  numbered_ = numbered(samples, rows);
-  targets_ = index_select(samples.all_targets(), 0, tensor(rows));
+    : TeacherCache(samples, options) {
+  logits_ = logits.detach();
+  HONE_CHECK(logits_.ndim() == 2 && logits_.size(0) == numbered_.size(), ShapeError, "TeacherCache: logits of shape ",
+             logits_.shape(), " for ", samples.size(), " samples; expected [", numbered_.size(), ", C]",
+             flip_ >= 0 ? ", mirrors too" : "");
 }
 
 data::Loader TeacherCache::loader(data::LoaderOptions options) const {
   HONE_CHECK(options.transform.empty(), ValueError,
              "TeacherCache.loader: transforms are given when the cache is made, once for teacher and student");
   options.transform = transform_;
+  if (flip_ >= 0) {
+    const int64_t samples = numbered_.size() / 2;
+    HONE_CHECK(!options.shuffle || !options.sampler, ValueError,
+               "TeacherCache.loader: shuffle and a sampler; the sampler decides the order, leave .shuffle out");
+    if (!options.sampler) options.sampler = options.shuffle ? data::shuffled_sampler(samples) : in_order(samples);
+    options.shuffle = false;
+    options.sampler = data::two_view_sampler(samples, flip_, options.sampler);
+  }
   return data::Loader(numbered_, std::move(options));
 }
 

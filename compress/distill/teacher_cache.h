@@ -7,7 +7,7 @@
 namespace hone::compress {
 
 struct TeacherCacheOptions {
-  data::Transforms transform = {};  ///< normalize, pad_to, repeat_channels
+  data::Transforms transform = {};  ///< normalize, pad_to, repeat_channels; random_flip once
   int64_t batch = 256;              ///< samples shown to the teacher at once
 };
 
@@ -21,24 +21,30 @@ struct TeacherCacheOptions {
 ///     …
 ///   }
 ///
-/// One answer an image: transforms that draw random numbers, or might (custom), are refused (ValueError). With those,
-/// call teacher.logits(images) in the loop, so that the teacher sees what the student sees.
+/// With random_flip the N images are kept mirrored as well, before the other steps: number N + i is the mirror of
+/// sample i, and the loader delivers one or the other, a function of (seed, epoch, place in the pass). Transforms of
+/// more answers an image (random_crop), or of who knows how many (custom), are refused (ValueError): with those, call
+/// teacher.logits(images) in the loop, so that the teacher sees what the student sees.
 class TeacherCache {
  public:
-  /// ValueError for an empty dataset, ShapeError unless the answers are [n, C].
+  /// ValueError for an empty dataset, ShapeError unless the answers are [n, C]; with random_flip, of samples of fewer
+  /// than two dims.
   TeacherCache(const Teacher& teacher, const data::Dataset& samples, const TeacherCacheOptions& options = {});
-  /// From logits [N, C] that were computed before, in the order of the samples (ShapeError).
+  /// From logits [N, C] that were computed before, in the order of the samples; with random_flip [2 N, C] (ShapeError).
   TeacherCache(Tensor logits, const data::Dataset& samples, const TeacherCacheOptions& options = {});
 
   /// Batches of (inputs, sample numbers, i64). options.transform must be empty (ValueError): it is the cache's.
   data::Loader loader(data::LoaderOptions options = {}) const;
-  const Tensor& all_logits() const { return logits_; }  ///< [N, C]: what to save
-  Tensor logits(const Tensor& samples) const;           ///< [n, C]; ValueError for a number outside [0, N)
+  const Tensor& all_logits() const { return logits_; }  ///< [N, C], with mirrors [2 N, C]: what to save
+  Tensor logits(const Tensor& samples) const;           ///< [n, C]; ValueError for a number of no sample
   Tensor targets(const Tensor& samples) const;          ///< the dataset's own, likewise
 
  private:
-  data::Dataset numbered_;
-  data::Transforms transform_;
+  TeacherCache(const data::Dataset& samples, const TeacherCacheOptions& options);
+
+  data::Dataset numbered_;      // and its mirrors
+  data::Transforms transform_;  // without the flip
+  double flip_ = -1;            // its probability; −1: no mirrors
   Tensor logits_, targets_;
 };
 

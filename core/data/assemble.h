@@ -17,7 +17,8 @@ enum Purpose : uint64_t {
   kMixup = 0xD4,
   kCutmix = 0xD5,
   kSample = 0xD6,
-  kLongTail = 0xD7
+  kLongTail = 0xD7,
+  kView = 0xD8
 };
 inline uint64_t stream_of(Purpose purpose, int64_t epoch) {
   return static_cast<uint64_t>(purpose) << 56 | (static_cast<uint64_t>(epoch) & ((uint64_t{1} << 56) - 1));

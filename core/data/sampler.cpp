@@ -127,6 +127,28 @@ Sampler::Sampler(int64_t length, SampleOrder order) : length_(length) {
   order_ = std::make_shared<const SampleOrder>(std::move(order));
 }
 
+Sampler shuffled_sampler(int64_t samples) {
+  return Sampler(samples, [](std::span<int64_t> order, uint64_t seed, int64_t epoch) {
+    detail::permutation(order, seed, detail::stream_of(detail::kShuffle, epoch));
+  });
+}
+
+Sampler two_view_sampler(int64_t samples, double probability, const Sampler& order) {
+  HONE_CHECK(order, ValueError, "two_view_sampler: there is no order; shuffled_sampler makes one");
+  HONE_CHECK(probability >= 0 && probability <= 1, ValueError,
+             "two_view_sampler: the probability must be in [0, 1], got ", probability);
+  return Sampler(order.length(), [=](std::span<int64_t> places, uint64_t seed, int64_t epoch) {
+    order.fill(places, seed, epoch);
+    const Philox random{seed, detail::stream_of(detail::kView, epoch)};
+    for (size_t i = 0; i < places.size(); ++i) {
+      HONE_CHECK(places[i] >= 0 && places[i] < samples, ValueError, "two_view_sampler: the order's position ",
+                 places[i], " at place ", i, " is outside [0, ", samples, ")");
+      const auto w = random(i);
+      if (uniform_f64(w[0], w[1]) < probability) places[i] += samples;
+    }
+  });
+}
+
 Sampler weighted_sampler(std::span<const double> weights, int64_t length) {
   double sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {

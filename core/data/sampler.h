@@ -35,6 +35,14 @@ class Sampler {
 /// length 0: as many places as weights.
 Sampler weighted_sampler(std::span<const double> weights, int64_t length = 0);
 
+/// Every sample once, in shuffled order: the order of LoaderOptions::shuffle. ValueError if `samples` is negative.
+Sampler shuffled_sampler(int64_t samples);
+
+/// For a dataset of `samples` samples and then as many other views of them, such as mirrored copies. Each place shows
+/// sample i of `order` as its other view, position samples + i, with this probability. ValueError unless order is there
+/// and the probability in [0, 1]; what `order` fills in must lie in [0, samples) (ValueError of fill).
+Sampler two_view_sampler(int64_t samples, double probability, const Sampler& order);
+
 // By class. Each class's samples come in a shuffled order, anew whenever it is used up, so that no two of a class are
 // shown a different number of times by more than one. Targets as for class_labels; ValueError for a class without
 // samples or a negative length. length 0: as many places as samples.

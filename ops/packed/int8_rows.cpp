@@ -1,4 +1,5 @@
-// Integer convolutions of few channels: ops/simd/int8_row_kernels.h has the arithmetic.
+// Integer convolutions of few channels: ops/simd/int8_row_kernels.h has the arithmetic, and int8_quad_kernels.h that of
+// targets whose elements have 8 bits.
 
 #include <algorithm>
 #include <type_traits>
@@ -6,6 +7,7 @@
 #include "hone/core/parallel.h"
 #include "hone/ops/packed/conv_bands.h"
 #include "hone/ops/packed/int8_run.h"
+#include "hone/ops/simd/int8_quad_kernels.h"
 #include "hone/ops/simd/int8_row_kernels.h"
 
 namespace hone::detail {
@@ -19,12 +21,17 @@ using simd::RowConv;
 using simd::SumOrder;
 
 constexpr int64_t kBlock = kInt8Outs * kInt8Group;
-constexpr int64_t kBandPairs = 4096;  // of a band's input: half of the first-level cache
+constexpr int64_t kBandElements = 4096;  // of a band's input: half of the first-level cache
+constexpr int64_t kBandQuads = 6144;     // that is larger where these are used
+
+bool has_quads() { return simd::quad_kernels().product != nullptr; }
 
 /// The bands of the output, `rows` of the convolution each, of which the last may have fewer.
 RowConv band_of(const ConvGeometry& s, bool pools) {
   RowConv band{s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools};
-  const int64_t all = pools ? s.oh / 2 * 2 : s.oh, fit = kBandPairs / (band.planes() * band.line()) - s.kh;
+  const int64_t fit =
+      (has_quads() ? kBandQuads / simd::quad_row(band) : kBandElements / (band.planes() * band.line())) - s.kh;
+  const int64_t all = pools ? s.oh / 2 * 2 : s.oh;
   const int64_t count = ceil_div(all, std::max<int64_t>(fit, 8));
   band.rows = std::min(ceil_div(ceil_div(all, count), 2) * 2, all);
   return band;
@@ -72,70 +79,94 @@ template <class T> const T* spread(const T* table, int64_t n, Workspace& workspa
 
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-}  // namespace
-
-bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
-  const bool pools = pool.present();
-  if (simd::int8_kernels().element != 2 || (s.kh != 3 && s.kh != 5) || s.kw > kRowBlock || s.stride_h != 1 ||
-      s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.taps() > simd::kMostRowTaps)
-    return false;
-  if (pools && (pool.kernel_h != 2 || pool.kernel_w != 2 || pool.stride_h != 2 || pool.stride_w != 2 ||
-                pool.pad_h != 0 || pool.pad_w != 0))
-    return false;
-  const RowConv band = band_of(s, pools);
-  const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1);
-  const int64_t by_rows = ceil_div(s.oh, 2) * band.padded_cols() * band.steps() * s.o;
-  const int64_t plain = s.oh * s.ow * depth * 2 * ceil_div(s.o, 8) * 8;
-  return 10 * by_rows <= 9 * plain;
-}
-
-void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
-                   const Int8Result& r, Workspace& workspace) {
-  const simd::RowKernels& kernels = simd::row_kernels();
-  const simd::Int8Kernels& after = simd::int8_kernels();
-  const RowConv whole = band_of(s, pools);
-  const int64_t outs = s.groups * s.o, steps = whole.steps(), line = whole.line(), planes = whole.planes();
-  const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) / kInt8Outs * depth;
-  const int8_t* panels = w.panels;
-  if (w.bits == 4) {
-    auto* const unpacked = workspace.get<int8_t>(s.groups * size * kBlock);
-    after.unpack4(w.panels, s.groups * size, unpacked);
-    panels = unpacked;
+/// Sums by pairs of rows: the band's pairs, combined rows, and what the kernel adds up are its scratch.
+class PairSums {
+ public:
+  PairSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, const int8_t* panels, Workspace& workspace)
+      : start_(w.start), outs_(s.o), steps_(whole.steps()) {
+    const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
+    const int64_t line = whole.line(), planes = whole.planes();
+    auto* const weights = workspace.get<int32_t>(s.groups * s.o * steps_);
+    for (int64_t g = 0; g < s.groups; ++g)
+      pair_weights(whole, panels + g * size, depth, kernels_.together, weights + g * s.o * steps_);
+    auto* const offsets = workspace.get<int32_t>(steps_);
+    const SumOrder order = simd::sum_order(s.kh);
+    each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
+      for (int64_t i = 0; i < whole.combined(); ++i)
+        offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
+    });
+    weights_ = weights, offsets_ = offsets;
+    pairs_ = aligned((whole.rows + s.kh) * planes * line * 4);
+    combined_ = aligned(whole.combined() * planes * line * 4);
+    room_ = aligned(simd::kSumPlaces * kernels_.together * kRowBlock * 4);
   }
-  auto* const weights = workspace.get<int32_t>(outs * steps);
-  for (int64_t g = 0; g < s.groups; ++g)
-    pair_weights(whole, panels + g * size * kBlock, depth, kernels.together, weights + g * s.o * steps);
-  auto* const offsets = workspace.get<int32_t>(steps);
-  const SumOrder order = simd::sum_order(s.kh);
-  each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
-    for (int64_t i = 0; i < whole.combined(); ++i)
-      offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
-  });
+  int64_t scratch() const { return pairs_ + combined_ + room_; }
+  void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
+                  int32_t* y) const {
+    auto* const pairs = reinterpret_cast<int32_t*>(scratch);
+    kernels_.pack(band, x, zero_point, pairs);
+    kernels_.product(band, pairs, offsets_, weights_ + group * outs_ * steps_, start_ + group * outs_,
+                     reinterpret_cast<int32_t*>(scratch + pairs_),
+                     reinterpret_cast<int32_t*>(scratch + pairs_ + combined_), y);
+  }
+
+ private:
+  const simd::RowKernels& kernels_ = simd::row_kernels();
+  const int32_t *start_, *weights_ = nullptr, *offsets_ = nullptr;
+  int64_t outs_, steps_, pairs_ = 0, combined_ = 0, room_ = 0;
+};
+
+/// Sums by quads, from the panels as they are: the band's elements and quads are its scratch.
+class QuadSums {
+ public:
+  QuadSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, const int8_t* panels)
+      : start_(w.start),
+        panels_(panels),
+        outs_(s.o),
+        size_(simd::int8_columns(s.o) * int8_depth(s.c, s.kh, s.kw, 1) * kInt8Group) {
+    // Vectors of positions and their last group read past the elements; packing writes past them.
+    packed_ = aligned((whole.rows + s.kh) * (s.w + 2 * s.pad_w) * s.c + 16 * s.c + 64 + simd::kInt8Slack);
+    quads_ = aligned((whole.rows + s.kh) * simd::quad_row(whole) * 4);
+  }
+  int64_t scratch() const { return packed_ + quads_; }
+  void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
+                  int32_t* y) const {
+    simd::int8_kernels().pack_rows(x, band.c, band.h, band.w, band.pad_w, band.top - band.pad_h, band.rows + band.kh,
+                                   zero_point, scratch);
+    auto* const quads = reinterpret_cast<int32_t*>(scratch + packed_);
+    kernels_.quads(band, reinterpret_cast<const uint8_t*>(scratch), quads);
+    kernels_.product(band, quads, panels_ + group * size_, start_ + group * outs_, y);
+  }
+
+ private:
+  const simd::QuadKernels& kernels_ = simd::quad_kernels();
+  const int32_t* start_;
+  const int8_t* panels_;
+  int64_t outs_, size_, packed_ = 0, quads_ = 0;
+};
+
+template <class SumsOfBand>
+void run_rows(const SumsOfBand& sums_of_band, const ConvGeometry& s, const RowConv& whole, const uint8_t* x,
+              uint8_t x_zero_point, bool pools, const Int8Result& r, Workspace& workspace) {
+  const simd::Int8Kernels& after = simd::int8_kernels();
+  const int64_t outs = s.groups * s.o;
   const float* const scale = r.scale ? spread(r.scale, outs, workspace) : nullptr;
   const int32_t* const multiplier = scale ? nullptr : spread(r.multiplier, outs, workspace);
   const int32_t* const shift = scale ? nullptr : spread(r.shift, outs, workspace);
 
-  // Scratch of one piece: the band's pairs, combined rows, what the kernel adds up, sums, codes or numbers.
-  const int64_t pairs = aligned((whole.rows + s.kh) * planes * line * 4);
-  const int64_t combined = aligned(whole.combined() * planes * line * 4);
-  const int64_t room = aligned(simd::kSumPlaces * kernels.together * kRowBlock * 4);
-  const int64_t sums = aligned((s.o * whole.plane() + simd::kInt8Slack) * 4);
+  const int64_t sums = aligned((s.o * whole.plane() + simd::kInt8Slack) * 4);  // of one piece, and its results
   const int64_t results = aligned((whole.plane() + simd::kInt8Slack) * 4);
   const int64_t all = pools ? s.oh / 2 * 2 : s.oh, bands = ceil_div(all, whole.rows);
   const int64_t out_cols = pools ? s.ow / 2 : s.ow, out_plane = (pools ? s.oh / 2 : s.oh) * out_cols;
 
   const auto band_of_image = [&](int64_t image, int64_t index, std::byte* scratch) {
-    std::byte *const in = scratch, *const rows = in + pairs, *const places = rows + combined,
-                     *const made = places + room;
-    std::byte* const shown = made + sums;
+    std::byte *const made = scratch + sums_of_band.scratch(), *const shown = made + sums;
     RowConv band = whole;
     band.top = index * whole.rows;
     band.rows = std::min(whole.rows, all - band.top);
     const int64_t group = image % s.groups, plane = band.plane(), first = pools ? band.top / 2 : band.top;
     auto* const y = reinterpret_cast<int32_t*>(made);
-    kernels.pack(band, x + image * s.c * s.in_plane(), x_zero_point, reinterpret_cast<int32_t*>(in));
-    kernels.product(band, reinterpret_cast<const int32_t*>(in), offsets, weights + group * s.o * steps,
-                    w.start + group * s.o, reinterpret_cast<int32_t*>(rows), reinterpret_cast<int32_t*>(places), y);
+    sums_of_band(band, x + image * s.c * s.in_plane(), x_zero_point, group, scratch, y);
     const auto put = [&](const auto* values, int64_t o) {
       auto* to =
           static_cast<std::remove_cvref_t<decltype(*values)>*>(r.y) + (image * s.o + o) * out_plane + first * out_cols;
@@ -157,10 +188,48 @@ void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
     }
   };
   const int64_t macs = std::max<int64_t>(whole.rows * s.ow * s.o * s.taps(), 1);
-  pieces<std::byte>(s.n * s.groups * bands, kPieceMacs / macs, pairs + combined + room + sums + results, workspace,
+  pieces<std::byte>(s.n * s.groups * bands, kPieceMacs / macs, sums_of_band.scratch() + sums + results, workspace,
                     [&](int64_t begin, int64_t end, std::byte* scratch) {
                       for (int64_t u = begin; u < end; ++u) band_of_image(u / bands, u % bands, scratch);
                     });
+}
+
+}  // namespace
+
+bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
+  const bool pools = pool.present();
+  if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.kw > kRowBlock) return false;
+  if (pools && (pool.kernel_h != 2 || pool.kernel_w != 2 || pool.stride_h != 2 || pool.stride_w != 2 ||
+                pool.pad_h != 0 || pool.pad_w != 0))
+    return false;
+  if (has_quads()) {
+    // As many sums a vector or more than outputs in the lanes would make.
+    const int64_t vectors = ceil_div(s.ow, kRowBlock) * s.o, plain = s.ow * ceil_div(s.o, kInt8Outs);
+    return s.c <= simd::kMostQuadChannels && s.ow >= 1 && vectors <= plain;
+  }
+  if (simd::int8_kernels().element != 2 || (s.kh != 3 && s.kh != 5) || s.taps() > simd::kMostRowTaps) return false;
+  const RowConv band = band_of(s, pools);
+  const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1);
+  const int64_t by_rows = ceil_div(s.oh, 2) * band.padded_cols() * band.steps() * s.o;
+  const int64_t plain = s.oh * s.ow * depth * 2 * ceil_div(s.o, 8) * 8;
+  return 10 * by_rows <= 9 * plain;
+}
+
+void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
+                   const Int8Result& r, Workspace& workspace) {
+  const RowConv whole = band_of(s, pools);
+  const int8_t* panels = w.panels;
+  if (w.bits == 4) {
+    const int64_t blocks = s.groups * simd::int8_columns(s.o) / kInt8Outs * int8_depth(s.c, s.kh, s.kw, 1);
+    auto* const unpacked = workspace.get<int8_t>(blocks * kBlock);
+    simd::int8_kernels().unpack4(w.panels, blocks, unpacked);
+    panels = unpacked;
+  }
+  if (has_quads()) {
+    run_rows(QuadSums(s, whole, w, panels), s, whole, x, x_zero_point, pools, r, workspace);
+  } else {
+    run_rows(PairSums(s, whole, w, panels, workspace), s, whole, x, x_zero_point, pools, r, workspace);
+  }
 }
 
 }  // namespace hone::detail
