@@ -33,7 +33,7 @@ constexpr int64_t kBatch = 64;
 constexpr uint64_t kTeachers = 3, kLargeSeed = 7;
 constexpr double kLr = 4e-3, kTeacherLr = 2e-3, kTeacherWidth = 2, kMixup = 0.2, kTemperature = 2;
 
-enum class Shown { labelled, augmented, unlabelled };
+enum class Shown { labelled, augmented, unlabelled, mirrored };
 enum class Teaches {
   nobody,
   one,       ///< a network that learnt from the labelled images
@@ -46,7 +46,7 @@ constexpr const char* kTeacherNames[] = {"", "(its teacher)", "(its teachers)", 
 struct Part {
   std::string name;
   int64_t images = 0;             ///< with labels
-  Shown shown = Shown::labelled;  ///< these alone; each shifted and mirrored too; or all images, no label
+  Shown shown = Shown::labelled;  ///< these alone; each shifted and mirrored too; all, no label; mirrored at random
   bool equal = false;             ///< the student is as large as its teacher
   int64_t steps = 0;
   double temperature = 2;  ///< of soft targets; chosen by --tune, as the methods' settings
@@ -78,9 +78,14 @@ const std::vector<Part> kParts = {
      .methods = {"alone", "soft", "ensemble"}},
     {.name = "10%+equal", .images = 5500, .equal = true, .steps = 2580, .methods = {"alone", "soft", "ensemble"}},
     {.name = "100%", .images = 55000, .steps = 10320, .temperature = 1, .methods = {"alone", "large_teacher"}},
+    {.name = "100%+mirrored",
+     .images = 55000,
+     .shown = Shown::mirrored,
+     .steps = 34360,
+     .methods = {"alone", "large_teacher"}},
 };
 
-int64_t teacher_steps(int64_t images) { return images <= 550 ? 860 : images <= 5500 ? 3440 : 5160; }
+int64_t teacher_steps(int64_t images) { return images <= 550 ? 860 : images <= 5500 ? 3440 : 10320; }
 
 /// How a student is taught, and the one setting that --tune tries values of. A temperature is the part's own.
 struct Method {
@@ -214,8 +219,9 @@ class Task {
     const data::Dataset images = shown == Shown::augmented    ? shifted_and_mirrored(labelled_)
                                  : shown == Shown::unlabelled ? all_
                                                               : labelled_;
-    const compress::TeacherCacheOptions options{.transform = fashion_transforms()};
-    if (who == Teaches::nobody) return cache.emplace(zeros({images.size(), 10}), images, options);
+    const bool mirrors = shown == Shown::mirrored;
+    const compress::TeacherCacheOptions options{.transform = fashion_transforms(mirrors ? "flip" : "none")};
+    if (who == Teaches::nobody) return cache.emplace(zeros({(mirrors ? 2 : 1) * images.size(), 10}), images, options);
     return cache.emplace(Teacher(teacher(who)), images, options);
   }
 
