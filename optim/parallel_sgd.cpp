@@ -106,26 +106,43 @@ ParallelState::ParallelState(std::vector<ParameterRef> master, ParameterLists re
       replicas_(std::move(replicas)),
       buffers_(std::move(buffers)),
       optimizer_(master_, options.sgd) {
-  for (const ParameterRef& p : master_) masks_.push_back(p.mask());
+  for (const ParameterRef& p : master_) {
+    marks_.emplace_back(p);
+    generations_.push_back(p.generation());
+  }
   if (options_.mode != ParallelMode::local_sgd) return;
   for (const auto& list : replicas_) local_.push_back(std::make_unique<SGD>(list, options.sgd));
 }
 
-// A mask that is set is a new tensor, and one that is kept here is no other's storage.
-void ParallelState::follow_masks() {
+ParallelState::Marks::Marks(const ParameterRef& p) : type(p.type()), mask(p.mask()) {
+  if (type != WeightType::fake_quantized) return;
+  const WeightGrid grid = p.grid();
+  points = grid.points, levels = grid.levels;
+}
+
+void ParallelState::follow_marks() {
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    return a.defined() ? b.defined() && a.shares_storage_with(b) : !b.defined();
+  };
   for (size_t i = 0; i < master_.size(); ++i) {
-    const Tensor& mask = master_[i].mask();
-    const bool same =
-        mask.defined() ? masks_[i].defined() && mask.shares_storage_with(masks_[i]) : !masks_[i].defined();
-    if (same) continue;
-    for (const auto& list : replicas_)
-      mask.defined() ? list[i].set_mask(mask, master_[i].mask_gradient()) : list[i].bake_mask();
-    masks_[i] = mask;
+    const ParameterRef& p = master_[i];
+    HONE_CHECK(p.generation() == generations_[i], GradError, "ParallelSGD.step: parameter ", i,
+               " changed its shape (now ", p.raw().shape(), ") after ParallelSGD was made; its replicas are stale");
+    const Marks now(p);
+    const bool grids = now.type == WeightType::fake_quantized, had_grid = marks_[i].type == WeightType::fake_quantized;
+    for (const auto& list : replicas_) {
+      if (had_grid && !grids) list[i].assign(p);  // baked: the raw value is another
+      if (!same(now.mask, marks_[i].mask))
+        now.mask.defined() ? list[i].set_mask(now.mask, p.mask_gradient()) : list[i].bake_mask();
+      if (grids && !(had_grid && same(now.points, marks_[i].points) && same(now.levels, marks_[i].levels)))
+        list[i].set_grid(p.grid());
+    }
+    marks_[i] = now;
   }
 }
 
 void ParallelState::begin_step() {
-  follow_masks();
+  follow_marks();
   for (const auto& sgd : local_) {
     sgd->set_lr(optimizer_.lr());
     if (optimizer_.has_momentum()) sgd->set_momentum(optimizer_.momentum(), 0);

@@ -55,7 +55,8 @@ class ParallelState {
   TensorFile state_dict() const;
   void load_state_dict(const TensorFile& file);
 
-  /// Masks, rates, running statistics and (local_sgd, after an average) weights go to the workers.
+  /// Masks, grids, rates, running statistics and (local_sgd, after an average) weights go to the workers. GradError for
+  /// a parameter of another shape than it had.
   void begin_step();
   void begin_shard(int64_t replica);                 ///< before its forward: weights, no gradients
   void end_shard(int64_t replica);                   ///< after its backward: local_sgd and hogwild update here
@@ -63,7 +64,14 @@ class ParallelState {
   void average();                                    ///< local_sgd: of all workers' weights, into the master
 
  private:
-  void follow_masks();
+  /// What a parameter computes with beside its raw value. What is set is a new tensor, and one that is kept here is no
+  /// other's storage.
+  struct Marks {
+    WeightType type;
+    Tensor mask, points, levels;
+    explicit Marks(const ParameterRef& p);
+  };
+  void follow_marks();
   bool settle_non_finite(std::vector<Tensor>& gradients);
   void merge_buffers();
   void take_state(const TensorFile& file);
@@ -72,7 +80,8 @@ class ParallelState {
   ParallelSGDOptions options_;
   std::vector<ParameterRef> master_;
   ParameterLists replicas_;
-  std::vector<Tensor> masks_;                  // of the master, as the replicas have them
+  std::vector<Marks> marks_;                   // of the master, as the replicas have them
+  std::vector<uint64_t> generations_;          // of the master
   std::vector<std::vector<Tensor*>> buffers_;  // of the master, then of each replica
   SGD optimizer_;
   std::vector<std::unique_ptr<SGD>> local_;
@@ -93,9 +102,10 @@ class ParallelState {
 ///
 /// The loss is called on replicas of the network, several at a time, and must be a mean over its samples; it must not
 /// touch anything else that another call changes. Running statistics of replicas are averaged into the network's. Draws
-/// (dropout) belong to the shard, not to the worker. A mask that the network's parameters get or lose is followed from
-/// the next step on. Gradients that are not finite: optimizer().set_non_finite() holds for all workers; with hogwild an
-/// error leaves what other pieces have done.
+/// (dropout) belong to the shard, not to the worker. A mask or grid that the network's parameters get or lose is
+/// followed from the next step on; of a codebook, made before, the centroids are trained. A step on a parameter that
+/// changed its shape, as one that became a codebook did, is a GradError. Gradients that are not finite:
+/// optimizer().set_non_finite() holds for all workers; with hogwild an error leaves what other pieces have done.
 template <class Net> class ParallelSGD {
  public:
   /// `net` must outlive it, unmoved. ValueError for options out of range, or momentum with hogwild.

@@ -122,6 +122,78 @@ TEST(ParallelSGD, MasksThatChangeAreFollowed) {
   }
 }
 
+// Weight types that parameters get while they train: every worker computes with the same values.
+TEST(ParallelSGD, GridsThatChangeAreFollowed) {
+  const auto change = [](Net& net, int step) {
+    const ParameterRef& w = net.fc1.weight.ref();
+    const double codes = step < 3 ? 7 : 3;
+    if (step == 5) return w.bake();
+    w.set_grid({.scale = tensor({0.05 + 0.01 * step}), .points = tensor({0.0, -codes, codes, 0.0}, {1, 4})});
+  };
+  const auto same_values = [](const Net& a, const Net& b) {
+    return equal(a.fc1.weight.value().detach(), b.fc1.weight.value().detach());
+  };
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd, ParallelMode::hogwild}) {
+    Net net = make_net(true), plain = net;
+    ParallelSGD parallel(net, {.sgd = {.lr = 0.1}, .workers = 1, .mode = mode, .shards = 1, .period = 1});
+    std::vector<ParameterRef> used = plain.fc1.parameters();
+    for (const ParameterRef& p : plain.fc2.parameters()) used.push_back(p);
+    SGD sgd(used, {.lr = 0.1});
+    for (int step = 0; step < 7; ++step) {
+      if (step != 1) change(net, step), change(plain, step);
+      const data::Batch m = batch(12);
+      bool alike = false;
+      parallel.step(m.inputs, m.targets, [&](Net& replica, const Tensor& x, const Tensor& y) {
+        alike = same_values(replica, net);
+        return kLoss(replica, x, y);
+      });
+      EXPECT_TRUE(alike) << step;
+      sgd.zero_grad();
+      kLoss(plain, m.inputs, m.targets).backward();
+      sgd.step();
+      const std::vector<double> va = values(net), vb = values(plain);
+      for (size_t i = 0; i < va.size(); ++i) ASSERT_NEAR(va[i], vb[i], 1e-12) << step << " " << i;
+    }
+  }
+}
+
+TEST(ParallelSGD, TrainsCentroidsAndRefusesParametersThatBecameOthers) {
+  const auto share = [](Net& net) {
+    const ParameterRef& w = net.fc1.weight.ref();
+    Tensor codes = zeros(w.shape(), DType::u8);
+    slice(codes, 0, 0, 2).fill_(1);
+    w.set_codebook(codes, tensor({-0.25, 0.5}));
+  };
+  for (const ParallelMode mode : {ParallelMode::synchronous, ParallelMode::local_sgd, ParallelMode::hogwild}) {
+    Net net = make_net(true);
+    share(net);
+    Net plain = net;
+    ParallelSGD parallel(net, {.sgd = {.lr = 0.1}, .workers = 1, .mode = mode, .shards = 1, .period = 1});
+    std::vector<ParameterRef> used = plain.fc1.parameters();
+    for (const ParameterRef& p : plain.fc2.parameters()) used.push_back(p);
+    SGD sgd(used, {.lr = 0.1});
+    for (int step = 0; step < 3; ++step) {
+      const data::Batch m = batch(12);
+      parallel.step(m.inputs, m.targets, kLoss);
+      sgd.zero_grad();
+      kLoss(plain, m.inputs, m.targets).backward();
+      sgd.step();
+    }
+    EXPECT_FALSE(equal(net.fc1.weight.raw().detach(), tensor({-0.25, 0.5})));
+    const std::vector<double> va = values(net), vb = values(plain);
+    ASSERT_EQ(va.size(), vb.size());
+    for (size_t i = 0; i < va.size(); ++i) ASSERT_NEAR(va[i], vb[i], 1e-12) << i;
+
+    Net late = make_net(true);
+    ParallelSGD stale(late, {.sgd = {.lr = 0.1}, .workers = 1, .mode = mode, .shards = 1});
+    share(late);
+    const data::Batch m = batch(12);
+    const std::vector<double> before = values(late);
+    expect_error<GradError>([&] { stale.step(m.inputs, m.targets, kLoss); }, {"ParallelSGD.step", "changed its shape"});
+    EXPECT_EQ(values(late), before);
+  }
+}
+
 TEST(ParallelSGD, SameBitsForAnyWorkersAndThreads) {
   for (bool plain : {true, false}) {
     std::vector<double> first;
