@@ -17,12 +17,9 @@
 #include "hwy/highway.h"
 
 #include "hone/ops/simd/pairs-inl.h"
+#include "hone/ops/simd/quads-inl.h"
 
-#if HWY_TARGET == HWY_AVX3_DL
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")  // which Highway detects, but does not name to the compiler
-#else
-HWY_BEFORE_NAMESPACE();
-#endif
+HONE_BEFORE_QUADS();
 namespace hone::simd {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -106,18 +103,8 @@ using Element = uint8_t;
 using Weights = V;
 constexpr int kOuts = 16, kPair = 1;
 HWY_INLINE Weights load_weights(const int8_t* w) { return hn::LoadU(D(), reinterpret_cast<const int32_t*>(w)); }
-HWY_INLINE V load_inputs(const Element* x) {
-  int32_t four;
-  std::memcpy(&four, x, sizeof four);
-  return hn::Set(D(), four);
-}
-HWY_INLINE V step(V sums, V x, Weights w) {
-  sums.raw = _mm512_dpbusd_epi32(sums.raw, x.raw, w.raw);
-#if HWY_COMPILER_GCC_ACTUAL
-  asm volatile("" : "+v"(sums.raw));  // in this order: g++ 12 would move sums between registers
-#endif
-  return sums;
-}
+HWY_INLINE V load_inputs(const Element* x) { return every_lane(x); }
+HWY_INLINE V step(V sums, V x, Weights w) { return add_quads(sums, x, w); }
 HWY_INLINE void finish(const V* sums, const int32_t* start, int32_t* y) {
   hn::StoreU(hn::Add(sums[0], hn::LoadU(D(), start)), D(), y);
 }
@@ -473,11 +460,7 @@ const Int8Kernels* kernels() {
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace hone::simd
-#if HWY_TARGET == HWY_AVX3_DL
-HWY_POP_ATTRIBUTES
-#else
-HWY_AFTER_NAMESPACE();
-#endif
+HONE_AFTER_QUADS();
 
 #if HWY_ONCE
 namespace hone::simd {

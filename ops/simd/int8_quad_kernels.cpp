@@ -1,7 +1,6 @@
 #include "hone/ops/simd/int8_quad_kernels.h"
 
 #include <algorithm>
-#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "hone/ops/simd/int8_quad_kernels.cpp"
@@ -14,11 +13,9 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
-#if HWY_TARGET == HWY_AVX3_DL
-HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")  // which Highway detects, but does not name to the compiler
-#else
-HWY_BEFORE_NAMESPACE();
-#endif
+#include "hone/ops/simd/quads-inl.h"
+
+HONE_BEFORE_QUADS();
 namespace hone::simd {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -58,14 +55,6 @@ struct Tile {
   int64_t plane, pitch;
 };
 
-HWY_INLINE V step(V sums, V x, V w) {
-  sums.raw = _mm512_dpbusd_epi32(sums.raw, x.raw, w.raw);
-#if HWY_COMPILER_GCC_ACTUAL
-  asm volatile("" : "+v"(sums.raw));  // in this order: g++ 12 would move sums between registers
-#endif
-  return sums;
-}
-
 // Two rows of O outputs at N vectors of positions.
 template <int O, int N> HWY_NOINLINE void tile(const Tile& a) {
   const D d;
@@ -87,13 +76,11 @@ template <int O, int N> HWY_NOINLINE void tile(const Tile& a) {
       }
 #pragma GCC unroll 8
       for (int o = 0; o < O; ++o) {
-        int32_t four;
-        std::memcpy(&four, w + o * kInt8Group, sizeof four);
-        const V weight = hn::Set(d, four);
+        const V weight = every_lane(w + o * kInt8Group);
 #pragma GCC unroll 2
         for (int n = 0; n < N; ++n) {
-          sums[0][n][o] = step(sums[0][n][o], in[0][n], weight);
-          sums[1][n][o] = step(sums[1][n][o], in[1][n], weight);
+          sums[0][n][o] = add_quads(sums[0][n][o], in[0][n], weight);
+          sums[1][n][o] = add_quads(sums[1][n][o], in[1][n], weight);
         }
       }
     }
@@ -165,11 +152,7 @@ const QuadKernels* kernels() {
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace hone::simd
-#if HWY_TARGET == HWY_AVX3_DL
-HWY_POP_ATTRIBUTES
-#else
-HWY_AFTER_NAMESPACE();
-#endif
+HONE_AFTER_QUADS();
 
 #if HWY_ONCE
 namespace hone::simd {

@@ -40,8 +40,8 @@ void row(const char* name, nn::Module& module, double seconds) {
       times[k].push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
     }
   const double f = median(times[0]), e = median(times[1]), q = median(times[2]);
-  std::printf("%-16s f32 %8.2f ms   8 bits %8.2f ms (%.2f)   4 bits, learned steps %8.2f ms (%.2f)\n", name, f, e, e / f,
-              q, q / f);
+  std::printf("%-16s f32 %8.2f ms   8 bits %8.2f ms (%.2f)   4 bits, learned steps %8.2f ms (%.2f)\n", name, f, e,
+              e / f, q, q / f);
 }
 
 }  // namespace
