@@ -6,124 +6,22 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <limits>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
-#include "hone/core/allocator.h"
 #include "hone/core/parallel.h"
 #include "hone/core/random.h"
+#include "hone/ops/simd/gemm_kernels.h"
 
 namespace hone::blas {
 namespace {
 
-/// One product; the members mean what gemm's arguments mean.
-template <class T> struct Product {
-  bool trans_a, trans_b;
-  int64_t m, n, k;
-  T alpha;
-  const T* a;
-  int64_t lda;
-  const T* b;
-  int64_t ldb;
-  T beta;
-  T* c;
-  int64_t ldc;
-
-  /// The product of rows [i, i + rows) and columns [j, j + cols) of C.
-  Product block(int64_t i, int64_t rows, int64_t j, int64_t cols) const {
-    Product p = *this;
-    p.m = rows;
-    p.n = cols;
-    p.a += trans_a ? i : i * lda;
-    p.b += trans_b ? j * ldb : j;
-    p.c += i * ldc + j;
-    return p;
-  }
-};
-
-template <class T> void scale(const Product<T>& p) {
-  if (p.beta == T{1}) return;
-  for (int64_t i = 0; i < p.m; ++i) {
-    T* row = p.c + i * p.ldc;
-    if (p.beta == T{0}) {
-      std::fill_n(row, p.n, T{0});
-    } else {
-      for (int64_t j = 0; j < p.n; ++j) row[j] *= p.beta;
-    }
-  }
-}
-
-// ---- Hone's own kernel: blocks packed into panels, a register tile in the middle ----
-
-template <class T> struct Tile {
-  static constexpr int64_t kRows = 4, kCols = 32 / sizeof(T);
-  static constexpr int64_t kM = 64, kK = 256, kN = 512;  // A's block for L2, a panel of B for L1
-};
-
-/// Memory of the cache for a scope.
-template <class T> struct Scratch {
-  explicit Scratch(int64_t n)
-      : bytes(static_cast<size_t>(n) * sizeof(T)), p(static_cast<T*>(hone::detail::allocate_data(bytes))) {}
-  ~Scratch() { hone::detail::free_data(p, bytes); }
-  Scratch(const Scratch&) = delete;
-  size_t bytes;
-  T* p;
-};
-
-/// `count` lines of `depth` elements, element (line, d) at from[line * line_step + d * depth_step], as panels of kWide
-/// lines, the last filled up with zeros.
-template <int64_t kWide, class T>
-void pack(const T* from, int64_t line_step, int64_t depth_step, int64_t count, int64_t depth, T* to) {
-  for (int64_t first = 0; first < count; first += kWide) {
-    const int64_t wide = std::min(kWide, count - first);
-    const T* panel = from + first * line_step;
-    for (int64_t d = 0; d < depth; ++d, to += kWide) {
-      for (int64_t i = 0; i < wide; ++i) to[i] = panel[i * line_step + d * depth_step];
-      for (int64_t i = wide; i < kWide; ++i) to[i] = T{0};
-    }
-  }
-}
-
-template <class T>
-void tile(const T* __restrict a, const T* __restrict b, int64_t depth, T alpha, T* c, int64_t ldc, int64_t rows,
-          int64_t cols) {
-  constexpr int64_t R = Tile<T>::kRows, C = Tile<T>::kCols;
-  T sum[R][C] = {};
-  for (int64_t d = 0; d < depth; ++d)
-    for (int64_t i = 0; i < R; ++i)
-      for (int64_t j = 0; j < C; ++j) sum[i][j] += a[d * R + i] * b[d * C + j];
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; ++j) c[i * ldc + j] += alpha * sum[i][j];
-}
-
-template <class T> void plain(const Product<T>& p) {
-  using S = Tile<T>;
-  scale(p);
-  if (p.k == 0 || p.alpha == T{0}) return;
-  const auto up = [](int64_t x, int64_t to) { return (x + to - 1) / to * to; };
-  const int64_t deepest = std::min(S::kK, p.k);
-  const Scratch<T> a(up(std::min(S::kM, p.m), S::kRows) * deepest), b(up(std::min(S::kN, p.n), S::kCols) * deepest);
-  const int64_t a_row = p.trans_a ? 1 : p.lda, a_depth = p.trans_a ? p.lda : 1;
-  const int64_t b_col = p.trans_b ? p.ldb : 1, b_depth = p.trans_b ? 1 : p.ldb;
-  for (int64_t j = 0; j < p.n; j += S::kN) {
-    const int64_t cols = std::min(S::kN, p.n - j);
-    for (int64_t d = 0; d < p.k; d += S::kK) {
-      const int64_t depth = std::min(S::kK, p.k - d);
-      pack<S::kCols>(p.b + j * b_col + d * b_depth, b_col, b_depth, cols, depth, b.p);
-      for (int64_t i = 0; i < p.m; i += S::kM) {
-        const int64_t rows = std::min(S::kM, p.m - i);
-        pack<S::kRows>(p.a + i * a_row + d * a_depth, a_row, a_depth, rows, depth, a.p);
-        for (int64_t jj = 0; jj < cols; jj += S::kCols)
-          for (int64_t ii = 0; ii < rows; ii += S::kRows)
-            tile(a.p + ii * depth, b.p + jj * depth, depth, p.alpha, p.c + (i + ii) * p.ldc + j + jj, p.ldc,
-                 std::min(S::kRows, rows - ii), std::min(S::kCols, cols - jj));
-      }
-    }
-  }
-}
+using simd::Product;
 
 // ---- OpenBLAS ----
 
@@ -149,11 +47,14 @@ void call_gemv(bool trans, int64_t rows, int64_t cols, double alpha, const doubl
               narrow(incy));
 }
 
+void plain(const Product<float>& p) { simd::gemm_kernels().f32(p); }
+void plain(const Product<double>& p) { simd::gemm_kernels().f64(p); }
+
 template <class T> void library_gemm(const Product<T>& p) {
   if (std::max({p.m, p.n, p.k, p.lda, p.ldb, p.ldc}) > std::numeric_limits<blasint>::max()) return plain(p);
   if (p.m != 1 && p.n != 1) return call_gemm(p);
   // A vector: gemm would pack the whole matrix to read it once. Scaling here keeps "beta = 0 never reads C".
-  scale(p);
+  p.scale();
   if (p.m == 1) {
     const int64_t step = p.trans_a ? p.lda : 1;
     p.trans_b ? call_gemv(false, p.n, p.k, p.alpha, p.b, p.ldb, p.a, step, p.c, 1)
@@ -171,10 +72,9 @@ void openblas_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, 
   library_gemm(Product<T>{trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
 }
 
-std::string openblas_name() {
-  std::string name = openblas_get_config();  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH …"
-  const size_t end = name.find(' ', name.find(' ') + 1);
-  return name.substr(0, end) + " (" + openblas_get_corename() + ")";
+std::string openblas_version() {
+  const std::string name = openblas_get_config();  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH …"
+  return name.substr(0, name.find(' ', name.find(' ') + 1));
 }
 
 // ---- The check ----
@@ -230,28 +130,48 @@ struct Serving {
 std::mutex adopting;
 std::atomic<const Serving*> serving{nullptr};
 
-bool adopt_named(const detail::Library& library, const std::string& name) {
+detail::Library own() {
+  return {static_cast<decltype(detail::Library::sgemm)>(plain_gemm),
+          static_cast<decltype(detail::Library::dgemm)>(plain_gemm)};
+}
+bool is_right(const detail::Library& library) { return right<float>(library.sgemm) && right<double>(library.dgemm); }
+
+void serve_from_now(const detail::Library& library, const std::string& name) {
   static constinit Serving* slots[2] = {};  // the former one stays valid for a product that still runs
   static int next = 0;
-  const bool ok = right<float>(library.sgemm) && right<double>(library.dgemm);
-  if (!ok)
-    std::fprintf(stderr, "hone: %s gives wrong matrix products on this processor; using hone's own, slower kernel\n",
-                 name.c_str());
   auto*& slot = slots[next++ % 2];
   delete slot;
-  slot = ok ? new Serving{library, name}
-            : new Serving{
-                  {static_cast<decltype(library.sgemm)>(plain_gemm), static_cast<decltype(library.dgemm)>(plain_gemm)},
-                  "hone (" + name.substr(0, name.find(' ')) + " gave wrong results here)"};
+  slot = new Serving{library, name};
   serving.store(slot, std::memory_order_release);
+}
+
+bool adopt_named(const detail::Library& library, const std::string& name) {
+  const bool ok = is_right(library);
+  if (ok) {
+    serve_from_now(library, name);
+  } else {
+    std::fprintf(stderr, "hone: %s gives wrong matrix products on this processor; using hone's own kernel\n",
+                 name.c_str());
+    serve_from_now(own(), "hone (" + name.substr(0, name.find(' ')) + " gave wrong results here)");
+  }
   return ok;
+}
+
+bool adopt_openblas() {
+  const std::string core = openblas_get_corename(), target = simd::gemm_kernels().target;
+  const detail::Library openblas = detail::openblas();
+  if (detail::is_outdated(core, target) && is_right(own())) {
+    serve_from_now(own(), "hone (" + target + "; " + openblas_version() + " has only its " + core + " kernels here)");
+    return true;
+  }
+  return adopt_named(openblas, openblas_version() + " (" + core + ")");
 }
 
 const Serving& current() {
   const Serving* s = serving.load(std::memory_order_acquire);
   if (!s) [[unlikely]] {
     const std::lock_guard lock(adopting);
-    if (!serving.load()) adopt_named(detail::openblas(), openblas_name());
+    if (!serving.load()) adopt_openblas();
     s = serving.load();
   }
   return *s;
@@ -259,7 +179,7 @@ const Serving& current() {
 
 template <class T> void serve(const Product<T>& p) {
   if (p.m == 0 || p.n == 0) return;
-  if (p.k == 0 || p.alpha == T{0}) return scale(p);
+  if (p.k == 0 || p.alpha == T{0}) return p.scale();
   const detail::Library& l = current().library;
   if constexpr (std::is_same_v<T, float>)
     l.sgemm(p.trans_a, p.trans_b, p.m, p.n, p.k, p.alpha, p.a, p.lda, p.b, p.ldb, p.beta, p.c, p.ldc);
@@ -313,7 +233,20 @@ Library openblas() {
 bool adopt(const Library& library) {
   const std::lock_guard lock(adopting);
   const bool is_openblas = library.sgemm == openblas_gemm<float> && library.dgemm == openblas_gemm<double>;
-  return adopt_named(library, is_openblas ? openblas_name() : "another library");
+  return is_openblas ? adopt_openblas() : adopt_named(library, "another library");
+}
+
+bool is_outdated(std::string_view core, std::string_view target) {
+  // A version that is older than the processor takes it for the oldest kind and uses a fifth of its speed. These are
+  // the cores without AVX2; what a name says that is not here is not known, and OpenBLAS serves.
+  static constexpr std::string_view kWithoutAvx2[] = {
+      "atom",       "athlon",     "banias",   "barcelona",   "bobcat",      "bulldozer", "coppermine", "core2",
+      "dunnington", "generic",    "katmai",   "nano",        "nehalem",     "northwood", "opteron",    "opteron_sse3",
+      "penryn",     "piledriver", "prescott", "sandybridge", "steamroller", "unknown"};
+  std::string lower(core);  // a build for one core spells its name in capitals
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return target.starts_with("AVX") && std::ranges::find(kWithoutAvx2, lower) != std::end(kWithoutAvx2);
 }
 
 }  // namespace detail

@@ -2,12 +2,14 @@
 // Matrix products. ops/blas.cpp is the only file that knows BLAS.
 
 #include <cstdint>
+#include <string_view>
 
 namespace hone::blas {
 
 /// C = alpha·op(A)·op(B) + beta·C, row-major, op(A) m×k, op(B) k×n, leading dimensions in elements. Single-threaded:
-/// callers split work by size. beta = 0 never reads C. First use checks the library against plain loops on a few
-/// sizes; if it is wrong on this processor, Hone's own kernel serves, and a line on stderr says so.
+/// callers split work by size. beta = 0 never reads C. OpenBLAS serves, or Hone's own kernel: where OpenBLAS runs
+/// kernels without AVX2 on a processor that has it, and where it is wrong, which first use checks against plain loops
+/// on a few sizes and says on stderr.
 void gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
           const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 void gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a, int64_t lda,
@@ -19,13 +21,14 @@ void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, 
 void parallel_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a,
                    int64_t lda, const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
 
-/// Hone's own kernel: the check's reference and the fallback.
+/// Hone's own kernel, whatever serves.
 void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
                 const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 void plain_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha, const double* a, int64_t lda,
                 const double* b, int64_t ldb, double beta, double* c, int64_t ldc);
 
-/// "OpenBLAS 0.3.21 (Haswell)" or "hone (OpenBLAS gave wrong results here)".
+/// "OpenBLAS 0.3.21 (Haswell)", "hone (AVX3; OpenBLAS 0.3.21 has only its Prescott kernels here)" or "hone (OpenBLAS
+/// gave wrong results here)".
 const char* description();
 
 namespace detail {
@@ -40,6 +43,8 @@ Library openblas();
 /// As the first use does: checks `library` and has it serve, or Hone's own kernel where it is wrong. For tests, and not
 /// beside running products. Returns whether the library was right.
 bool adopt(const Library& library);
+/// Whether OpenBLAS's core of this name lacks the AVX2 that the processor has by `target`, Highway's name of it.
+bool is_outdated(std::string_view core, std::string_view target);
 }  // namespace detail
 
 }  // namespace hone::blas

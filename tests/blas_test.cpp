@@ -1,16 +1,20 @@
-// Matrix products: the served kernel, the fallback and the threaded split against f64 loops; the first-use check.
+// Matrix products: the served kernel, Hone's own and the threaded split against f64 loops; which one serves.
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hone/hone.h"
 #include "hone/ops/blas.h"
+#include "simd_targets.h"
 
 namespace hone::blas {
 namespace {
@@ -18,7 +22,8 @@ namespace {
 template <class T>
 using Gemm = void (*)(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*, int64_t);
 
-/// A problem with wide leading dimensions; the gaps of C must stay as they were.
+/// A problem with wide leading dimensions. A and B end with their last element and have NaN between their rows; the
+/// gaps of C must stay as they were.
 template <class T> struct Problem {
   bool ta, tb;
   int64_t m, n, k, lda, ldb, ldc;
@@ -38,11 +43,15 @@ template <class T> struct Problem {
         beta(beta) {
     std::mt19937 random(seed);
     std::uniform_real_distribution<double> uniform(-1, 1);
-    a.resize(static_cast<size_t>(lda * (ta ? k : m)));
-    b.resize(static_cast<size_t>(ldb * (tb ? n : k)));
-    c.resize(static_cast<size_t>(ldc * m));
-    for (auto* v : {&a, &b, &c})
-      for (T& x : *v) x = static_cast<T>(uniform(random));
+    const auto fill = [&](std::vector<T>& v, int64_t rows, int64_t cols, int64_t ld) {
+      v.resize(rows > 0 && cols > 0 ? static_cast<size_t>(ld * (rows - 1) + cols) : 0);
+      for (size_t i = 0; i < v.size(); ++i)
+        v[i] =
+            static_cast<int64_t>(i) % ld < cols ? static_cast<T>(uniform(random)) : std::numeric_limits<T>::quiet_NaN();
+    };
+    fill(a, ta ? k : m, ta ? m : k, lda);
+    fill(b, tb ? n : k, tb ? k : n, ldb);
+    fill(c, m, ldc, ldc);
     if (beta == 0)
       for (int64_t i = 0; i < m; ++i) std::fill_n(c.data() + i * ldc, n, std::numeric_limits<T>::quiet_NaN());
   }
@@ -95,6 +104,70 @@ TEST(Blas, PlainMatchesLoops) {
   check_everywhere<double>(plain_gemm, "plain_gemm");
 }
 
+// Sizes about the edges of tiles and blocks: (m, n, k) at random, and some about the blocks' own.
+template <class T> void check_edges(unsigned seed) {
+  const int64_t small[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  11, 12, 13, 15,
+                           16, 17, 23, 24, 25, 31, 32, 33, 47, 49, 63, 64, 65};
+  const T factors[] = {T{1}, T{0}, T{-0.5}, T{0.75}};
+  std::mt19937 random(seed);
+  const auto draw = [&](const auto& from) { return from[random() % std::size(from)]; };
+  for (int i = 0; i < 250; ++i) {
+    const int64_t m = draw(small), n = draw(small), k = i % 50 == 0 ? 0 : draw(small);
+    const T alpha = draw(factors), beta = draw(factors);
+    Problem<T>(i & 1, i & 2, m, n, k, alpha, beta, random()).check(plain_gemm, "plain_gemm");
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+  const int64_t sizes[][3] = {{287, 37, 191}, {289, 129, 385}, {145, 65, 193}, {25, 33, 769}, {100, 1040, 70},
+                              {11, 1023, 65}, {13, 1025, 66},  {64, 120, 400}, {64, 84, 120}, {64, 10, 84}};
+  for (const auto& s : sizes)
+    for (int flags = 0; flags < 4; ++flags) {
+      Problem<T>(flags & 1, flags & 2, s[0], s[1], s[2], T{1.5}, T(flags % 3 * 0.5), random())
+          .check(plain_gemm, "plain_gemm");
+      if (::testing::Test::HasFatalFailure()) return;
+    }
+}
+// A vector on either side: the matrix as rows and as columns, the vectors with and without steps.
+template <class T> void check_vectors(unsigned seed) {
+  for (const int64_t size : {1, 2, 7, 8, 9, 16, 31, 33, 100, 5000})
+    for (const int64_t k : {1, 2, 3, 9, 15, 16, 17, 40, 127, 129})
+      for (int flags = 0; flags < 4; ++flags)
+        for (const auto& [alpha, beta] : {std::pair{1.0, 0.0}, {-0.5, 0.25}}) {
+          const bool ta = flags & 1, tb = flags & 2;
+          const auto a = static_cast<T>(alpha), b = static_cast<T>(beta);
+          Problem<T>(ta, tb, 1, size, k, a, b, seed++).check(plain_gemm, "row");
+          Problem<T>(ta, tb, size, 1, k, a, b, seed++).check(plain_gemm, "column");
+          if (::testing::Test::HasFatalFailure()) return;
+        }
+}
+
+TEST(Blas, PlainOnEveryTarget) {
+  test::on_every_target([](int64_t) {
+    check_edges<float>(1);
+    check_edges<double>(2);
+    check_vectors<float>(3);
+    check_vectors<double>(4);
+  });
+}
+
+// An element has the same bits in every block of C that holds it (a vector is summed in another order), and each time.
+TEST(Blas, PlainHasTheSameBitsInEveryBlock) {
+  test::on_every_target([](int64_t) {
+    for (int flags = 0; flags < 4; ++flags) {
+      const bool ta = flags & 1, tb = flags & 2;
+      const Problem<float> p(ta, tb, 300, 140, 500, 1.5f, 0.5f, 9);
+      const std::vector<float> all = p.run(plain_gemm);
+      ASSERT_EQ(std::memcmp(all.data(), p.run(plain_gemm).data(), all.size() * sizeof(float)), 0);
+      std::vector<float> parts = p.c;
+      for (int64_t i = 0; i < p.m; i += 77)
+        for (int64_t j = 0; j < p.n; j += 45)
+          plain_gemm(ta, tb, std::min<int64_t>(77, p.m - i), std::min<int64_t>(45, p.n - j), p.k, p.alpha,
+                     p.a.data() + (ta ? i : i * p.lda), p.lda, p.b.data() + (tb ? j * p.ldb : j), p.ldb, p.beta,
+                     parts.data() + i * p.ldc + j, p.ldc);
+      ASSERT_EQ(std::memcmp(all.data(), parts.data(), all.size() * sizeof(float)), 0);
+    }
+  });
+}
+
 TEST(Blas, ParallelMatchesLoops) {
   check_everywhere<float>(parallel_gemm, "parallel_gemm");
   check_everywhere<double>(parallel_gemm, "parallel_gemm");
@@ -121,7 +194,21 @@ TEST(Blas, SameBitsAtAnyThreadCount) {
   set_num_threads(former);
 }
 
-// ---- The first-use check ----
+// ---- Which one serves ----
+
+TEST(Blas, CoresWithoutAvx2AreOutdated) {
+  for (const char* core : {"Prescott", "PRESCOTT", "Core2", "Nehalem", "Sandybridge", "Opteron_SSE3", "Bobcat"}) {
+    EXPECT_TRUE(detail::is_outdated(core, "AVX2")) << core;
+    EXPECT_TRUE(detail::is_outdated(core, "AVX3")) << core;
+    EXPECT_FALSE(detail::is_outdated(core, "Scalar")) << core;
+    EXPECT_FALSE(detail::is_outdated(core, "NEON")) << core;
+  }
+  for (const char* core :
+       {"Haswell", "Zen", "ZEN", "Excavator", "SkylakeX", "Cooperlake", "Sapphirerapids", "armv8", ""})
+    EXPECT_FALSE(detail::is_outdated(core, "AVX3")) << core;
+  const std::string_view name = description();
+  EXPECT_TRUE(name.starts_with("OpenBLAS ") || name.starts_with("hone (AVX")) << name;
+}
 
 int faults = 0;
 template <class T>
