@@ -31,7 +31,7 @@ constexpr int64_t kBlock = kInt8Outs * kInt8Group;  // weights of one group in a
 
 using Element = uint8_t;
 
-void widen(const uint8_t* x, int64_t n, void* to) { std::memcpy(to, x, static_cast<size_t>(n)); }
+void widen(const uint8_t* x, int64_t n, void* to) { std::copy_n(x, n, static_cast<uint8_t*>(to)); }
 
 void product(const Int8Product& a) {
   const auto* const x = static_cast<const uint8_t*>(a.x);
@@ -136,7 +136,7 @@ HWY_INLINE void finish(const V* sums, const int32_t* start, int32_t* y) {
 void widen(const uint8_t* x, int64_t n, void* to) {
   auto* const y = static_cast<Element*>(to);
   if constexpr (sizeof(Element) == 1) {
-    std::memcpy(y, x, static_cast<size_t>(n));
+    std::copy_n(x, n, y);  // x is null in an image of no columns
   } else {
     const hn::ScalableTag<int16_t> d;
     const hn::Rebind<uint8_t, decltype(d)> narrow;
