@@ -8,12 +8,14 @@
 #include <iterator>
 #include <limits>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "hone/hone.h"
 #include "hone/ops/blas.h"
+#include "hone/ops/simd/gemm_kernels.h"
 #include "simd_targets.h"
 
 namespace hone::blas {
@@ -92,6 +94,28 @@ template <class T> void check_everywhere(Gemm<T> gemm, const char* what) {
       for (const auto& [alpha, beta] : {std::pair{1.0, 0.0}, {1.0, 1.0}, {-0.5, 0.25}, {0.0, 0.5}})
         Problem<T>(flags & 1, flags & 2, s[0], s[1], s[2], static_cast<T>(alpha), static_cast<T>(beta), seed++)
             .check(gemm, what);
+}
+
+// Products that meet for the first time in a late step must not ask the system for memory.
+TEST(Blas, RoomIsMadeForAllThreadsAtOnce) {
+  const int threads = num_threads();
+  set_num_threads(4);
+  { const simd::GemmScratch first(1 << 16); }
+  const int64_t calls = memory_stats().system_calls;
+  {
+    const simd::GemmScratch a(1 << 16), b(100), c(1 << 16), d(1), none(0);
+    std::set<void*> places;
+    for (const simd::GemmScratch* s : {&a, &b, &c, &d}) {
+      ASSERT_NE(s->get(), nullptr);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(s->get()) % 64, 0u);
+      std::memset(s->get(), 1, 1 << 16);
+      places.insert(s->get());
+    }
+    EXPECT_EQ(places.size(), 4u);
+    EXPECT_EQ(none.get(), nullptr);
+  }
+  EXPECT_EQ(memory_stats().system_calls, calls);
+  set_num_threads(threads);
 }
 
 TEST(Blas, MatchesLoops) {

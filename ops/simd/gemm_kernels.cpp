@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "hone/core/allocator.h"
+#include "hone/core/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "hone/ops/simd/gemm_kernels.cpp"
@@ -41,16 +43,6 @@ template <class T> constexpr int64_t kColumns = kVectors* kLanes<T>;
 template <class T> constexpr int64_t kDepth = 1536 / static_cast<int64_t>(sizeof(T));
 constexpr int64_t kM = 24 * kRows, kN = 1024;
 template <class T> constexpr int64_t kPitch = kDepth<T> + 64 / static_cast<int64_t>(sizeof(T));  // rows in many L1 sets
-
-/// Memory of the cache for a scope.
-template <class T> struct Scratch {
-  explicit Scratch(int64_t n)
-      : bytes(static_cast<size_t>(n) * sizeof(T)), p(static_cast<T*>(hone::detail::allocate_data(bytes))) {}
-  ~Scratch() { hone::detail::free_data(p, bytes); }
-  Scratch(const Scratch&) = delete;
-  size_t bytes;
-  T* p;
-};
 
 // The first n lanes, fewer than all; the others are zero, and nothing is read or written there.
 template <class T> HWY_INLINE Vector<T> load_first(const T* p, int64_t n) {
@@ -279,7 +271,9 @@ template <class T, bool kAcross> void blocks(const Product<T>& p) {
   const bool packs_b = p.trans_b || (p.m > 8 * kRows && p.k * p.ldb * static_cast<int64_t>(sizeof(T)) > 1 << 18);
   const int64_t pieces = (p.k + kDepth<T> - 1) / kDepth<T>, deepest = (p.k + pieces - 1) / pieces;
   const int64_t across = packs_b ? std::min(kN, (p.n + kPanel - 1) / kPanel * kPanel) : kMasks ? 0 : kPanel;
-  const Scratch<T> a(packs_a ? kM * kPitch<T> : 0), b(across * deepest);
+  const int64_t room_a = packs_a ? kM * kPitch<T> : 0;  // whole lines of the cache
+  const GemmScratch room(static_cast<size_t>(room_a + across * deepest) * sizeof(T));
+  T *const packed_a = static_cast<T*>(room.get()), *const packed_b = packed_a + room_a;
   for (int64_t j = 0; j < p.n; j += kN) {
     const int64_t cols = std::min(kN, p.n - j);
     for (int64_t k = 0; k < p.k; k += deepest) {
@@ -289,16 +283,16 @@ template <class T, bool kAcross> void blocks(const Product<T>& p) {
       const int64_t first = packs_b ? 0 : kMasks ? cols : cols / kPanel * kPanel;
       for (int64_t jj = first; jj < cols; jj += kPanel) {
         const int64_t wide = std::min(kPanel, cols - jj);
-        p.trans_b ? pack_columns(b_from + jj * p.ldb, p.ldb, depth, wide, b.p + (jj - first) * depth)
-                  : pack_rows(b_from + jj, p.ldb, depth, wide, b.p + (jj - first) * depth);
+        p.trans_b ? pack_columns(b_from + jj * p.ldb, p.ldb, depth, wide, packed_b + (jj - first) * depth)
+                  : pack_rows(b_from + jj, p.ldb, depth, wide, packed_b + (jj - first) * depth);
       }
       for (int64_t i = 0; i < p.m; i += kM) {
         const int64_t rows = std::min(kM, p.m - i), down = (rows + kRows - 1) / kRows, high = (rows + down - 1) / down;
         const T* a_from = p.a + (kAcross ? k * p.lda + i : i * p.lda + k);
         int64_t a_step = p.lda, next_rows = kAcross ? high : high * p.lda;
         if (packs_a) {
-          pack_a<T, kAcross>(a_from, p.lda, rows, high, depth, a.p);
-          a_from = a.p;
+          pack_a<T, kAcross>(a_from, p.lda, rows, high, depth, packed_a);
+          a_from = packed_a;
           a_step = kAcross ? high : kPitch<T>;
           next_rows = high * (kAcross ? depth : kPitch<T>);
         }
@@ -307,8 +301,8 @@ template <class T, bool kAcross> void blocks(const Product<T>& p) {
           const bool packed = jj >= first;
           const T beta = k == 0 ? p.beta : T{1};
           T* const c = p.c + i * p.ldc + j + jj;
-          const T* const next = packed && jj + kPanel < cols ? b.p + (jj + kPanel - first) * depth : nullptr;
-          column<T, kAcross>({a_from, a_step, packed ? b.p + (jj - first) * depth : b_from + jj,
+          const T* const next = packed && jj + kPanel < cols ? packed_b + (jj + kPanel - first) * depth : nullptr;
+          column<T, kAcross>({a_from, a_step, packed ? packed_b + (jj - first) * depth : b_from + jj,
                               packed ? wide_up : p.ldb, depth, p.alpha, beta, c, p.ldc, 0},
                              rows, high, wide, next_rows, next);
         }
@@ -387,10 +381,11 @@ template <class T>
 void matrix_vector(const T* matrix, int64_t ld, bool across, int64_t n, int64_t k, const T* x, int64_t x_step,
                    const Product<T>& p, int64_t y_step) {
   if (!across) {
-    const Scratch<T> side_by_side(x_step == 1 ? 0 : k);
+    const GemmScratch room(x_step == 1 ? 0 : static_cast<size_t>(k) * sizeof(T));
     if (x_step != 1) {
-      for (int64_t i = 0; i < k; ++i) side_by_side.p[i] = x[i * x_step];
-      x = side_by_side.p;
+      T* const side_by_side = static_cast<T*>(room.get());
+      for (int64_t i = 0; i < k; ++i) side_by_side[i] = x[i * x_step];
+      x = side_by_side;
     }
     int64_t r = 0;
     for (; r + 4 <= n; r += 4) dots<T, 4>(matrix + r * ld, ld, k, x, p.alpha, p.beta, p.c + r * y_step, y_step);
@@ -399,10 +394,10 @@ void matrix_vector(const T* matrix, int64_t ld, bool across, int64_t n, int64_t 
   }
   constexpr auto kBlock = static_cast<int64_t>(16384 / sizeof(T));  // y's piece stays in L1
   p.scale();
-  const Scratch<T> sums(y_step == 1 ? 0 : std::min(kBlock, n));
+  const GemmScratch sums(y_step == 1 ? 0 : static_cast<size_t>(std::min(kBlock, n)) * sizeof(T));
   for (int64_t j = 0; j < n; j += kBlock) {
     const int64_t cols = std::min(kBlock, n - j);
-    T* const y = y_step == 1 ? p.c + j : sums.p;
+    T* const y = y_step == 1 ? p.c + j : static_cast<T*>(sums.get());
     if (y_step != 1) std::fill_n(y, cols, T{0});
     int64_t r = 0;
     for (; r + 8 <= k; r += 8) add_rows<T, 8>(matrix + r * ld + j, ld, cols, x + r * x_step, x_step, p.alpha, y);
@@ -434,6 +429,49 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace hone::simd {
+namespace {
+
+/// Free blocks, all of one size: the largest that was asked for.
+struct Blocks {
+  static constexpr int kMost = 64;
+  std::mutex mutex;
+  size_t bytes = 0;
+  int made = 0, count = 0;  // made: of this size, for the threads together
+  void* free[kMost];
+};
+Blocks& all_blocks() {
+  static Blocks& blocks = *new Blocks;  // outlives what runs at exit
+  return blocks;
+}
+
+}  // namespace
+
+GemmScratch::GemmScratch(size_t bytes) {
+  if (bytes == 0) return;
+  Blocks& b = all_blocks();
+  const std::lock_guard lock(b.mutex);
+  if (bytes > b.bytes) {
+    while (b.count > 0) hone::detail::free_data(b.free[--b.count], b.bytes);
+    b.bytes = bytes;
+    b.made = 0;
+  }
+  for (; b.made < std::min(num_threads(), Blocks::kMost) && b.count < Blocks::kMost; ++b.made, ++b.count)
+    b.free[b.count] = hone::detail::allocate_data(b.bytes);
+  p_ = b.count > 0 ? b.free[--b.count] : hone::detail::allocate_data(b.bytes);
+  bytes_ = b.bytes;
+}
+
+GemmScratch::~GemmScratch() {
+  if (!p_) return;
+  Blocks& b = all_blocks();
+  const std::lock_guard lock(b.mutex);
+  if (bytes_ == b.bytes && b.count < Blocks::kMost) {
+    b.free[b.count++] = p_;
+  } else {
+    hone::detail::free_data(p_, bytes_);
+  }
+}
+
 HWY_EXPORT(kernels);
 const GemmKernels& gemm_kernels() { return *HWY_DYNAMIC_DISPATCH(kernels)(); }
 }  // namespace hone::simd

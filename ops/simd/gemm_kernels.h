@@ -1,6 +1,7 @@
 #pragma once
 // Hone's own matrix product, one per SIMD target.
 
+#include <cstddef>
 #include <cstdint>
 
 namespace hone::simd {
@@ -36,6 +37,21 @@ template <class T> struct Product {
       for (int64_t j = 0; j < n; ++j) row[j] = beta == T{0} ? T{0} : row[j] * beta;
     }
   }
+};
+
+/// Room for one product, 64-byte aligned. Blocks are made for all threads at once and kept: a loop in steady state asks
+/// the system for nothing, whichever of its products meet.
+class GemmScratch {
+ public:
+  explicit GemmScratch(size_t bytes);  ///< 0: none. MemoryError
+  ~GemmScratch();
+  GemmScratch(const GemmScratch&) = delete;
+  GemmScratch& operator=(const GemmScratch&) = delete;
+  void* get() const { return p_; }
+
+ private:
+  void* p_ = nullptr;
+  size_t bytes_ = 0;
 };
 
 struct GemmKernels {
