@@ -8,8 +8,21 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
+
+/// A file that is to be written: its folder must be there, before work begins rather than after it.
+inline CLI::Validator writable() {
+  return {[](std::string& text) {
+            const std::filesystem::path folder = std::filesystem::path(text).parent_path();
+            std::error_code error;
+            const bool good = !text.empty() && (folder.empty() || std::filesystem::is_directory(folder, error)) &&
+                              !std::filesystem::is_directory(text, error);
+            return good ? std::string() : "cannot be written: " + text;
+          },
+          "FILE"};
+}
 
 struct CommonOptions {
   std::string json, data;
@@ -18,7 +31,7 @@ struct CommonOptions {
 
   /// `data_help`: null where no data is read.
   void add_to(CLI::App& app, const char* data_help = nullptr) {
-    app.add_option("--json", json, "Write what was measured to this file, as one JSON object");
+    app.add_option("--json", json, "Write what was measured to this file, as one JSON object")->check(writable());
     if (data_help) app.add_option("--data", data, data_help);
     app.add_option("--seed", seed, "Seed of all random numbers")->capture_default_str();
     app.add_option("--threads", threads, "Threads to use")->check(CLI::Range(1, 1024))->capture_default_str();
@@ -38,6 +51,17 @@ inline CLI::Validator positive() {
             return good ? std::string() : "must be a finite number above 0, got " + text;
           },
           "> 0"};
+}
+
+/// A number in [low, high]; not NaN, which CLI::Range lets pass.
+inline CLI::Validator between(double low, double high) {
+  return {[=](std::string& text) {
+            char* end = nullptr;
+            const double v = std::strtod(text.c_str(), &end);
+            const bool good = !text.empty() && *end == '\0' && v >= low && v <= high;
+            return good ? std::string() : hone::str("must be a number in [", low, ", ", high, "], got ", text);
+          },
+          hone::str("in [", low, " - ", high, "]")};
 }
 
 /// Seconds since it was made.
@@ -64,6 +88,8 @@ struct Figures {
 /// Parses the command line, runs the body; 0, or an error in one line and a status that is not 0.
 template <class Body> int run_example(CLI::App& app, int argc, char** argv, const CommonOptions& common, Body&& body) {
   try {
+    for (CLI::Option* option : app.get_options([](CLI::Option*) { return true; }))
+      if (option->get_expected_max() == 1) option->take_last();  // so that a script's choices can be overridden
     app.parse(argc, argv);
     common.apply();
     body();

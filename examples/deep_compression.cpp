@@ -78,7 +78,7 @@ Subject lenet(const Options& o) {
           .sample = zeros({1, 3, 32, 32}),
           .plain = fashion_transforms(),
           .random = fashion_transforms("flip"),  // dense
-          .levels = {pruned("40 times", 0.107, 16), control("40 times, small dense", 4, 10, 26, 24),
+          .levels = {pruned("40 times", 0.09, 32), control("40 times, small dense", 4, 10, 26, 24),
                      pruned("60 times", 0.068, 16), control("60 times, small dense", 3, 8, 20, 20),
                      pruned("100 times", 0.032, 16), control("100 times, small dense", 3, 6, 13, 14)}};
 }

@@ -227,10 +227,10 @@ int main(int argc, char** argv) {
       ->check(positive())
       ->capture_default_str();
   app.add_option("--width", o.width, "Factor for the number of channels")
-      ->check(CLI::Range(0.05, 64.0))
+      ->check(between(0.05, 64.0))
       ->capture_default_str();
   app.add_option("--ratio", o.ratio, "Images of the first class for one of the last")
-      ->check(CLI::Range(1.0, 5000.0))
+      ->check(between(1.0, 5000.0))
       ->capture_default_str();
   app.add_option("--augment", o.augment, "none, flip, or crop (flip and shift)")
       ->check(CLI::IsMember({"none", "flip", "crop"}))

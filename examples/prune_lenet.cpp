@@ -224,10 +224,10 @@ int main(int argc, char** argv) {
   app.add_option("--structure", o.structure, "What is pruned")->check(CLI::IsMember(structures))->capture_default_str();
   app.add_option("--densities", o.densities, "weights: the parts that stay, separated by commas")
       ->delimiter(',')
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(between(0.0, 1.0));
   app.add_option("--shares", o.shares, "kernels: the parts of the multiply-adds that may stay; pools: of the channels")
       ->delimiter(',')
-      ->check(CLI::Range(0.01, 0.99));
+      ->check(between(0.01, 0.99));
   app.add_option("--only", o.only, "Names of methods, separated by ';'")->delimiter(';');
   const auto count = [&](const char* name, int64_t& value, const char* help, int most = 1000) {
     app.add_option(name, value, help)->check(CLI::Range(1, most))->capture_default_str();
@@ -240,9 +240,11 @@ int main(int argc, char** argv) {
   count("--epochs", o.epochs, "Epochs of schedules, and after kernels or pools went");
   count("--images", o.images, "Training images used, at most", 60000);
   count("--validation", o.validation, "Training images held out", 59999);
-  app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")->check(positive());
+  app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")
+      ->check(positive())
+      ->capture_default_str();
   app.add_option("--keep", o.keep, "Keep dense networks in this folder, and start from those that are there");
-  app.add_option("--report", o.report, "Draw accuracy against bytes and time, in this HTML file");
+  app.add_option("--report", o.report, "Draw accuracy against bytes and time, in this HTML file")->check(writable());
   app.add_flag("--held-out", o.held_out, "Score on the images held out, not on the test images");
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

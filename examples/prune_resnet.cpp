@@ -174,7 +174,7 @@ int main(int argc, char** argv) {
   app.add_option("--lr", o.lr, "Highest rate before pruning")->check(positive())->capture_default_str();
   app.add_option("--tune-lr", o.tune_lr, "Highest rate after it")->check(positive())->capture_default_str();
   app.add_option("--macs", o.macs, "Share of the multiply-adds that may stay")
-      ->check(CLI::Range(0.01, 0.99))
+      ->check(between(0.01, 0.99))
       ->capture_default_str();
   std::vector<std::string> names;
   for (const auto c : kCriteria) names.emplace_back(name(c));

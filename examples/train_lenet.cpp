@@ -51,8 +51,9 @@ void pack(nn::LeNet& net, const compress::TeacherCache& answers, const Fashion& 
   std::vector<double> held;
   const auto shared = share_and_retrain(net, &answers, fashion.training, o.share, [&](int64_t epoch, double loss) {
     held.push_back(evaluate(net, fashion.validation).accuracy);
-    std::printf("sharing epoch %lld/%lld: loss %.4f; held out: accuracy %s\n", static_cast<long long>(epoch),
-                static_cast<long long>(o.share.retrain.epochs), loss, percent(held.back()).c_str());
+    const std::string trained =
+        epoch == 0 ? "weights shared" : str("sharing epoch ", epoch, "/", o.share.retrain.epochs, ": loss ", loss);
+    std::printf("%s; held out: accuracy %s\n", trained.c_str(), percent(held.back()).c_str());
     std::fflush(stdout);
   });
   const double seconds = watch.seconds();
@@ -387,28 +388,29 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
       ->capture_default_str();
   app.add_option("--width", o.width, "Factor for the number of channels")
-      ->check(CLI::Range(0.05, 64.0))
+      ->check(between(0.05, 64.0))
       ->capture_default_str();
   app.add_option("--augment", o.augment, "none, flip, or crop (flip and shift)")
       ->check(CLI::IsMember({"none", "flip", "crop"}))
       ->capture_default_str();
   app.add_option("--label-smoothing", o.label_smoothing, "Share of each target spread over all classes")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--validation", o.validation, "Training images held out")
       ->check(CLI::Range(1, 59999))
       ->capture_default_str();
-  app.add_option("--save", o.save, "Write the trained network to this safetensors file");
-  auto* file = app.add_option("--checkpoint", o.checkpoint, "Keep all that the run needs to go on in this file");
+  app.add_option("--save", o.save, "Write the trained network to this safetensors file")->check(writable());
+  auto* file = app.add_option("--checkpoint", o.checkpoint, "Keep all that the run needs to go on in this file")
+                   ->check(writable());
   app.add_option("--every", o.every, "Steps between checkpoints; 0: at the end of each epoch only")
       ->check(CLI::Range(0, 1000000000))
       ->needs(file)
       ->capture_default_str();
   app.add_flag("--resume", o.resume, "Go on from the checkpoint; from the beginning if there is none")->needs(file);
-  app.add_option("--report", o.report, "Write an HTML report to this file");
+  app.add_option("--report", o.report, "Write an HTML report to this file")->check(writable());
   auto* prune =
       app.add_option("--prune", o.prune.density, "Part of the weights that a pruned network keeps; 0: make none")
-          ->check(CLI::Range(0.0, 1.0))
+          ->check(between(0.0, 1.0))
           ->capture_default_str();
   app.add_option("--prune-epochs", o.prune.retrain.epochs, "Epochs in which it is pruned and retrained")
       ->check(CLI::Range(1, 10000))
@@ -417,8 +419,12 @@ int main(int argc, char** argv) {
                  "Epochs of the wider network that teaches the compressed one; 0: the trained network does")
       ->check(CLI::Range(0, 10000))
       ->capture_default_str();
-  app.add_option("--save-pruned", o.save_pruned, "Write the pruned network to this safetensors file, with its graph");
-  app.add_option("--pack", o.pack, "Share the pruned network's weights and write it to this packed file")->needs(prune);
+  app.add_option("--save-pruned", o.save_pruned, "Write the pruned network to this safetensors file, with its graph")
+      ->check(writable())
+      ->needs(prune);
+  app.add_option("--pack", o.pack, "Share the pruned network's weights and write it to this packed file")
+      ->check(writable())
+      ->needs(prune);
   app.add_option("--clusters", o.share.clusters, "Values of a layer's weights in the packed file")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();

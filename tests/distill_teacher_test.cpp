@@ -295,6 +295,9 @@ TEST(TeacherCache, RefusesWhatItCannotAnswer) {
   expect_error<ValueError>([&] { cache.targets(tensor({-1})); }, "-1");
   expect_error<ShapeError>([&] { TeacherCache(zeros({5, 4}), all); }, {"[5, 4]", "6 samples"});
   expect_error<ValueError>([&] { TeacherCache(teacher, all.first(0)); }, "empty");
+  Tensor silent = zeros({6, 4});
+  silent.data<float>()[4 * 3 + 1] = std::nanf("");
+  expect_error<NumericError>([&] { TeacherCache(silent, all); }, {"sample 3", "NaN"});
   struct Flat : nn::Module {
     HONE_MODULE(Flat)
     Tensor forward(const Tensor& x) { return flatten(x); }

@@ -163,6 +163,7 @@ TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {
   nn::Linear wide{{.in = (1 << 16) + 1, .out = 1}};
   const Tensor x = randn({1, (1 << 16) + 1});
   expect_error<GraphError>([&] { quantize_static(graph::trace(wide, x), calibration({x})); }, {"linear"});
+  expect_error<ValueError>([&] { quantize_static(graph::trace(wide, x), {}); }, {"quantize_static", "calibration()"});
 }
 
 TEST(IntegerRules, DilatedPoolingBehindAConvolutionIsAnOpOfItsOwn) {

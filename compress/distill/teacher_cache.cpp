@@ -1,6 +1,7 @@
 #include "hone/compress/distill/teacher_cache.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <numeric>
 #include <utility>
@@ -48,6 +49,16 @@ std::vector<int64_t> rows_of(const data::Dataset& samples) {
 data::Sampler in_order(int64_t samples) {
   return data::Sampler(
       samples, [](std::span<int64_t> order, uint64_t, int64_t) { std::iota(order.begin(), order.end(), int64_t{0}); });
+}
+
+/// What a teacher may say.
+const Tensor& finite(const Tensor& logits) {
+  const Tensor plain = contiguous(cast(to(logits, cpu), DType::f64));
+  const auto* const z = plain.data<double>();
+  const auto bad = std::find_if(z, z + plain.numel(), [](double v) { return !std::isfinite(v); });
+  HONE_CHECK(bad == z + plain.numel(), NumericError, "TeacherCache: the teacher's answer to sample ",
+             (bad - z) / std::max<int64_t>(plain.size(-1), 1), " has NaN or infinity");
+  return logits;
 }
 
 /// The rows, and after them the same rows mirrored left and right.
@@ -102,7 +113,7 @@ TeacherCache::TeacherCache(const Teacher& teacher, const data::Dataset& samples,
                z.shape(), " to a batch of ", inputs.size(0), "; expected [n, C]");
     all.push_back(clone(z));
   }
-  logits_ = concat(all);
+  logits_ = finite(concat(all));
 }
 
 TeacherCache::TeacherCache(Tensor logits, const data::Dataset& samples, const TeacherCacheOptions& options)
@@ -111,6 +122,7 @@ TeacherCache::TeacherCache(Tensor logits, const data::Dataset& samples, const Te
   HONE_CHECK(logits_.ndim() == 2 && logits_.size(0) == numbered_.size(), ShapeError, "TeacherCache: logits of shape ",
              logits_.shape(), " for ", samples.size(), " samples; expected [", numbered_.size(), ", C]",
              flip_ >= 0 ? ", mirrors too" : "");
+  finite(logits_);
 }
 
 data::Loader TeacherCache::loader(data::LoaderOptions options) const {

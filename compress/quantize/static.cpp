@@ -99,6 +99,8 @@ Calibration calibration(std::vector<Tensor> batches) {
 
 Network quantize_static(const Network& network, const Calibration& data, StaticOptions options, StaticCounts* counts) {
   detail::check_weights("quantize_static", options.bits, options.weights);
+  HONE_CHECK(data, ValueError,
+             "quantize_static: no calibration data; calibration() makes it of a loader or of batches");
   const graph::detail::Quiet quiet;
   Network folded = detail::folded_for_integers(network);
   if (options.equalize) equalize(folded);

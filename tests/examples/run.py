@@ -165,7 +165,8 @@ def errors(_):
     fails("linear_regression", "--lr", "1e9", says="try a lower --lr")
     fails("linear_regression", "--data", WORK / "absent.csv", says="absent.csv: cannot be read")
     fails("custom_op", "--data", WORK / "absent.csv", says="absent.csv: cannot be read")
-    for arguments in (["--lr", "nan"], ["--lr", "0"], ["--lr", "1x"], ["--lr", ""], ["--nonsense"]):
+    for arguments in (["--lr", "nan"], ["--lr", "0"], ["--lr", "1x"], ["--lr", ""], ["--nonsense"], ["--prune", "nan"],
+                      ["--prune", "1.5"], ["--prune", "0.1x"], ["--label-smoothing", "-0.1"], ["--width", "nan"]):
         status, _, text = run("train_lenet", *arguments)
         assert status not in (0, 1) and "terminate" not in text, (arguments, status, text)
 
