@@ -161,7 +161,9 @@ def errors(_):
     fails("train_lenet", *few, "--lr", "1e9", says="try a lower --lr")
     fails("train_lenet", *data, "--validation", 200, says="200 held out of 200 images")
     fails("train_lenet", *data, "--validation", 40, "--batch", 161, says="full batch of 161")
-    fails("train_lenet", *few, "--save", WORK / "no" / "folder.safetensors", says="cannot")
+    for option in ("--save", "--json", "--report", "--checkpoint"):  # before any training
+        status, _, text = run("train_lenet", *few, option, WORK / "no" / "folder")
+        assert status not in (0, 1) and f"{option}: cannot be written" in text, (option, status, text)
     fails("linear_regression", "--lr", "1e9", says="try a lower --lr")
     fails("linear_regression", "--data", WORK / "absent.csv", says="absent.csv: cannot be read")
     fails("custom_op", "--data", WORK / "absent.csv", says="absent.csv: cannot be read")
