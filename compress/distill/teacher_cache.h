@@ -28,7 +28,7 @@ struct TeacherCacheOptions {
 class TeacherCache {
  public:
   /// ValueError for an empty dataset, ShapeError unless the answers are [n, C]; with random_flip, of samples of fewer
-  /// than two dims.
+  /// than two dims. NumericError for an answer that is not finite.
   TeacherCache(const Teacher& teacher, const data::Dataset& samples, const TeacherCacheOptions& options = {});
   /// From logits [N, C] that were computed before, in the order of the samples; with random_flip [2 N, C] (ShapeError).
   TeacherCache(Tensor logits, const data::Dataset& samples, const TeacherCacheOptions& options = {});

@@ -28,7 +28,12 @@ void row(const char* name, nn::Module& module, double seconds) {
   compress::quantize::QatNetwork integers(real), four(real, {.bits = 4, .learned_steps = true});
   nn::Module* const nets[] = {&real, &integers, &four};
   std::deque<optim::Adam> adams;  // which do not move
-  for (nn::Module* net : nets) adams.emplace_back(net->parameters(), optim::AdamOptions{.lr = 1e-3});
+  for (nn::Module* net : nets) {
+    std::vector<ParameterRef> trained = net->parameters();
+    if (net == &four)
+      for (const ParameterRef& step : four.steps()) trained.push_back(step);
+    adams.emplace_back(trained, optim::AdamOptions{.lr = 1e-3});
+  }
   std::vector<double> times[3];
   for (const auto begin = Clock::now(); std::chrono::duration<double>(Clock::now() - begin).count() < seconds;)
     for (size_t k = 0; k < 3; ++k) {
