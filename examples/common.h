@@ -42,26 +42,23 @@ struct CommonOptions {
   }
 };
 
-/// Refuses what is not a finite number above 0.
-inline CLI::Validator positive() {
-  return {[](std::string& text) {
-            char* end = nullptr;
-            const double v = std::strtod(text.c_str(), &end);
-            const bool good = !text.empty() && *end == '\0' && std::isfinite(v) && v > 0;
-            return good ? std::string() : "must be a finite number above 0, got " + text;
-          },
-          "> 0"};
-}
-
-/// A number in [low, high]; not NaN, which CLI::Range lets pass.
-inline CLI::Validator between(double low, double high) {
+/// Refuses numbers, NaN too, that do not hold; `rule` ends "must be …".
+template <class Holds> CLI::Validator number(Holds holds, const std::string& rule, const std::string& shown) {
   return {[=](std::string& text) {
             char* end = nullptr;
             const double v = std::strtod(text.c_str(), &end);
-            const bool good = !text.empty() && *end == '\0' && v >= low && v <= high;
-            return good ? std::string() : hone::str("must be a number in [", low, ", ", high, "], got ", text);
+            const bool good = !text.empty() && *end == '\0' && holds(v);
+            return good ? std::string() : "must be " + rule + ", got " + text;
           },
-          hone::str("in [", low, " - ", high, "]")};
+          shown};
+}
+inline CLI::Validator positive() {
+  return number([](double v) { return std::isfinite(v) && v > 0; }, "a finite number above 0", "> 0");
+}
+/// [low, high]; CLI::Range lets NaN pass.
+inline CLI::Validator between(double low, double high) {
+  return number([=](double v) { return v >= low && v <= high; }, hone::str("a number in [", low, ", ", high, "]"),
+                hone::str("in [", low, " - ", high, "]"));
 }
 
 /// Seconds since it was made.
