@@ -4,11 +4,13 @@
 #include <hone/hone.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -59,6 +61,23 @@ inline CLI::Validator positive() {
 inline CLI::Validator between(double low, double high) {
   return number([=](double v) { return v >= low && v <= high; }, hone::str("a number in [", low, ", ", high, "]"),
                 hone::str("in [", low, " - ", high, "]"));
+}
+
+/// Those of `all` that --only names, or all where it names none, in their own order; name: a member or a function.
+/// ValueError for a name that is not there.
+template <class T, class Name>
+std::vector<T> named_only(const std::vector<std::string>& only, const std::vector<T>& all, const Name& name) {
+  std::string names;
+  for (const T& t : all)
+    if (const std::string quoted = "'" + std::string(std::invoke(name, t)) + "'"; names.find(quoted) == names.npos)
+      names += (names.empty() ? "" : ", ") + quoted;
+  for (const std::string& o : only)
+    HONE_CHECK(std::any_of(all.begin(), all.end(), [&](const T& t) { return std::invoke(name, t) == o; }),
+               hone::ValueError, "--only: there is no '", o, "' among ", names);
+  std::vector<T> chosen;
+  for (const T& t : all)
+    if (only.empty() || std::find(only.begin(), only.end(), std::invoke(name, t)) != only.end()) chosen.push_back(t);
+  return chosen;
 }
 
 /// Seconds since it was made.

@@ -174,8 +174,9 @@ class Job {
     f.pruned = held(*net);
     const auto report =
         share_and_retrain(*net, answers, fashion_.training, level.share, [&](int64_t epoch, double loss) {
-          if (epoch == 0) f.shared = held(*net);
-          told("sharing", epoch, loss);
+          if (epoch > 0) return told("sharing", epoch, loss);
+          f.shared = held(*net);
+          std::printf("%s, shared: %.2f %%\n", level.name.c_str(), 100 * f.shared);
         });
     f.retrained = held(*net);
     double kept_weights = 0;
@@ -253,9 +254,7 @@ struct Row {
 };
 
 void compress_subject(const Options& o, const Subject& subject, train::Results& results) {
-  std::vector<const Level*> levels;
-  for (const Level& level : subject.levels)
-    if (o.only.empty() || std::find(o.only.begin(), o.only.end(), level.name) != o.only.end()) levels.push_back(&level);
+  const std::vector<Level>& levels = subject.levels;
   if (levels.empty()) return;
   std::vector<Row> rows(levels.size());
   Figures dense;
@@ -265,7 +264,7 @@ void compress_subject(const Options& o, const Subject& subject, train::Results& 
     weight_bytes = job.weight_bytes();
     add(dense, job.dense_accuracy());
     for (size_t i = 0; i < levels.size(); ++i) {
-      const Found f = job.run(*levels[i]);
+      const Found f = job.run(levels[i]);
       Row& r = rows[i];
       add(r.density, f.density), add(r.pruned, f.pruned), add(r.shared, f.shared), add(r.retrained, f.retrained);
       add(r.range_bytes, static_cast<double>(f.range_bytes)),
@@ -273,7 +272,7 @@ void compress_subject(const Options& o, const Subject& subject, train::Results& 
       add(r.bits, f.bits), add(r.accuracy, f.score.accuracy()), add(r.microseconds, f.score.microseconds);
       add(r.drop, dense.values.back() - f.score.accuracy());
       std::printf("%s: %lld bytes (Huffman %lld), %.2f %% of the %s images, %.2f points below the trained network\n",
-                  levels[i]->name.c_str(), static_cast<long long>(f.range_bytes),
+                  levels[i].name.c_str(), static_cast<long long>(f.range_bytes),
                   static_cast<long long>(f.huffman_bytes), 100 * f.score.accuracy(), o.held_out ? "held-out" : "test",
                   100 * r.drop.values.back());
       std::fflush(stdout);
@@ -295,12 +294,12 @@ void compress_subject(const Options& o, const Subject& subject, train::Results& 
     const Row& r = rows[i];
     std::printf(
         "%-28s %5.1f %% %5.2f %7.0f (%5.1f) %8.0f (%5.1f) %8.2f %8.2f %8.2f %6.2f ± %4.2f %5.2f ± %4.2f %7.1f\n",
-        levels[i]->name.c_str(), 100 * r.density.mean(), r.bits.mean(), r.range_bytes.mean(), times(r.range_bytes),
+        levels[i].name.c_str(), 100 * r.density.mean(), r.bits.mean(), r.range_bytes.mean(), times(r.range_bytes),
         r.huffman_bytes.mean(), times(r.huffman_bytes), 100 * r.pruned.mean(), 100 * r.shared.mean(),
         100 * r.retrained.mean(), 100 * r.accuracy.mean(), 100 * r.accuracy.sd(), 100 * r.drop.mean(),
         100 * r.drop.sd(), r.microseconds.mean());
     train::Record& row = results.rows.emplace_back();
-    row.set("name", levels[i]->name).set("density", r.density.mean()).set("code_entropy_bits", r.bits.mean());
+    row.set("name", levels[i].name).set("density", r.density.mean()).set("code_entropy_bits", r.bits.mean());
     row.set("bytes_mean", r.range_bytes.mean())
         .set("bytes_max", *std::max_element(r.range_bytes.values.begin(), r.range_bytes.values.end()));
     row.set("huffman_bytes_mean", r.huffman_bytes.mean());
@@ -328,14 +327,22 @@ void run(const Options& o) {
   results.settings.set("teacher_epochs", o.teacher_epochs).set("threads", o.common.threads);
   results.settings.set("images", o.images).set("validation", o.validation).set("scale", o.scale).set("mnist", o.mnist);
   results.settings.set("scored_on", o.held_out ? "held out" : "test");
+  std::vector<Subject> subjects;
   if (o.mnist) {
     HONE_CHECK(o.distil != "wide", ValueError, "--mnist: a wide LeNet teaches LeNet alone; --distil none or self");
-    compress_subject(o, of_the_paper<nn::LeNet300_100>("LeNet-300-100", "27 KB, 40 times", 0.05, o), results);
-    compress_subject(o, of_the_paper<nn::LeNet5Caffe>("LeNet-5-Caffe", "44 KB, 39 times", 0.05, o), results);
+    subjects = {of_the_paper<nn::LeNet300_100>("LeNet-300-100", "27 KB, 40 times", 0.05, o),
+                of_the_paper<nn::LeNet5Caffe>("LeNet-5-Caffe", "44 KB, 39 times", 0.05, o)};
   } else {
-    compress_subject(o, lenet(o), results);
+    subjects = {lenet(o)};
   }
-  HONE_CHECK(!results.rows.empty(), ValueError, "--only names none of the files");
+  std::vector<Level> all;
+  for (const Subject& s : subjects) all.insert(all.end(), s.levels.begin(), s.levels.end());
+  std::set<std::string> wanted;
+  for (const Level& level : named_only(o.only, all, &Level::name)) wanted.insert(level.name);
+  for (Subject& s : subjects) {
+    std::erase_if(s.levels, [&](const Level& level) { return !wanted.contains(level.name); });
+    compress_subject(o, s, results);
+  }
   results.figures.set("seconds", total.seconds());
   if (!o.common.json.empty()) train::save_json(o.common.json, results);
 }

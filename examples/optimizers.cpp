@@ -175,20 +175,8 @@ Outcome train_one(const Fashion& fashion, const Method& m, const CommonOptions& 
   return out;
 }
 
-void run(const CommonOptions& common, int64_t epochs, const std::string& only, const std::string& html) {
-  std::vector<Method> chosen = methods();
-  if (!only.empty()) {
-    std::vector<Method> wanted;
-    std::istringstream names(only);
-    for (std::string name; std::getline(names, name, ',');) {
-      const auto at = std::find_if(chosen.begin(), chosen.end(), [&](const Method& m) { return m.name == name; });
-      std::string all;
-      for (const Method& m : chosen) all += (all.empty() ? "" : ", ") + m.name;
-      HONE_CHECK(at != chosen.end(), ValueError, "--only: there is no '", name, "' among ", all);
-      wanted.push_back(*at);
-    }
-    chosen = wanted;
-  }
+void run(const CommonOptions& common, int64_t epochs, const std::vector<std::string>& only, const std::string& html) {
+  const std::vector<Method> chosen = named_only(only, methods(), &Method::name);
   const Fashion fashion = open_fashion(common);
   train::Results results{.job = "optimizers", .figures = {}, .settings = {}, .rows = {}};
   train::Chart chart{"Training loss", "epoch", "cross-entropy (nats)", {}};
@@ -226,11 +214,12 @@ int main(int argc, char** argv) {
   CommonOptions common;
   common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
   int64_t epochs = 3;
-  std::string only, html;
+  std::vector<std::string> only;
+  std::string html;
   app.add_option("--epochs", epochs, "Passes over the training images")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
-  app.add_option("--only", only, "These alone: NAME,NAME,…");
+  app.add_option("--only", only, "These alone: NAME,NAME,…")->delimiter(',');
   app.add_option("--html", html, "Write the loss curves to this file");
   return run_example(app, argc, argv, common, [&] { run(common, epochs, only, html); });
 }

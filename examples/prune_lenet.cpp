@@ -29,20 +29,8 @@ struct Row {
 
 /// The cases that --only names, or all.
 std::vector<Row> chosen_rows(const PruneLeNetOptions& o, const std::vector<Case>& cases) {
-  const auto wanted = [&](const Case& c) {
-    return o.only.empty() || std::find(o.only.begin(), o.only.end(), c.method) != o.only.end();
-  };
-  for (const std::string& name : o.only) {
-    std::string names;
-    for (const Case& c : cases)
-      if (names.find("'" + c.method + "'") == std::string::npos)
-        names += (names.empty() ? "'" : ", '") + c.method + "'";
-    HONE_CHECK(std::any_of(cases.begin(), cases.end(), [&](const Case& c) { return c.method == name; }), ValueError,
-               "--only: there is no '", name, "' among ", names);
-  }
   std::vector<Row> rows;
-  for (const Case& c : cases)
-    if (wanted(c)) rows.push_back({.of = c});
+  for (const Case& c : named_only(o.only, cases, &Case::method)) rows.push_back({.of = c});
   return rows;
 }
 

@@ -272,13 +272,7 @@ void print(const std::vector<Row>& rows) {
 }
 
 void run(const Options& o) {
-  std::vector<Method> chosen;
-  std::string names;
-  for (const Method& m : methods()) {
-    names += (names.empty() ? "'" : ", '") + m.name + "'";
-    if (o.only.empty() || std::find(o.only.begin(), o.only.end(), m.name) != o.only.end()) chosen.push_back(m);
-  }
-  HONE_CHECK(!chosen.empty(), ValueError, "--only names none of the methods, which are ", names);
+  const std::vector<Method> chosen = named_only(o.only, methods(), &Method::name);
   std::vector<Row> rows{{.name = "floats", .bits = 32}};
   for (const Method& m : chosen) rows.push_back({.name = m.name});
   std::vector<graph::Network> to_time;  // those of the first seed

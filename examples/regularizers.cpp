@@ -130,14 +130,7 @@ Run run_one(const Method& m, const Options& o, uint64_t seed, const data::Datase
 }
 
 void run(const Options& o) {
-  std::vector<Method> chosen = methods();
-  for (const std::string& name : o.only)
-    HONE_CHECK(std::any_of(chosen.begin(), chosen.end(), [&](const Method& m) { return m.name == name; }), ValueError,
-               "--only ", name, ": there is no such regularizer");
-  if (!o.only.empty())
-    std::erase_if(chosen,
-                  [&](const Method& m) { return std::find(o.only.begin(), o.only.end(), m.name) == o.only.end(); });
-
+  const std::vector<Method> chosen = named_only(o.only, methods(), &Method::name);
   const auto fashion = data::FashionMNIST::open(o.common.data);
   const double n = static_cast<double>(fashion.train.size());
   const auto [training, watched, held] =

@@ -303,6 +303,14 @@ TEST(Mixed, PartsAreWhatTheySay) {
         mixed(net, {.part = in_mask({{"fc1.weight", ones({2})}})});
       },
       {"in_mask", "fc1.weight"});
+  EXPECT_EQ(count(in_mask({{"fc1", mask}})), sum(mask).item<int64_t>());
+  for (const Part& misspelt :
+       {in_layers({"fc2", "fc1.wieght"}), !in_layers({"fc1.wieght"}), in_mask({{"fc1.wieght", mask}})})
+    expect_error<ValueError>(
+        [&] {
+          mixed(net, {.part = misspelt, .inside = {.range = {-8, 7}}, .only = {"fc2"}});
+        },
+        {"fc1.wieght", misspelt.name, "nearest", "fc2.weight"});
   expect_error<ValueError>([&] { mixed(net, {.part = in_layers({}), .coarse_step = 0}); }, "coarse_step");
 }
 

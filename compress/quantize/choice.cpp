@@ -5,6 +5,7 @@
 
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
+#include "hone/core/text_table.h"
 
 namespace hone::compress::quantize::detail {
 
@@ -14,6 +15,17 @@ std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, con
   HONE_CHECK(!found.empty(), ValueError, what, ": no parameter of ", module.type_name(),
              " is left to quantize (those of fewer than two dims count with .biases alone)");
   return found;
+}
+
+void check_used(const std::string& what, const std::vector<std::string>& names,
+                const std::vector<nn::NamedParameter>& parameters) {
+  std::vector<std::string> there;
+  for (const auto& n : parameters) there.push_back(n.name);
+  for (const std::string& name : names)
+    HONE_CHECK(std::any_of(there.begin(), there.end(),
+                           [&](const std::string& n) { return compress::detail::is_named(n, name); }),
+               ValueError, what, ": '", name, "' names nothing that is quantized here",
+               hone::detail::nearest_names(name, there));
 }
 
 Kept kept_of(const char* what, const std::string& name, const ParameterRef& p) {

@@ -24,15 +24,9 @@ template <class T> T for_parameter(const std::map<std::string, T>& by_name, cons
     if (compress::detail::is_named(name, key) && key.size() > longest) longest = key.size(), otherwise = value;
   return otherwise;
 }
-/// ValueError for a name in `by_name` that means none of `parameters`.
-template <class T>
-void check_used(const char* what, const std::map<std::string, T>& by_name,
-                const std::vector<nn::NamedParameter>& parameters) {
-  for (const auto& entry : by_name)
-    HONE_CHECK(std::any_of(parameters.begin(), parameters.end(),
-                           [&](const auto& n) { return compress::detail::is_named(n.name, entry.first); }),
-               ValueError, what, ": '", entry.first, "' names nothing that is quantized here");
-}
+/// ValueError, offering the nearest, for one of `names` that means none of `parameters`.
+void check_used(const std::string& what, const std::vector<std::string>& names,
+                const std::vector<nn::NamedParameter>& parameters);
 
 /// The weights of a parameter that no mask hides, in order, and where they lie. ValueError for one that is not finite.
 struct Kept {

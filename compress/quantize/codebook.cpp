@@ -63,7 +63,9 @@ ShareReport share_weights(nn::Module& module, const ShareOptions& o) {
   check_clusters("", o.clusters);
   for (const auto& [name, n] : o.layers) check_clusters(" of '" + name + "'", n);
   const auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
-  detail::check_used(kWhat, o.layers, parameters);
+  std::vector<std::string> names;
+  for (const auto& entry : o.layers) names.push_back(entry.first);
+  detail::check_used(kWhat, names, parameters);
   const NoGrad no_grad;
   std::vector<Shared> all;
   for (const auto& named : parameters)

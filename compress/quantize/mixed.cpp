@@ -14,18 +14,23 @@ namespace hone::compress::quantize {
 // ---- parts ----
 
 Part in_layers(std::vector<std::string> names) {
-  return {"in_layers", [names = std::move(names)](const std::string& parameter, const Tensor& w) {
+  return {"in_layers",
+          [names](const std::string& parameter, const Tensor& w) {
             const bool in = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
               return compress::detail::is_named(parameter, name);
             });
             return full(w.shape(), in ? 1 : 0, DType::boolean);
-          }};
+          },
+          names};
 }
 Part in_mask(std::map<std::string, Tensor> masks) {
-  return {"in_mask", [masks = std::move(masks)](const std::string& parameter, const Tensor& w) {
-            const auto it = masks.find(parameter);
-            return it == masks.end() ? zeros(w.shape(), DType::boolean) : it->second;
-          }};
+  std::vector<std::string> names;
+  for (const auto& entry : masks) names.push_back(entry.first);
+  return {"in_mask",
+          [masks = std::move(masks)](const std::string& parameter, const Tensor& w) {
+            return detail::for_parameter(masks, parameter, zeros(w.shape(), DType::boolean));
+          },
+          std::move(names)};
 }
 Part in_interval(double low, double high) {
   return {"in_interval",
@@ -45,7 +50,8 @@ Part outliers(double share) {
 }
 Part operator!(Part part) {
   return {"!" + part.name,
-          [part](const std::string& parameter, const Tensor& w) { return logical_not(part.holds(parameter, w)); }};
+          [part](const std::string& parameter, const Tensor& w) { return logical_not(part.holds(parameter, w)); },
+          part.layers};
 }
 
 // ---- mixed ----
@@ -92,6 +98,7 @@ QuantizeReport mixed(nn::Module& module, const MixedOptions& o) {
   HONE_CHECK(o.coarse_step > 0 && std::isfinite(o.coarse_step), ValueError, kWhat,
              ": coarse_step must be above 0, got ", o.coarse_step);
   const auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
+  detail::check_used(str(kWhat, ": part '", o.part.name, "'"), o.part.layers, parameters);
   const NoGrad no_grad;
   std::vector<Chosen> all;
   for (const auto& n : parameters) {

@@ -23,9 +23,10 @@ namespace hone::compress::quantize {
 struct Part {
   std::string name;
   std::function<Tensor(const std::string& parameter, const Tensor& value)> holds;
+  std::vector<std::string> layers = {};  ///< names that it looks for: each must mean a parameter that takes part
 };
 Part in_layers(std::vector<std::string> names);     ///< whole parameters: "fc1.weight", or "fc1" and all below
-Part in_mask(std::map<std::string, Tensor> masks);  ///< by parameter; others lie outside
+Part in_mask(std::map<std::string, Tensor> masks);  ///< by parameter, named likewise; others lie outside
 Part in_interval(double low, double high);          ///< low ≤ w ≤ high
 /// The round(share · n) weights of a parameter that are largest in magnitude; of equal ones the earlier. share in [0,
 /// 1].
@@ -57,7 +58,7 @@ struct MixedOptions {
 /// w_q = clamp(round((w − μ) · step)) for w in A, and outside A what the options say. A is decided by the weights as
 /// they are; each weight then carries one of two levels, unless its whole parameter is on one side. round_to_integer
 /// warns in the report of what it zeroed. ValueError as uniform(), and for a part without `holds` or one that answers
-/// with another shape or dtype, a share outside [0, 1], coarse_step not above 0.
+/// with another shape or dtype or looks for a name that is not there, a share outside [0, 1], coarse_step not above 0.
 QuantizeReport mixed(nn::Module& module, const MixedOptions& options);
 
 struct PlanOptions {
