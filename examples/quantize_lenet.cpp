@@ -135,6 +135,13 @@ std::vector<Method> methods() {
                        q.after_step = [levels] { levels->step(); };
                        return q;
                      }});
+  for (const int64_t bits : {4, 2})
+    for (const auto& [name, by] :
+         {std::pair{"magnitude", quantize::LevelBy::magnitude}, std::pair{"tensor", quantize::LevelBy::tensor},
+          std::pair{"channel", quantize::LevelBy::channel}})
+      add(str("dynamic by ", name, ", ", bits, " bits"), [=, by = by](nn::Module& net) {
+        return quantize::dynamic(net, {.by = by, .levels = 3, .range = range_of(bits)});
+      });
   const auto rest = [](quantize::Outside outside) {
     return quantize::MixedOptions{
         .part = !quantize::outliers(0.02), .inside = {.range = range_of(3)}, .outside = outside};
@@ -164,20 +171,35 @@ std::vector<Method> methods() {
       });
 
   // Integers, without retraining.
-  const auto integers = [&](const std::string& name, int64_t bits, std::optional<quantize::AdaRoundOptions> rounding) {
+  const auto integers = [&](const std::string& name, const quantize::StaticOptions& options, double density = 1) {
     all.push_back({name, [=](const nn::LeNet& trained, const Context& context) {
-                     Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
-                     q.finish = [bits, rounding, &context](nn::Module& net) {
+                     Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(options.bits)};
+                     if (density < 1) {
+                       compress::prune(*q.net, {.density = density, .scope = compress::PruneScope::per_layer});
+                       q.epochs = context.o.retrain;
+                     }
+                     q.finish = [options, &context](nn::Module& net) {
                        data::Loader batches(context.fashion.training, {.batch = 64, .transform = fashion_transforms()});
-                       return quantize::quantize_static(traced(net), quantize::calibration(batches, 20),
-                                                        {.bits = bits, .ada_round = rounding, .bias_correction = true});
+                       return quantize::quantize_static(traced(net), quantize::calibration(batches, 20), options);
                      };
                      return q;
                    }});
   };
-  integers("int8 static", 8, {});
-  integers("int4 static", 4, {});
-  integers("int4 static, adaptive rounding", 4, quantize::AdaRoundOptions());
+  integers("int8 static", {.bias_correction = true});
+  for (const auto& [name, method] :
+       {std::pair{"moving average", quantize::Observe::moving_average},
+        std::pair{"percentile", quantize::Observe::percentile}, std::pair{"entropy", quantize::Observe::entropy},
+        std::pair{"mse", quantize::Observe::mse}})
+    integers(str("int8 static, ", name), {.activations = {.method = method}, .bias_correction = true});
+  integers("int8 static, a scale a tensor", {.weights = quantize::Granularity::tensor, .bias_correction = true});
+  integers("pruned to 20 %, int8 static", {.bias_correction = true}, 0.2);
+  integers("int4 static", {.bits = 4, .bias_correction = true});
+  integers("int4 static, a scale a tensor",
+           {.bits = 4, .weights = quantize::Granularity::tensor, .bias_correction = true});
+  integers("int4 static, a scale a tensor, equalized",
+           {.bits = 4, .weights = quantize::Granularity::tensor, .equalize = true, .bias_correction = true});
+  integers("int4 static, adaptive rounding",
+           {.bits = 4, .ada_round = quantize::AdaRoundOptions(), .bias_correction = true});
   for (const int64_t bits : {8, 4}) {
     all.push_back({str("int", bits, " dynamic"), [=](const nn::LeNet& trained, const Context&) {
                      Quantized q{.net = module(trained), .bits_per_weight = static_cast<double>(bits)};
