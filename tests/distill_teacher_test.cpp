@@ -368,7 +368,32 @@ TEST(TeacherCache, AnswersForMirrorsToo) {
   const TeacherCache cache(teacher, all, {.transform = {data::random_flip()}});
   expect_error<ValueError>([&] { cache.loader({.shuffle = true, .sampler = data::shuffled_sampler(6)}); },
                            {"shuffle", "sampler"});
-  expect_error<ValueError>([&] { cache.logits(tensor({12})); }, "12");
+  expect_error<ValueError>([&] { cache.logits(tensor({12})); },
+                           {"TeacherCache.logits", "sample number 12", "[0, 12)", "mirrors"});
+}
+
+TEST(TeacherCache, MirrorsTheSamplesOfItsSubsetAlone) {
+  manual_seed(11);
+  Net net;
+  const Teacher teacher(net);
+  const int64_t n = 4096;
+  const data::Dataset all = slopes(n, DType::f32), some = all.subset({4000, 3, 3, 7, 0});
+  const data::Transforms steps{data::random_flip(0.5)};
+  const int64_t before = memory_stats().live_bytes;
+  reset_peak_memory();
+  const TeacherCache cache(teacher, some, {.transform = steps});
+  EXPECT_LT(memory_stats().peak_bytes - before, n * 16 * 4) << "less than all images once";
+  EXPECT_EQ(cache.targets(arange(0, 10)).to_vector<int64_t>(), (std::vector<int64_t>{0, 3, 3, 3, 0, 0, 3, 3, 3, 0}));
+  data::Loader batches = cache.loader({.batch = 5});
+  for (auto& [x, numbers] : batches) {
+    // Samples 1 and 2 are one image, with one number.
+    const auto which = numbers.to_vector<int64_t>();
+    for (size_t i = 0; i < which.size(); ++i) {
+      EXPECT_EQ(which[i] % 5, i == 2 ? 1 : static_cast<int64_t>(i));
+      const float* row = x.data<float>() + i * 16;
+      EXPECT_EQ(std::min(row[0], row[3]), static_cast<float>(10 * some.row(static_cast<int64_t>(i))));
+    }
+  }
 }
 
 TEST(TeacherCache, RefusesWhatItCannotAnswer) {
@@ -383,8 +408,16 @@ TEST(TeacherCache, RefusesWhatItCannotAnswer) {
   }
   const TeacherCache cache(teacher, all);
   expect_error<ValueError>([&] { cache.loader({.transform = {data::random_flip()}}); }, "when the cache is made");
-  expect_error<ValueError>([&] { cache.logits(tensor({6})); }, "6");
-  expect_error<ValueError>([&] { cache.targets(tensor({-1})); }, "-1");
+  expect_error<ValueError>(
+      [&] {
+        cache.logits(tensor({0, 6}));
+      },
+      {"TeacherCache.logits", "sample number 6", "position 1", "[0, 6)"});
+  expect_error<ValueError>([&] { cache.targets(tensor({-1})); },
+                           {"TeacherCache.targets", "sample number -1", "position 0", "[0, 6)"});
+  expect_error<ValueError>([&] { cache.logits({}); }, {"TeacherCache.logits", "undefined"});
+  expect_error<DTypeError>([&] { cache.logits(zeros({2})); }, {"TeacherCache.logits", "i64", "f32"});
+  expect_error<ShapeError>([&] { cache.targets(zeros({2, 1}, i64)); }, {"TeacherCache.targets", "[n]", "[2, 1]"});
   expect_error<ShapeError>([&] { TeacherCache(zeros({5, 4}), all); }, {"[5, 4]", "6 samples"});
   expect_error<ValueError>([&] { TeacherCache(teacher, all.first(0)); }, "empty");
   Tensor silent = zeros({6, 4});
