@@ -140,7 +140,99 @@ TEST(SelfTeacher, IsTheMovingAverage) {
   EXPECT_TRUE(student.training());
   EXPECT_FALSE(equal(teacher.logits(x), at_first));
   student.fc.weight.ref().replace(zeros({2, 12}));
-  expect_error<GradError>([&] { teacher.update(); }, "changed its shape");
+  expect_error<GradError>([&] { teacher.update(); }, {"'fc.weight'", "changed its shape", "[2, 12]"});
+}
+
+int64_t nonzero(const Tensor& t) { return sum(cast(ne(t, 0), i64)).item<int64_t>(); }
+
+TEST(SelfTeacher, IsPrunedWithItsStudent) {
+  manual_seed(14);
+  nn::Linear student({.in = 12, .out = 10});
+  const Tensor x = randn({6, 12});
+  SelfTeacher teacher(student, {.decay = 0.5, .warmup = false});
+  const ParameterRef w = student.weight.ref(), taught = teacher.network().parameters()[0];
+  optim::SGD sgd(student.parameters(), {.lr = 0.1});
+  Pruner pruner(student, {.density = 0.2, .schedule = CubicRamp{.begin = 0, .end = 4, .every = 1}});
+  std::vector<double> average;
+  for (int step = 0; step < 5; ++step) {
+    sum(square(student(x))).backward();
+    sgd.step();
+    sgd.zero_grad();
+    pruner.step();
+    teacher.update();
+    const auto raw = values(w.raw());
+    if (step == 0) average = raw;
+    for (size_t i = 0; i < raw.size(); ++i) average[i] += 0.5 * (raw[i] - average[i]);
+    EXPECT_EQ(nonzero(taught.value()), nonzero(w.value())) << step;
+    EXPECT_TRUE(equal(taught.mask(), w.mask())) << step;
+  }
+  EXPECT_EQ(nonzero(taught.value()), 24);
+  EXPECT_FALSE(taught.raw().requires_grad());
+  // The average goes on under the mask.
+  test::expect_close(values(taught.raw()), average, {1e-5, 1e-6}, "average");
+  const auto kept = w.mask().to_vector<double>();
+  for (size_t i = 0; i < average.size(); ++i) average[i] *= kept[i];
+  test::expect_close(values(taught.value()), average, {1e-5, 1e-6}, "masked average");
+
+  // Pruned by hand; another mask; none any more.
+  w.set_mask(zeros({10, 12}, DType::boolean), MaskGradient::dense);
+  teacher.update();
+  EXPECT_EQ(nonzero(taught.value()), 0);
+  EXPECT_EQ(taught.mask_gradient(), MaskGradient::dense);
+  w.set_mask(ones({10, 12}, DType::boolean));
+  prune(student, {.density = 0.5});
+  teacher.update();
+  EXPECT_EQ(nonzero(taught.value()), 60);
+  w.bake();
+  teacher.update();
+  EXPECT_EQ(taught.type(), WeightType::dense);
+}
+
+TEST(SelfTeacher, FollowsGridsAndRefusesOtherShapesByName) {
+  manual_seed(15);
+  Net student;
+  SelfTeacher teacher(student, {.decay = 0.5, .warmup = false});
+  teacher.update();
+  const ParameterRef w = student.fc.weight.ref(), taught = teacher.network().named_parameters()[4].parameter;
+  w.set_grid({full({1}, 0.05), tensor({0.0, -8.0, 7.0, 0.0}, {1, 4})});
+  teacher.update();
+  EXPECT_EQ(taught.type(), WeightType::fake_quantized);
+  EXPECT_TRUE(equal(taught.value(), w.value()));  // the average of equal values is they
+  Tensor(w.scale().raw()).detach().fill_(0.1);
+  teacher.update();
+  EXPECT_TRUE(equal(taught.value(), w.value()));
+
+  // What has no average: nothing changes, not even the parameters before it.
+  const auto refused = [&](Net& of, SelfTeacher& by, const std::string& name) {
+    of.conv.weight.ref().replace(randn(of.conv.weight.shape()));
+    const std::string before = bytes_of(by.network());
+    expect_error<GradError>([&] { by.update(); }, {"SelfTeacher.update", "'" + name + "'", "new SelfTeacher"});
+    EXPECT_EQ(bytes_of(by.network()), before);
+  };
+  Net coded, shrunk;
+  SelfTeacher of_coded(coded), of_shrunk(shrunk);
+  const Tensor codes = cast(randint(0, 3, {4, 12}), DType::u8);
+  coded.fc.weight.ref().set_codebook(codes, tensor(std::vector<float>{-1, 0, 1}));
+  refused(coded, of_coded, "fc.weight");
+  shrunk.fc.bias.ref().shrink(0, {0, 1});
+  refused(shrunk, of_shrunk, "fc.bias");
+  Net normed;
+  SelfTeacher of_normed(normed);
+  normed.norm.running_mean = Buffer(zeros({2}));
+  normed.conv.weight.ref().replace(randn(normed.conv.weight.shape()));
+  const std::string before = bytes_of(of_normed.network());
+  expect_error<ShapeError>([&] { of_normed.update(); }, {"SelfTeacher.update", "'norm.running_mean'", "[2]", "[3]"});
+  EXPECT_EQ(bytes_of(of_normed.network()), before);
+
+  // A codebook that was there when the teacher was made: the average is of its centroids.
+  SelfTeacher again(coded, {.decay = 0.5, .warmup = false});
+  again.update();
+  Tensor centroids = coded.fc.weight.raw().detach();
+  centroids.copy_(tensor(std::vector<float>{-3, 0, 2}));
+  again.update();
+  const ParameterRef average = again.network().named_parameters()[4].parameter;
+  EXPECT_EQ(values(average.raw()), (std::vector<double>{-2, 0, 1.5}));
+  EXPECT_TRUE(equal(average.codes(), codes));
 }
 
 /// Sample i is an image of value i, of class i mod 4.
@@ -276,7 +368,32 @@ TEST(TeacherCache, AnswersForMirrorsToo) {
   const TeacherCache cache(teacher, all, {.transform = {data::random_flip()}});
   expect_error<ValueError>([&] { cache.loader({.shuffle = true, .sampler = data::shuffled_sampler(6)}); },
                            {"shuffle", "sampler"});
-  expect_error<ValueError>([&] { cache.logits(tensor({12})); }, "12");
+  expect_error<ValueError>([&] { cache.logits(tensor({12})); },
+                           {"TeacherCache.logits", "sample number 12", "[0, 12)", "mirrors"});
+}
+
+TEST(TeacherCache, MirrorsTheSamplesOfItsSubsetAlone) {
+  manual_seed(11);
+  Net net;
+  const Teacher teacher(net);
+  const int64_t n = 4096;
+  const data::Dataset all = slopes(n, DType::f32), some = all.subset({4000, 3, 3, 7, 0});
+  const data::Transforms steps{data::random_flip(0.5)};
+  const int64_t before = memory_stats().live_bytes;
+  reset_peak_memory();
+  const TeacherCache cache(teacher, some, {.transform = steps});
+  EXPECT_LT(memory_stats().peak_bytes - before, n * 16 * 4) << "less than all images once";
+  EXPECT_EQ(cache.targets(arange(0, 10)).to_vector<int64_t>(), (std::vector<int64_t>{0, 3, 3, 3, 0, 0, 3, 3, 3, 0}));
+  data::Loader batches = cache.loader({.batch = 5});
+  for (auto& [x, numbers] : batches) {
+    // Samples 1 and 2 are one image, with one number.
+    const auto which = numbers.to_vector<int64_t>();
+    for (size_t i = 0; i < which.size(); ++i) {
+      EXPECT_EQ(which[i] % 5, i == 2 ? 1 : static_cast<int64_t>(i));
+      const float* row = x.data<float>() + i * 16;
+      EXPECT_EQ(std::min(row[0], row[3]), static_cast<float>(10 * some.row(static_cast<int64_t>(i))));
+    }
+  }
 }
 
 TEST(TeacherCache, RefusesWhatItCannotAnswer) {
@@ -291,8 +408,16 @@ TEST(TeacherCache, RefusesWhatItCannotAnswer) {
   }
   const TeacherCache cache(teacher, all);
   expect_error<ValueError>([&] { cache.loader({.transform = {data::random_flip()}}); }, "when the cache is made");
-  expect_error<ValueError>([&] { cache.logits(tensor({6})); }, "6");
-  expect_error<ValueError>([&] { cache.targets(tensor({-1})); }, "-1");
+  expect_error<ValueError>(
+      [&] {
+        cache.logits(tensor({0, 6}));
+      },
+      {"TeacherCache.logits", "sample number 6", "position 1", "[0, 6)"});
+  expect_error<ValueError>([&] { cache.targets(tensor({-1})); },
+                           {"TeacherCache.targets", "sample number -1", "position 0", "[0, 6)"});
+  expect_error<ValueError>([&] { cache.logits({}); }, {"TeacherCache.logits", "undefined"});
+  expect_error<DTypeError>([&] { cache.logits(zeros({2})); }, {"TeacherCache.logits", "i64", "f32"});
+  expect_error<ShapeError>([&] { cache.targets(zeros({2, 1}, i64)); }, {"TeacherCache.targets", "[n]", "[2, 1]"});
   expect_error<ShapeError>([&] { TeacherCache(zeros({5, 4}), all); }, {"[5, 4]", "6 samples"});
   expect_error<ValueError>([&] { TeacherCache(teacher, all.first(0)); }, "empty");
   Tensor silent = zeros({6, 4});

@@ -104,6 +104,29 @@ TEST(KdLoss, EdgesOfAlphaAndOfLabels) {
               1e-12);  // a mean over samples
 }
 
+TEST(Losses, ATeacherWithoutAnswerIsNotHidden) {
+  const Logits l = random_logits(8, 3, 4);
+  Tensor all = full({3, 4}, kNaN, f64), one = clone(l.t);
+  one.data<double>()[4 * 1 + 2] = kNaN;
+  for (const Tensor& t : {all, one}) {
+    EXPECT_TRUE(std::isnan(kd_loss(l.s, t, l.y).item()));
+    EXPECT_TRUE(std::isnan(decoupled_kd_loss(l.s, t, l.y).item()));
+    EXPECT_TRUE(std::isnan(mutual_loss({l.s, t}, {}).item()));
+    l.s.set_grad({});
+    const Tensor loss = teacher_class_loss(l.s, t);
+    EXPECT_TRUE(std::isnan(loss.item()));
+    loss.backward();
+    EXPECT_TRUE(std::isnan(values(l.s.grad())[4 * 1]));
+    EXPECT_EQ(std::isnan(values(l.s.grad())[0]), t.is_same(all));  // the row's alone
+  }
+  // Infinity is an answer: of a class that is out of the question, or certain.
+  Tensor sure = clone(l.t);
+  sure.data<double>()[0] = -kInf;
+  sure.data<double>()[4 * 1 + 2] = kInf;
+  EXPECT_EQ(teacher_class_loss(l.s, sure).item(), cross_entropy(l.s, argmax(sure, 1)).item());
+  EXPECT_TRUE(std::isfinite(teacher_class_loss(l.s, sure).item()));
+}
+
 TEST(KdLoss, OneClassAndNoGradientForTheTeacher) {
   const Tensor s = tensor({1.0, -2.0}, {2, 1}).requires_grad_(), t = tensor({3.0, 5.0}, {2, 1}).requires_grad_();
   const Tensor loss = kd_loss(s, t, tensor({0, 0}));

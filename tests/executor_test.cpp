@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -138,6 +139,9 @@ TEST(Executor, LivesAreThoseOfTheNetwork) {
   EXPECT_EQ(lives, (std::vector<std::pair<int32_t, int32_t>>{{0, 2}, {1, 2}, {2, 3}, {3, 4}}));
   EXPECT_EQ(executor.arena_bytes(), 3 * 128);
   EXPECT_EQ(executor.profile({randn({4, 8})}, 3).size(), 4u);
+  EXPECT_EQ(executor.profile({randn({4, 8})}, 0, 1e-9).size(), 4u);
+  expect_error<ValueError>([&] { executor.profile({randn({4, 8})}, -1, 1); }, "-1 runs");
+  expect_error<ValueError>([&] { executor.profile({randn({4, 8})}, 0); }, "0 seconds");
   EXPECT_NE(executor.plan().find("relu"), std::string::npos) << executor.plan();
   expect_apart(executor.allocations(), executor.arena_bytes(), "diamond");
 }
@@ -267,6 +271,15 @@ TEST(Measure, ReportsWhatItRan) {
   std::vector<std::string> names;
   for (const auto& n : graph::profile(net, randn({1, 784}), {.runs = 5})) names.push_back(n.name + ":" + n.op);
   EXPECT_EQ(names, (std::vector<std::string>{"fc1:linear", "relu:relu", "fc2:linear", "relu_1:relu", "fc3:linear"}));
+  // As long as it is told, where it is not told how often.
+  const auto seconds_of = [&](graph::MeasureOptions o) {
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(graph::profile(net, randn({1, 784}), o).size(), 5u);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  EXPECT_GE(seconds_of({.seconds = 0.3}), 0.3);
+  EXPECT_LT(seconds_of({.seconds = 60, .runs = 5}), 30);
+  expect_error<ValueError>([&] { graph::profile(net, randn({1, 784}), {.seconds = 0}); }, "seconds 0");
   expect_error<ValueError>([&] { graph::measure(net, randn({1, 784}), {.seconds = 0}); }, "seconds 0");
   expect_error<ValueError>([&] { graph::measure(net, randn({1, 784}), {.runs = -1}); }, "runs -1");
   expect_error<ValueError>([&] { graph::measure(net, Tensor()); }, "undefined");

@@ -1,5 +1,10 @@
-// Networks in files: the same bits from a fresh process, masks without what they mask, damage refused.
+// Networks in files: the same bits, from a fresh process too; masks without what they mask, damage refused.
 
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>  // environ
+
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "support.h"
@@ -62,6 +67,81 @@ TEST(GraphFile, GivesTheSameNetwork) {
   const Tensor a = net(x);
   manual_seed(9);
   EXPECT_TRUE(equal(a, back(x)));
+}
+
+/// conv1 and conv2 masked, fc1 a codebook, fc2 on a learned grid a row, fc3 on a grid and masked.
+Network quantized_lenet() {
+  manual_seed(11);
+  nn::LeNet net;
+  const auto grid = [](int64_t levels, double low, double high, bool learned) {
+    return WeightGrid{
+        rand({levels}) * 0.01 + 0.01, expand(tensor({0.001, low, high, 0.0}, {1, 4}), {levels, 4}), {}, learned};
+  };
+  net.conv1.weight.ref().set_mask(mask_of(net.conv1.weight.shape(), 0.05));
+  net.conv2.weight.ref().set_mask(mask_of(net.conv2.weight.shape(), 0.4), MaskGradient::dense);
+  net.fc1.weight.ref().set_codebook(cast(randint(0, 7, net.fc1.weight.shape()), DType::u8), randn({7}) * 0.1);
+  net.fc2.weight.ref().set_grid(grid(net.fc2.weight.shape()[0], -8, 7, true));
+  net.fc3.weight.ref().set_mask(mask_of(net.fc3.weight.shape(), 0.3));
+  net.fc3.weight.ref().set_grid(grid(1, -2, 2, false));
+  return graph::trace(net, randn({1, 3, 32, 32}));
+}
+
+/// What graph_reader, a new process that has seen nothing but the files, computes.
+TensorFile in_a_new_process(const std::string& network, const std::string& input, const std::string& output) {
+  std::string reader = HONE_GRAPH_READER, a = network, b = input, c = output;
+  char* const arguments[] = {reader.data(), a.data(), b.data(), c.data(), nullptr};
+  pid_t child = 0;
+  if (const int error = posix_spawn(&child, reader.c_str(), nullptr, nullptr, arguments, environ))
+    throw IoError(reader + ": " + std::strerror(error));
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << network << ": status " << status;
+  return load_safetensors(output);
+}
+std::string bytes_of(const Tensor& t) {
+  const Tensor plain = contiguous(t);
+  return {static_cast<const char*>(plain.raw_data()), static_cast<size_t>(plain.numel() * size_of(plain.dtype()))};
+}
+
+TEST(GraphFile, AnotherProcessComputesTheSameBits) {
+  const TempDir dir;
+  struct Case {
+    std::string name;
+    Network net;
+    Shape row;
+  };
+  manual_seed(12);
+  nn::ResNet resnet({.depth = 8, .width = 4});
+  for (const auto& [name, b] : resnet.named_buffers()) b->tensor().copy_(rand(b->tensor().shape()) + 0.5);
+  std::vector<Case> cases;
+  cases.push_back({"masked", make(5), {1, 8, 8}});
+  cases.push_back({"quantized", quantized_lenet(), {3, 32, 32}});
+  cases.push_back({"resnet", graph::trace(resnet, randn({1, 3, 32, 32})), {3, 32, 32}});
+  cases.push_back({"optimized", graph::optimize(cases.back().net), {3, 32, 32}});
+  for (Case& c : cases) {
+    graph::save(c.net, dir / (c.name + ".safetensors"));
+    compress::pack(c.net).save(dir / (c.name + ".hone"));
+    Shape shape{3};
+    for (const int64_t s : c.row) shape.push_back(s);
+    const Tensor x = randn(shape);
+    TensorFile input;
+    input.tensors.emplace_back("x", x);
+    save_safetensors(dir / "x", input);
+    const NoGrad no_grad;
+    c.net.eval();
+    const Tensor in_eval = c.net(x), run = clone(graph::Executor(c.net, {.batch = 3}).run(x));
+    EXPECT_GT(max(abs(in_eval)).item(), 0) << c.name;
+    c.net.train();
+    manual_seed(9);
+    const Tensor in_training = c.net(x);
+    for (const char* kind : {".safetensors", ".hone"}) {
+      const TensorFile got = in_a_new_process(dir / (c.name + kind), dir / "x", dir / (c.name + kind + ".out"));
+      EXPECT_EQ(got.at("eval").shape(), in_eval.shape()) << c.name << kind;
+      EXPECT_TRUE(bytes_of(got.at("eval")) == bytes_of(in_eval)) << c.name << kind;
+      EXPECT_TRUE(bytes_of(got.at("executor")) == bytes_of(run)) << c.name << kind;
+      EXPECT_TRUE(bytes_of(got.at("train")) == bytes_of(in_training)) << c.name << kind;
+    }
+  }
 }
 
 TEST(GraphFile, StoresOnlyWhatAMaskKeeps) {

@@ -302,5 +302,65 @@ TEST(WriteBack, BringsShrunkParametersToTheModule) {
   expect_error<GraphError>([&] { graph::write_back(g, tied, randn({1, 3})); }, "fc.weight");
 }
 
+TEST(WriteBack, AfterARefusalTheModuleTrainsOn) {
+  manual_seed(9);
+  nn::LeNet net;
+  const Tensor x = randn({2, 3, 32, 32}), labels = tensor({3, 7});
+  optim::Adam adam(net.parameters(), {.lr = 1e-3});
+  cross_entropy(net(x), labels).backward();
+  adam.step();
+  const std::vector<ParameterRef> parameters = net.parameters();
+  std::vector<Tensor> values, gradients;
+  std::vector<uint64_t> generations;
+  for (const ParameterRef& p : parameters) {
+    values.push_back(clone(p.raw().detach()));
+    gradients.push_back(clone(p.grad().detach()));
+    generations.push_back(p.generation());
+  }
+  const auto expect_untouched = [&] {
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      EXPECT_TRUE(equal(parameters[i].raw().detach(), values[i])) << i;
+      ASSERT_TRUE(parameters[i].grad().defined()) << i;
+      EXPECT_TRUE(equal(parameters[i].grad(), gradients[i])) << i;
+      EXPECT_EQ(parameters[i].generation(), generations[i]) << i;
+    }
+  };
+  // Another shape and another op.
+  Network other = graph::trace(net, x);
+  compress::remove_channels(other, "conv1", {0, 4});
+  compress::to_strided_conv(other, "max_pool2d");
+  expect_error<GraphError>([&] { graph::write_back(other, net, x); }, {"write_back", "node"});
+  expect_untouched();
+  // A shape that no layer takes, noticed by an op.
+  Network odd = graph::trace(net, x);
+  odd.parameter(odd.find("fc2.weight")).ref().shrink(1, {0, 1});
+  expect_error<GraphError>([&] { graph::write_back(odd, net, x); }, {"write_back", "[84, 2]"});
+  expect_untouched();
+  adam.step();
+  for (size_t i = 0; i < parameters.size(); ++i) EXPECT_FALSE(equal(parameters[i].raw().detach(), values[i])) << i;
+}
+
+TEST(WriteBack, AnyErrorLeavesTheModuleAsItWas) {
+  struct Failing : nn::Module {
+    nn::Linear fc{{.in = 3, .out = 4}};
+    HONE_MODULE(Failing, fc)
+    Tensor forward(const Tensor& x) {
+      if (fc.out() < 4) throw std::bad_alloc();
+      return fc(x);
+    }
+  } net;
+  const Tensor x = ones({1, 3});
+  Network g = graph::trace(net, x);
+  g.parameter(g.find("fc.weight")).ref().shrink(0, {0, 2});
+  g.parameter(g.find("fc.bias")).ref().shrink(0, {0, 2});
+  g.refresh();
+  sum(net(x)).backward();
+  const Tensor weight = clone(net.fc.weight.raw().detach()), gradient = clone(net.fc.weight.grad());
+  EXPECT_THROW(graph::write_back(g, net, x), std::bad_alloc);
+  EXPECT_EQ(net.fc.out(), 4);
+  EXPECT_TRUE(equal(net.fc.weight.raw().detach(), weight));
+  EXPECT_TRUE(equal(net.fc.weight.grad(), gradient));
+}
+
 }  // namespace
 }  // namespace hone::test

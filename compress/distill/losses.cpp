@@ -74,7 +74,11 @@ Tensor kd_loss(const Tensor& student, const Tensor& teacher, const Tensor& label
 
 Tensor teacher_class_loss(const Tensor& student, const Tensor& teacher) {
   const Pair logits("teacher_class_loss", student, teacher);
-  return detail::narrowed(cross_entropy(logits.student, argmax(logits.teacher, 1)), logits.dtype);
+  // argmax names a class where the teacher says NaN: what makes the sample's loss and gradient NaN as well.
+  const Tensor& t = logits.teacher;
+  const Tensor no_answer =
+      masked_fill(zeros(t.shape(), {t.dtype(), t.device()}), ne(t, t), std::numeric_limits<double>::quiet_NaN());
+  return detail::narrowed(cross_entropy(logits.student + no_answer, argmax(t, 1)), logits.dtype);
 }
 
 Tensor decoupled_kd_loss(const Tensor& student, const Tensor& teacher, const Tensor& labels,

@@ -3,6 +3,7 @@
 // flows to them. s and t are the student's and the teacher's logits, both [N, C] of one floating dtype (bf16 computes
 // in f32); each result is 0-d, of that dtype. Errors they share: ShapeError for logits of another form, other classes
 // or another batch, and for an empty batch; DTypeError; ValueError for a temperature that is not finite and above 0.
+// NaN among the logits that a loss reads makes it NaN, also where of the teacher only the largest class counts.
 // Values are differences of logarithms: at temperature T in f32 they are right to about T² 10⁻⁷, gradients to T 10⁻⁷.
 
 #include <initializer_list>

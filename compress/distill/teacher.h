@@ -1,6 +1,9 @@
 #pragma once
 // Whoever teaches: a frozen copy of any module, or the average of the student's own weights.
 
+#include <cstdint>
+#include <vector>
+
 #include "hone/ops/nn/module.h"
 #include "hone/optim/average.h"
 
@@ -25,8 +28,9 @@ class Teacher {
   nn::AnyModule network_;
 };
 
-/// A teacher that is the moving average of the student's own weights (optim::EMA); buffers, such as running means, are
-/// the student's at the last update. Tarvainen, Valpola, "Mean teachers are better role models", 2017.
+/// A teacher that is the moving average of the student's own raw weights (optim::EMA). What else there is, buffers such
+/// as running means, masks with their gradient rules, codes and grids, is the student's at the last update: a student
+/// that is pruned has a teacher with the same zeros. Tarvainen, Valpola, "Mean teachers are better role models", 2017.
 ///
 ///   compress::SelfTeacher teacher(student, {.decay = 0.99});
 ///   for (auto& [images, labels] : batches) {
@@ -39,12 +43,16 @@ class Teacher {
 class SelfTeacher {
  public:
   explicit SelfTeacher(nn::Module& student, optim::EMAOptions options = {});
-  void update();  ///< GradError for a parameter whose shape has changed
+  /// GradError naming a parameter whose shape or dtype has changed, as by a shrink or a new codebook, ShapeError naming
+  /// a buffer: make a new SelfTeacher after such a change. On an error nothing has changed.
+  void update();
   Tensor logits(const Tensor& inputs) const { return average_.logits(inputs); }
   nn::Module& network() const { return average_.network(); }  ///< often better than the student: save this one
 
  private:
   nn::Module& student_;
+  std::vector<nn::NamedParameter> parameters_;  // the student's
+  std::vector<uint64_t> generations_;           // theirs when it was made
   optim::EMA ema_;
   Teacher average_;
 };

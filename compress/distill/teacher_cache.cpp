@@ -61,35 +61,48 @@ const Tensor& finite(const Tensor& logits) {
   return logits;
 }
 
-/// The rows, and after them the same rows mirrored left and right.
-Tensor with_mirrors(const Tensor& rows) {
-  const int64_t width = rows.size(-1), lines = rows.numel() / std::max<int64_t>(width, 1);
-  Shape shape = rows.shape();
-  shape[0] *= 2;
-  const Tensor both = empty(shape, rows.dtype());
-  const auto bytes = static_cast<int64_t>(size_of(rows.dtype()));
-  const auto* from = static_cast<const std::byte*>(rows.raw_data());
+/// These rows of the inputs, and after them the same rows mirrored left and right.
+Tensor with_mirrors(const Tensor& inputs, const std::vector<int64_t>& rows) {
+  const auto count = static_cast<int64_t>(rows.size());
+  const int64_t width = inputs.size(-1), lines = inputs.numel() / inputs.size(0) / std::max<int64_t>(width, 1);
+  const auto bytes = static_cast<int64_t>(size_of(inputs.dtype())), row_bytes = lines * width * bytes;
+  Shape shape = inputs.shape();
+  shape[0] = 2 * count;
+  const Tensor both = empty(shape, inputs.dtype());
   auto* to = static_cast<std::byte*>(both.raw_data());
-  std::copy_n(from, rows.numel() * bytes, to);
-  to += rows.numel() * bytes;
-  for (int64_t line = 0; line < lines; ++line)
-    for (int64_t x = 0; x < width; ++x)
-      std::copy_n(from + (line * width + width - 1 - x) * bytes, bytes, to + (line * width + x) * bytes);
+  for (const int64_t row : rows) {
+    const auto* from = static_cast<const std::byte*>(inputs.raw_data()) + row * row_bytes;
+    std::copy_n(from, row_bytes, to);
+    auto* const mirror = to + count * row_bytes;
+    for (int64_t line = 0; line < lines; ++line)
+      for (int64_t x = 0; x < width; ++x)
+        std::copy_n(from + (line * width + width - 1 - x) * bytes, bytes, mirror + (line * width + x) * bytes);
+    to += row_bytes;
+  }
   return both;
 }
 
 /// The same inputs, with the number of each sample as its target, and those of mirrors after them. Samples of one row
 /// have one number: they are one image.
 data::Dataset numbered(const data::Dataset& samples, std::vector<int64_t> rows, bool mirrors) {
-  const int64_t n = samples.all_inputs().size(0);
-  const Tensor number = zeros({mirrors ? 2 * n : n}, DType::i64);
+  Tensor inputs = samples.all_inputs();
+  if (mirrors) {  // of these samples alone
+    std::vector<int64_t> shown = rows;
+    std::sort(shown.begin(), shown.end());
+    shown.erase(std::unique(shown.begin(), shown.end()), shown.end());
+    for (int64_t& row : rows) row = std::lower_bound(shown.begin(), shown.end(), row) - shown.begin();
+    inputs = with_mirrors(inputs, shown);
+  }
+  const Tensor number = zeros({inputs.size(0)}, DType::i64);
   auto* const at = number.data<int64_t>();
-  for (size_t i = rows.size(); i-- > 0;) at[rows[i]] = static_cast<int64_t>(i);
-  if (!mirrors) return data::Dataset(samples.all_inputs(), number).subset(std::move(rows));
   const size_t count = rows.size();
-  for (int64_t row = 0; row < n; ++row) at[n + row] = static_cast<int64_t>(count) + at[row];
-  for (size_t i = 0; i < count; ++i) rows.push_back(n + rows[i]);
-  return data::Dataset(with_mirrors(samples.all_inputs()), number).subset(std::move(rows));
+  for (size_t i = count; i-- > 0;) at[rows[i]] = static_cast<int64_t>(i);
+  if (mirrors) {
+    const int64_t n = inputs.size(0) / 2;
+    for (int64_t row = 0; row < n; ++row) at[n + row] = static_cast<int64_t>(count) + at[row];
+    for (size_t i = 0; i < count; ++i) rows.push_back(n + rows[i]);
+  }
+  return data::Dataset(inputs, number).subset(std::move(rows));
 }
 
 }  // namespace
@@ -140,7 +153,21 @@ data::Loader TeacherCache::loader(data::LoaderOptions options) const {
   return data::Loader(numbered_, std::move(options));
 }
 
-Tensor TeacherCache::logits(const Tensor& samples) const { return index_select(logits_, 0, samples); }
-Tensor TeacherCache::targets(const Tensor& samples) const { return index_select(targets_, 0, samples); }
+Tensor TeacherCache::logits(const Tensor& samples) const { return rows("TeacherCache.logits", logits_, samples); }
+Tensor TeacherCache::targets(const Tensor& samples) const { return rows("TeacherCache.targets", targets_, samples); }
+
+Tensor TeacherCache::rows(const char* what, const Tensor& of, const Tensor& samples) const {
+  HONE_CHECK(samples.defined(), ValueError, what, ": the sample numbers are an undefined tensor");
+  HONE_CHECK(samples.dtype() == DType::i64, DTypeError, what, ": sample numbers must be i64, not ", samples.dtype());
+  HONE_CHECK(samples.ndim() == 1, ShapeError, what, ": sample numbers must be [n], not ", samples.shape());
+  const Tensor plain = contiguous(to(samples, cpu));
+  const auto* const number = plain.data<int64_t>();
+  const int64_t count = of.size(0);
+  const auto* const bad =
+      std::find_if(number, number + plain.numel(), [count](int64_t i) { return i < 0 || i >= count; });
+  HONE_CHECK(bad == number + plain.numel(), ValueError, what, ": sample number ", *bad, " at position ", bad - number,
+             " is outside [0, ", count, ") of the cache's samples", flip_ >= 0 ? " and their mirrors" : "");
+  return index_select(of, 0, samples);
+}
 
 }  // namespace hone::compress

@@ -36,11 +36,13 @@ class TeacherCache {
   /// Batches of (inputs, sample numbers, i64). options.transform must be empty (ValueError): it is the cache's.
   data::Loader loader(data::LoaderOptions options = {}) const;
   const Tensor& all_logits() const { return logits_; }  ///< [N, C], with mirrors [2 N, C]: what to save
-  Tensor logits(const Tensor& samples) const;           ///< [n, C]; ValueError for a number of no sample
-  Tensor targets(const Tensor& samples) const;          ///< the dataset's own, likewise
+  /// [n, C] for sample numbers [n], i64. ValueError for a number of no sample, ShapeError, DTypeError.
+  Tensor logits(const Tensor& samples) const;
+  Tensor targets(const Tensor& samples) const;  ///< the dataset's own, likewise
 
  private:
   TeacherCache(const data::Dataset& samples, const TeacherCacheOptions& options);
+  Tensor rows(const char* what, const Tensor& of, const Tensor& samples) const;
 
   data::Dataset numbered_;      // and its mirrors
   data::Transforms transform_;  // without the flip

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "hone/compress/graph/attributes.h"
 #include "hone/core/autograd.h"
@@ -262,12 +263,18 @@ const Tensor& Executor::run(const Tensor& x) {
   return run(&x, 1)[0];
 }
 
-std::vector<NodeTime> Executor::profile(const std::vector<Tensor>& inputs, int64_t runs) {
+std::vector<NodeTime> Executor::profile(const std::vector<Tensor>& inputs, int64_t runs, double seconds) {
   using Clock = std::chrono::steady_clock;
-  HONE_CHECK(runs >= 1, ValueError, "executor: profile of ", runs, " runs");
+  HONE_CHECK(runs >= 0, ValueError, "executor: profile of ", runs, " runs");
+  HONE_CHECK(runs > 0 || (seconds > 0 && std::isfinite(seconds)), ValueError, "executor: profile of ", seconds,
+             " seconds");
   run(inputs);
   std::vector<std::vector<double>> times(steps_.size());
-  for (int64_t r = 0; r < runs; ++r) {
+  const auto begin = Clock::now();
+  const auto more = [&](int64_t done) {
+    return runs > 0 ? done < runs : done == 0 || std::chrono::duration<double>(Clock::now() - begin).count() < seconds;
+  };
+  for (int64_t r = 0; more(r); ++r) {
     Clock::time_point last;
     const auto stop = [&](size_t step) {
       times[step].push_back(std::chrono::duration<double, std::micro>(Clock::now() - last).count());

@@ -54,8 +54,9 @@ class Executor {
   const std::vector<Allocation>& allocations() const { return allocations_; }
   /// A row a result: name, shape, bytes, offset, the steps between which it lives; and totals.
   std::string plan() const;
-  /// The time of each node that runs, median of `runs` runs.
-  std::vector<NodeTime> profile(const std::vector<Tensor>& inputs, int64_t runs = 100);
+  /// The time of each node that runs, median of `runs` runs; with runs 0, of runs until `seconds` have passed.
+  /// ValueError for runs below 0, or 0 with seconds that are not finite and above 0.
+  std::vector<NodeTime> profile(const std::vector<Tensor>& inputs, int64_t runs = 100, double seconds = 0);
 
  private:
   struct Step;

@@ -64,8 +64,8 @@ std::vector<NodeTime> profile(const Network& network, const Tensor& input, Measu
   const ThreadScope threads(o.threads);
   Executor executor = executor_of(network, input);
   const std::vector<Tensor> inputs{input};
-  executor.profile(inputs, std::max<int64_t>(o.warmup, 1));
-  return executor.profile(inputs, o.runs > 0 ? o.runs : 100);
+  for (int64_t i = 0; i < o.warmup; ++i) executor.run(inputs);
+  return executor.profile(inputs, o.runs, o.seconds);
 }
 
 }  // namespace hone::graph

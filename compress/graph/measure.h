@@ -27,7 +27,8 @@ struct Latency {
 /// what Executor throws.
 Latency measure(const Network& network, const Tensor& input, MeasureOptions options = {});
 
-/// The median time of each node that runs; their sum is a little above the latency, for reading the clock takes time.
+/// The median time of each node that runs, over as many runs, or seconds, as measure() would time; their sum is a
+/// little above the latency, for reading the clock takes time. Errors as there.
 std::vector<NodeTime> profile(const Network& network, const Tensor& input, MeasureOptions options = {});
 
 }  // namespace hone::graph

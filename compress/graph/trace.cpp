@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <set>
 #include <tuple>
 
@@ -473,38 +474,30 @@ void write_back(Network& network, nn::Module& module, const Tensor& sample, Trac
   std::map<std::string, Buffer*> buffers;
   for (const auto& [name, p] : network.named_parameters()) parameters.emplace(name, p);
   for (const auto& [name, b] : network.named_buffers()) buffers.emplace(name, b);
-  auto own_parameters = module.named_parameters();
-  auto own_buffers = module.named_buffers();
   const auto check_names = [](const char* what, const auto& from, const auto& to) {
     for (const auto& entry : to)
       HONE_CHECK(from.count(entry.name), GraphError, "write_back: the network has no ", what, " '", entry.name, "'");
     HONE_CHECK(from.size() == to.size(), GraphError, "write_back: the network has ", from.size(), " ", what,
                "s, the module ", to.size());
   };
-  check_names("parameter", parameters, own_parameters);
-  check_names("buffer", buffers, own_buffers);
+  check_names("parameter", parameters, module.named_parameters());
+  check_names("buffer", buffers, module.named_buffers());
 
-  std::vector<Parameter> former_values;
-  std::vector<Tensor> former_buffers;
-  for (const auto& [name, p] : own_parameters) former_values.push_back(Parameter::copy_of(p));
-  for (const auto& [name, b] : own_buffers) former_buffers.push_back(b->tensor());
-  const auto undo = [&] {
-    for (size_t i = 0; i < own_parameters.size(); ++i) own_parameters[i].parameter.assign(former_values[i]);
-    for (size_t i = 0; i < own_buffers.size(); ++i) own_buffers[i].buffer->tensor() = former_buffers[i];
-  };
   NoGrad no_grad;
+  const auto write_to = [&](nn::Module& m) {
+    for (const auto& [name, p] : m.named_parameters()) p.assign(parameters.at(name));
+    for (const auto& [name, b] : m.named_buffers()) b->tensor() = clone(buffers.at(name)->tensor());
+  };
+  // On a copy first: what assign() does to gradients and generations could not be undone.
   try {
-    for (const auto& [name, p] : own_parameters) p.assign(parameters.at(name));
-    for (const auto& [name, b] : own_buffers) b->tensor() = clone(buffers.at(name)->tensor());
-    const std::string differs = difference(network, trace(module, sample, options));
+    const std::unique_ptr<nn::Module> copy = module.clone();
+    write_to(*copy);
+    const std::string differs = difference(network, trace(*copy, sample, options));
     HONE_CHECK(differs.empty(), GraphError, "write_back: the module does not compute what the network does: ", differs);
-  } catch (const GraphError&) {
-    undo();
-    throw;
-  } catch (const Error& e) {
-    undo();
+  } catch (const GraphError&) { throw; } catch (const Error& e) {
     throw GraphError(str("write_back: the module cannot take these parameters: ", e.what()));
   }
+  write_to(module);
 }
 
 }  // namespace hone::graph

@@ -24,8 +24,9 @@ struct TraceOptions {
 Network trace(nn::Module& module, const Tensor& sample, TraceOptions options = {});
 
 /// Parameters, masks and buffers of `network` back into the module it was traced from, by name, of whatever shape they
-/// have now. The module must then compute what the network computes: GraphError, with the module as it was, if a name
-/// is missing on either side or the graph traced anew with `sample` differs.
+/// have now; gradients go. The module must then compute what the network computes: GraphError, with the module as it
+/// was, gradients too, if a name is missing on either side or the graph traced anew with `sample` differs. It is a
+/// clone() that is traced: a hook that changes values is not in it.
 void write_back(Network& network, nn::Module& module, const Tensor& sample, TraceOptions options = {});
 
 /// The first difference in nodes, attributes, wiring or shapes, in words; empty where there is none. Names and values
