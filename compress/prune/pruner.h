@@ -2,6 +2,8 @@
 // Pruner: pruning while training, by a schedule; and what pruning recipes of several rounds need.
 
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "hone/compress/prune/prune.h"
@@ -25,15 +27,20 @@ namespace hone::compress {
 /// the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays masked, whoever masked it.
 class Pruner {
  public:
-  /// Does what the schedule says for t = 0: OneShot prunes here. ValueError as prune(), and for a schedule's fields;
-  /// then nothing has changed.
+  /// Does what the schedule says for t = 0: OneShot prunes here, and so does every schedule that begins at 0 with an
+  /// N:M pattern, whose density no ramp changes; a criterion that is observed needs .losses there. ValueError as
+  /// prune(), and for a schedule's fields; then nothing has changed.
   Pruner(nn::Module& module, PruneOptions options);
 
   /// Adds the gradients that the parameters hold, the mean over `samples`, to the scores: between backward() and the
-  /// optimizer's step(). A first-order criterion then needs no losses. ValueError for a criterion of another order.
+  /// optimizer's step(). A first-order criterion then needs no losses. ValueError for a criterion of another order or
+  /// of the output's gradients and for a parameter that is a codebook by now, ShapeError for one that was shrunk
+  /// without apply(); then nothing was added.
   void observe(int64_t samples = 1);
   /// t + 1; true where masks were decided anew. What scores() throws, ValueError for a criterion that has neither
-  /// losses nor anything observed, GradError for RigL without gradients; on an error t and the masks are as they were.
+  /// losses nor anything observed and for masks to decide of a parameter that is a codebook by now, GradError for RigL
+  /// without gradients, NumericError for its weights or gradients that are not finite; on an error t and the masks are
+  /// as they were.
   bool step();
 
   int64_t t() const { return t_; }
@@ -45,20 +52,20 @@ class Pruner {
   /// t and what was observed. Masks are in the module's state: with both in a train::Checkpoint a resumed run goes on
   /// to the same bytes.
   TensorFile state_dict() const;
-  /// FormatError naming what differs: another schedule or criterion, entries missing, unexpected or of another shape;
-  /// on error nothing has changed.
+  /// FormatError naming what differs: a schedule, density or criterion of another name or setting, entries missing,
+  /// unexpected or of another shape; on error nothing has changed.
   void load_state_dict(const TensorFile& file);
 
  private:
   bool decide(int64_t t);
   void swap_weights(int64_t t, const RigL& schedule);
   std::vector<Tensor> current_scores() const;
+  std::vector<std::pair<std::string, std::string>> settings() const;
   MaskGradient gradient_for_next(int64_t t) const;
   void set_masks(const std::vector<Tensor>& masks, MaskGradient gradient);
 
   PruneOptions options_;
   std::vector<nn::NamedParameter> parameters_;
-  std::vector<ParameterRef> refs_;
   detail::ScoreSum observed_;
   int64_t t_ = 0;
 };

@@ -46,7 +46,7 @@ Sensitivity sensitivity(nn::Module& module, const std::function<double()>& score
     detail::chosen("sensitivity", module, options);
   }
   const auto parameters = detail::chosen("sensitivity", module, options);
-  const std::vector<Tensor> scores = compress::scores(o.criterion, detail::refs(parameters), o.losses);
+  const std::vector<Tensor> scores = compress::scores(o.criterion, parameters, o.losses);
   Sensitivity found{.densities = o.densities, .whole = score()};
   for (size_t i = 0; i < parameters.size(); ++i) {
     found.layers.push_back(parameters[i].name);
