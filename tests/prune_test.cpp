@@ -373,5 +373,34 @@ TEST(Sensitivity, PrunesOneLayerAtATimeAndPutsItBack) {
   EXPECT_EQ(f.net.fc1.weight.ref().type(), WeightType::dense);
 }
 
+TEST(Sensitivity, PutsBackWhatScoringChanged) {
+  Fixture f;
+  const ParameterRef w = f.net.fc1.weight.ref();
+  w.set_mask(gt(rand(w.shape()), 0.5), MaskGradient::dense);
+  const Tensor mask = clone(w.mask()), raw = clone(w.raw().detach());
+  // The score of a network that trains on a little.
+  const auto s = compress::sensitivity(f.net,
+                                       [&] {
+                                         const compress::Pruner pruner(f.net, {.density = 0.1});
+                                         Tensor(w.raw().detach()).fill_(1);
+                                         return compress::prune_report(f.net).density();
+                                       },
+                                       {.densities = {0.5}});
+  EXPECT_EQ(s.score.size(), 2u);
+  EXPECT_TRUE(equal(w.raw(), raw));
+  EXPECT_TRUE(equal(w.mask(), mask));
+  EXPECT_EQ(w.mask_gradient(), MaskGradient::dense);
+  EXPECT_EQ(f.net.fc2.weight.ref().type(), WeightType::dense);
+  // What cannot be put back is an error like any other.
+  expect_error<FormatError>(
+      [&] {
+        compress::sensitivity(f.net, [&] {
+          compress::quantize::share_weights(f.net, {.clusters = 4});
+          return 0.0;
+        });
+      },
+      {"Snapshot.restore"});
+}
+
 }  // namespace
 }  // namespace hone::test

@@ -361,6 +361,95 @@ TEST(Lottery, EarlyValuesUnderTheLateMask) {
   EXPECT_THROW(early.rewind(other), ShapeError);
 }
 
+TEST(SnapshotTest, RestoresTheMasksRule) {
+  const auto masked_net = [](MaskGradient rule) {
+    nn::Linear net{{.in = 4, .out = 3}};
+    net.weight.ref().set_mask(gt(rand({3, 4}), 0.5), rule);
+    return net;
+  };
+  for (const MaskGradient rule : {MaskGradient::dense, MaskGradient::masked}) {
+    const MaskGradient other = rule == MaskGradient::dense ? MaskGradient::masked : MaskGradient::dense;
+    nn::Linear net = masked_net(rule);
+    const Tensor mask = clone(net.weight.ref().mask()), value = clone(net.weight.value().detach());
+    const compress::Snapshot before(net);
+    const TempDir dir;
+    save_safetensors(dir / "s", before.state_dict());
+    compress::Snapshot loaded(net);
+    loaded.load_state_dict(load_safetensors(dir / "s"));
+    for (const compress::Snapshot* snapshot : {&before, const_cast<const compress::Snapshot*>(&loaded)}) {
+      net.weight.ref().set_mask(zeros({3, 4}, DType::boolean), other);
+      snapshot->restore(net);
+      EXPECT_EQ(net.weight.ref().mask_gradient(), rule);
+      EXPECT_TRUE(equal(net.weight.ref().mask(), mask));
+      EXPECT_TRUE(equal(net.weight.value(), value));
+    }
+    net.weight.ref().bake_mask();
+    before.restore(net);
+    EXPECT_EQ(net.weight.ref().mask_gradient(), rule) << "a mask that had gone is there again";
+    EXPECT_TRUE(equal(net.weight.ref().mask(), mask));
+  }
+  // What was dense has no rule of a mask that it got in between.
+  nn::Linear net{{.in = 4, .out = 3}};
+  const Tensor raw = clone(net.weight.raw().detach());
+  const compress::Snapshot dense(net);
+  net.weight.ref().set_mask(zeros({3, 4}, DType::boolean), MaskGradient::dense);
+  dense.restore(net);
+  EXPECT_EQ(net.weight.ref().type(), WeightType::dense);
+  EXPECT_TRUE(equal(net.weight.raw(), raw));
+  compress::prune(net, {.density = 0.5});
+  EXPECT_EQ(net.weight.ref().mask_gradient(), MaskGradient::masked);
+}
+
+TEST(SnapshotTest, RefusesBeforeAnythingChanges) {
+  nn::Linear net{{.in = 4, .out = 3}};
+  compress::quantize::share_weights(net, {.clusters = 4});
+  const compress::Snapshot shared(net);
+  net.weight.ref().set_mask(zeros({3, 4}, DType::boolean));
+  expect_error<FormatError>([&] { shared.restore(net); }, {"Snapshot.restore", "'weight'", "codebook"});
+  EXPECT_TRUE(net.weight.ref().mask().defined());
+  // A file whose mask is of another shape.
+  nn::Linear dense{{.in = 4, .out = 3}};
+  dense.bias.ref().set_mask(ones({3}, DType::boolean));
+  compress::Snapshot damaged(dense);
+  TensorFile file = damaged.state_dict();
+  for (auto& [name, t] : file.tensors)
+    if (name == "bias.mask") t = ones({4}, DType::boolean);
+  damaged.load_state_dict(file);
+  dense.weight.ref().set_mask(zeros({3, 4}, DType::boolean));
+  expect_error<ShapeError>([&] { damaged.restore(dense); }, {"bias.mask"});
+  EXPECT_EQ(dense.weight.ref().type(), WeightType::masked);
+}
+
+TEST(PruneWhile, AnErrorUndoesTheRound) {
+  for (const bool in_retrain : {true, false}) {
+    Training run;
+    int round = 0;
+    Tensor first_raw, first_mask;
+    const auto fail = [&](bool here) {
+      run.step();
+      if (here && round == 2) throw IoError("no");
+    };
+    EXPECT_THROW(compress::prune_while(run.net, {.density = 0.1},
+                                       {.factor = 0.5,
+                                        .retrain =
+                                            [&] {
+                                              if (++round == 2) first_raw = clone(run.net.weight.raw().detach());
+                                              fail(in_retrain);
+                                            },
+                                        .satisfactory =
+                                            [&] {
+                                              fail(!in_retrain);
+                                              first_mask = clone(run.net.weight.ref().mask());
+                                              return true;
+                                            }}),
+                 IoError);
+    EXPECT_EQ(round, 2);
+    EXPECT_EQ(run.kept(), 100) << "what the first round kept";
+    EXPECT_TRUE(equal(run.net.weight.raw(), first_raw));
+    EXPECT_TRUE(equal(run.net.weight.ref().mask(), first_mask));
+  }
+}
+
 TEST(PruneWhile, StopsAtTheLastSatisfactoryRound) {
   Training run;
   std::vector<double> seen;
@@ -376,6 +465,9 @@ TEST(PruneWhile, StopsAtTheLastSatisfactoryRound) {
   EXPECT_EQ(seen, (std::vector<double>{0.5, 0.25, 0.125}));
   EXPECT_EQ(report.kept(), 50) << "the round that was not satisfactory is undone";
   expect_error<ValueError>([&] { compress::prune_while(run.net, {.density = 0.1}, {}); }, {"retrain"});
+  const compress::IterateOptions backwards{.rounds = -1, .retrain = [] {}, .satisfactory = [] { return true; }};
+  expect_error<ValueError>([&] { compress::prune_while(run.net, {.density = 0.1}, backwards); },
+                           {"rounds", "at least 1", "-1"});
 }
 
 TEST(Pruned, MasksSurviveEveryWrapperAroundTraining) {

@@ -70,7 +70,8 @@ class Pruner {
   int64_t t_ = 0;
 };
 
-/// Values, masks and buffers of a module at one moment, by name: to go back.
+/// Values, masks with their gradient rules, and buffers of a module at one moment, by name: to go back. Gradients are
+/// no part.
 ///
 ///   train(net, 500);
 ///   const compress::Snapshot early(net);
@@ -83,10 +84,10 @@ class Snapshot {
   /// Values and buffers as they were; masks stay. Frankle and Carbin, "The lottery ticket hypothesis", 2019; from step
   /// k > 0: Frankle et al., "Linear mode connectivity and the lottery ticket hypothesis", 2020.
   void rewind(nn::Module& module) const;
-  /// All as it was: a parameter that was dense is dense again.
+  /// All as it was: a parameter that was dense is dense again. FormatError for a codebook that got a mask since.
   void restore(nn::Module& module) const;
-  // Both: FormatError or ShapeError for a module of other names or shapes, which is left as it was. Optimizers keep
-  // their state: make a new one.
+  // Both: FormatError or ShapeError for a module of other names or shapes, which is left as it was. Gradients may be
+  // dropped. Optimizers keep their state: make a new one.
 
   TensorFile state_dict() const;
   void load_state_dict(const TensorFile& file);
@@ -98,15 +99,16 @@ class Snapshot {
 
 struct IterateOptions {
   double factor = 0.8;   ///< in (0, 1): part of the density that a round keeps
-  int64_t rounds = 100;  ///< at most
+  int64_t rounds = 100;  ///< at most; ≥ 1
   std::function<void()> retrain = {};
   std::function<bool()> satisfactory = {};
 };
 
 /// The survey's four steps: score the weights on data, mask those that score lowest, retrain, and do so again while
 /// performance is satisfactory. Round k prunes to max(density, factor^k) by prune(), retrains and asks; the first
-/// round that is not satisfactory is undone and ends it, as does reaching the density. Returns what is kept at the end.
-/// Make optimizers inside retrain(). ValueError without retrain or satisfactory, and as prune().
+/// round that is not satisfactory is undone (Snapshot::restore) and ends it, as does reaching the density. Returns what
+/// is kept at the end. Make optimizers inside retrain(). ValueError for a field out of its range or no retrain or
+/// satisfactory, and as prune(); what retrain or satisfactory throws goes on, with its round undone.
 PruneReport prune_while(nn::Module& module, PruneOptions options, const IterateOptions& iterate);
 
 }  // namespace hone::compress
