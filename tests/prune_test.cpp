@@ -256,6 +256,9 @@ TEST(Prune, PatternsKeepTheBestOfEachGroup) {
     whole += *values.begin();
   }
   EXPECT_EQ(whole, 6) << "of 12 blocks, those at the edge among them";
+  net = f.net;
+  compress::prune(net, {.density = 0.5, .pattern = compress::block(INT64_MAX, 1), .only = {"fc1"}});
+  EXPECT_EQ(kept(net.fc1.weight.ref()), 5 * 12) << "whole columns";
 }
 
 TEST(Threshold, IsTheSurveysProgram) {
@@ -294,6 +297,11 @@ TEST(Prune, ErrorsNameWhatIsWrongAndChangeNothing) {
   refused({.densities = {{"fc2", 2}}}, {"fc2", "[0, 1]"});
   refused({.density = 0.5, .only = {"fc1"}, .densities = {{"fc2", 0.5}}}, {"'fc2'"});
   refused({.density = 0.5, .pattern = compress::n_m(2, 4)}, {"N:M"});
+  using compress::Pattern;
+  refused({.pattern = {Pattern::Kind::n_m, 5, 4}}, {"prune", "1 <= n <= m", "5", "4"});
+  refused({.pattern = {Pattern::Kind::n_m, 0, 4}}, {"1 <= n <= m", "0"});
+  refused({.density = 0.5, .pattern = {Pattern::Kind::block, 0, 0}}, {"prune", "at least 1", "0"});
+  refused({.density = 0.5, .pattern = {Pattern::Kind::block, 2, -1}}, {"at least 1", "-1"});
   refused({.criterion = compress::taylor(), .density = 0.5}, {"taylor", ".losses"});
   refused({.criterion = compress::taylor(), .density = 0.5, .losses = f.outputs}, {"taylor", "one number"});
   refused({.criterion = compress::taylor(), .density = 0.5, .losses = [](const compress::Visit&) {}}, {"no batch"});
@@ -304,12 +312,45 @@ TEST(Prune, ErrorsNameWhatIsWrongAndChangeNothing) {
   expect_error<ValueError>([] { compress::hessian({.probes = 0}); }, {"probes"});
   expect_error<ValueError>([&] { compress::threshold(f.net, {.below = -1}); }, {"below"});
   Tensor(f.net.fc1.weight.raw().detach()).data<double>()[5] = std::nan("");
-  expect_error<NumericError>([&] { compress::prune(f.net, {.density = 0.5}); }, {"magnitude", "element 5", "NaN"});
+  expect_error<NumericError>([&] { compress::prune(f.net, {.density = 0.5}); },
+                             {"magnitude", "element 5", "'fc1.weight'", "NaN"});
   EXPECT_EQ(f.net.fc2.weight.ref().type(), WeightType::dense);
   f.net.fc2.requires_grad_(false);
   expect_error<ValueError>(
       [&] { compress::prune(f.net, {.criterion = compress::taylor(), .density = 0.5, .losses = f.losses}); },
-      {"frozen"});
+      {"'fc2.weight'", "frozen"});
+}
+
+TEST(Prune, ScoresThatAreNotFiniteAreRefusedByName) {
+  Fixture f;
+  // A loss that is linear in the weights, so that its gradient is `factor`.
+  const auto refused = [&](compress::PruneOptions o, const Tensor& factor, std::initializer_list<std::string> parts,
+                           const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    o.density = 0.5;
+    o.losses = [&](const compress::Visit& visit) {
+      visit(sum(f.net.fc1.weight.value()) * 1e308 + sum(f.net.fc2.weight.value() * factor), 1);
+    };
+    expect_error<NumericError>([&] { compress::prune(f.net, o); }, parts, file, line);
+    for (const ParameterRef& p : f.net.parameters()) EXPECT_EQ(p.type(), WeightType::dense);
+  };
+  Tensor overflowed = ones({4, 12}, f64);
+  overflowed.data<double>()[7] = HUGE_VAL;
+  refused({.criterion = compress::snip(), .only = {"fc2"}}, overflowed,
+          {"snip", "element 7", "'fc2.weight'", "infinite"});
+  refused({.criterion = compress::movement(), .only = {"fc2"}}, overflowed, {"element 7", "'fc2.weight'", "infinite"});
+  // Each is finite, and what is made of them is not.
+  refused({.criterion = compress::snip()}, ones({4, 12}, f64), {"snip", "sum", "'fc1.weight'"});
+  const Criterion huge{.name = "huge",
+                       .finish = [](const ParameterRef& p, const Tensor&) { return full(p.shape(), 1e308, f64); }};
+  refused({.criterion = huge, .pattern = compress::block(4, 3), .only = {"fc2"}}, ones({4, 12}, f64),
+          {"huge", "block 0", "'fc2.weight'"});
+}
+
+TEST(Criteria, OfACodebookAreRefused) {
+  Fixture f;
+  compress::quantize::share_weights(f.net, {.clusters = 4});
+  for (const Criterion& c : {compress::magnitude(), compress::taylor(), compress::hessian()})
+    expect_error<ShapeError>([&] { compress::scores(c, f.weights(), f.losses); }, {"[12, 10]"});
 }
 
 TEST(Sensitivity, PrunesOneLayerAtATimeAndPutsItBack) {
@@ -330,6 +371,35 @@ TEST(Sensitivity, PrunesOneLayerAtATimeAndPutsItBack) {
   expect_error<ValueError>([&] { compress::sensitivity(f.net, [] { return 0.0; }, {.densities = {1.2}}); }, {"1.2"});
   EXPECT_THROW(compress::sensitivity(f.net, []() -> double { throw IoError("no"); }), IoError);
   EXPECT_EQ(f.net.fc1.weight.ref().type(), WeightType::dense);
+}
+
+TEST(Sensitivity, PutsBackWhatScoringChanged) {
+  Fixture f;
+  const ParameterRef w = f.net.fc1.weight.ref();
+  w.set_mask(gt(rand(w.shape()), 0.5), MaskGradient::dense);
+  const Tensor mask = clone(w.mask()), raw = clone(w.raw().detach());
+  // The score of a network that trains on a little.
+  const auto s = compress::sensitivity(f.net,
+                                       [&] {
+                                         const compress::Pruner pruner(f.net, {.density = 0.1});
+                                         Tensor(w.raw().detach()).fill_(1);
+                                         return compress::prune_report(f.net).density();
+                                       },
+                                       {.densities = {0.5}});
+  EXPECT_EQ(s.score.size(), 2u);
+  EXPECT_TRUE(equal(w.raw(), raw));
+  EXPECT_TRUE(equal(w.mask(), mask));
+  EXPECT_EQ(w.mask_gradient(), MaskGradient::dense);
+  EXPECT_EQ(f.net.fc2.weight.ref().type(), WeightType::dense);
+  // What cannot be put back is an error like any other.
+  expect_error<FormatError>(
+      [&] {
+        compress::sensitivity(f.net, [&] {
+          compress::quantize::share_weights(f.net, {.clusters = 4});
+          return 0.0;
+        });
+      },
+      {"Snapshot.restore"});
 }
 
 }  // namespace

@@ -60,6 +60,53 @@ TEST(PrunerTest, FollowsItsScheduleAndWhatIsPrunedStaysZero) {
   EXPECT_EQ(run.kept(), 20);
 }
 
+TEST(PrunerTest, DensitiesOfLayersTakeARampFromOneWithoutScores) {
+  Training run;
+  Pruner pruner(
+      run.net,
+      {.criterion = compress::taylor(), .densities = {{"weight", 0.1}}, .schedule = compress::CubicRamp{.end = 4}});
+  EXPECT_EQ(run.kept(), 200);
+  for (int t = 0; t < 4; ++t) run.step(&pruner, true);
+  EXPECT_EQ(run.kept(), 20);
+  // An N:M pattern has one density, and prunes when the schedule begins.
+  Training pattern;
+  const compress::PruneOptions options{.criterion = compress::taylor(), .pattern = compress::n_m(2, 4)};
+  compress::PruneOptions later = options;
+  expect_error<ValueError>([&] { Pruner(pattern.net, options); }, {"taylor", ".losses", "observe"});
+  EXPECT_EQ(pattern.net.weight.ref().type(), WeightType::dense);
+  later.schedule = compress::CubicRamp{.begin = 1, .end = 1};
+  Pruner begins_later(pattern.net, later);
+  EXPECT_EQ(pattern.kept(), 200);
+  pattern.step(&begins_later, true);
+  EXPECT_EQ(pattern.kept(), 100);
+}
+
+TEST(PrunerTest, ACodebooksMaskIsLeftAlone) {
+  const compress::CubicRamp ramp{.begin = 2, .end = 2};
+  const auto refused = [](const char* what, compress::PruneOptions o, bool observe) {
+    Training run;
+    o.density = 0.5;
+    Pruner pruner(run.net, o);
+    run.step(&pruner, observe);
+    compress::quantize::share_weights(run.net, {.clusters = 4});
+    const Tensor mask = clone(run.net.weight.ref().mask());
+    run.net.zero_grad();
+    mse_loss(run.net(run.x), run.y).backward();
+    expect_error<ValueError>([&] { observe ? pruner.observe(16) : static_cast<void>(pruner.step()); },
+                             {"'weight'", "codebook"});
+    EXPECT_EQ(pruner.t(), 1) << what;
+    EXPECT_TRUE(equal(run.net.weight.ref().mask(), mask)) << what;
+  };
+  refused("magnitude", {.schedule = ramp}, false);
+  refused("observe", {.criterion = compress::taylor(), .schedule = compress::CubicRamp{.begin = 3, .end = 3}}, true);
+  refused("RigL", {.schedule = compress::RigL{.every = 2, .end = 4}}, false);
+  // Where the schedule decides nothing, steps go on.
+  Training run;
+  Pruner pruner(run.net, {.density = 0.5});
+  compress::quantize::share_weights(run.net, {.clusters = 4});
+  EXPECT_FALSE(pruner.step());
+}
+
 TEST(PrunerTest, SurgerySplicesBackWhatGrows) {
   Training run;
   Pruner pruner(run.net,
@@ -111,6 +158,21 @@ TEST(PrunerTest, RigLKeepsTheCountAndGrowsWhereTheGradientIsLarge) {
     // No weight that stayed out has a larger gradient than one that came in.
     for (size_t i = 0; i < now.size() && changed > 0; ++i)
       EXPECT_TRUE(now[i] || before[i] || std::abs(g[i]) <= least_grown) << i;
+  }
+}
+
+TEST(PrunerTest, RigLRefusesWhatIsNotFinite) {
+  for (const bool gradient : {false, true}) {
+    Training run;
+    Pruner pruner(run.net, {.density = 0.2, .schedule = compress::RigL{.every = 1, .end = 4}});
+    run.net.zero_grad();
+    mse_loss(run.net(run.x), run.y).backward();
+    const Tensor mask = clone(run.net.weight.ref().mask());
+    (gradient ? run.net.weight.grad() : run.net.weight.raw().detach()).data<float>()[7] = std::nanf("");
+    expect_error<NumericError>([&] { pruner.step(); },
+                               {"RigL", gradient ? "gradient" : "weights", "'weight'", "finite"});
+    EXPECT_EQ(pruner.t(), 0);
+    EXPECT_TRUE(equal(run.net.weight.ref().mask(), mask));
   }
 }
 
@@ -170,6 +232,56 @@ TEST(PrunerTest, ResumesToTheSameBytesAtAnyStep) {
   EXPECT_EQ(same.t(), 0);
 }
 
+TEST(PrunerTest, AStateOfOtherSettingsIsRefused) {
+  using compress::Reduce;
+  const compress::PruneOptions options{.criterion = compress::taylor(Reduce::mean_of_square),
+                                       .density = 0.1,
+                                       .densities = {{"weight", 0.2}},
+                                       .schedule = compress::CubicRamp{.begin = 1, .end = 20}};
+  Training run;
+  Pruner pruner(run.net, options);
+  run.step(&pruner, true);
+  const TensorFile state = pruner.state_dict();
+  const auto refused = [&](compress::PruneOptions o, std::initializer_list<std::string> parts) {
+    Training other;
+    Pruner p(other.net, o);
+    expect_error<FormatError>([&] { p.load_state_dict(state); }, parts);
+    EXPECT_EQ(p.t(), 0);
+    EXPECT_EQ(p.state_dict().tensors.size(), 2u) << "nothing observed";
+  };
+  const auto with = [&](auto change) {
+    compress::PruneOptions o = options;
+    change(o);
+    return o;
+  };
+  refused(with([](auto& o) { o.criterion = compress::taylor(); }), {"criterion", "mean_of_square", "mean_of_abs"});
+  refused(with([](auto& o) { o.criterion = compress::gradient({Reduce::mean_of_square}); }), {"taylor", "gradient"});
+  refused(with([](auto& o) { o.criterion.lasting = true; }), {"criterion", "lasting"});
+  refused(with([](auto& o) { o.schedule = compress::CubicRamp{.begin = 1, .end = 7}; }), {"end 20", "end 7"});
+  refused(with([](auto& o) { o.schedule = compress::CubicRamp{.begin = 1, .end = 20, .every = 3}; }), {"every 3"});
+  refused(with([](auto& o) { o.schedule = compress::CubicRamp{.begin = 1, .end = 20, .from = 0.9}; }), {"from 0.9"});
+  refused(with([](auto& o) { o.density = 0.3; }), {"0.1", "0.3"});
+  refused(with([](auto& o) { o.densities["weight"] = 0.3; }), {"0.2", "0.3"});
+  Training same;
+  Pruner p(same.net, options);
+  p.load_state_dict(state);
+  EXPECT_EQ(p.t(), 1);
+  // Each schedule's own fields.
+  const compress::PruneSchedule schedules[][2] = {
+      {compress::Iterative{.rounds = 5}, compress::Iterative{.rounds = 4}},
+      {compress::Iterative{.every = 2}, compress::Iterative{.every = 3}},
+      {compress::Surgery{.end = 3, .last = 6}, compress::Surgery{.end = 3, .last = 7}},
+      {compress::Surgery{.end = 3, .margin = 0.1}, compress::Surgery{.end = 3, .margin = 0.2}},
+      {compress::RigL{.every = 2, .end = 9}, compress::RigL{.every = 2, .end = 8}},
+      {compress::RigL{.end = 9, .fraction = 0.3}, compress::RigL{.end = 9, .fraction = 0.4}},
+  };
+  for (const auto& [a, b] : schedules) {
+    Pruner first(run.net, {.density = 0.1, .schedule = a}), second(run.net, {.density = 0.1, .schedule = b});
+    expect_error<FormatError>([&] { second.load_state_dict(first.state_dict()); }, {name(a)});
+    first.load_state_dict(first.state_dict());
+  }
+}
+
 TEST(PrunerTest, RefusesImpossibleSchedules) {
   Training run;
   const auto refused = [&](compress::PruneOptions o, std::initializer_list<std::string> parts) {
@@ -188,6 +300,12 @@ TEST(PrunerTest, RefusesImpossibleSchedules) {
   refused({.density = 2}, {"density"});
   Pruner pruner(run.net, {.density = 0.5, .schedule = compress::CubicRamp{.begin = 1, .end = 1}});
   expect_error<ValueError>([&] { pruner.observe(); }, {"magnitude", "gradients"});
+  Pruner of_output(run.net, {.criterion = compress::gradient({.of = compress::GradientOf::output}),
+                             .density = 0.5,
+                             .schedule = compress::CubicRamp{.begin = 1, .end = 1}});
+  mse_loss(run.net(run.x), run.y).backward();
+  expect_error<ValueError>([&] { of_output.observe(); }, {"gradient", "output", ".losses"});
+  expect_error<ValueError>([&] { of_output.step(); }, {"gradient", ".losses"});
 }
 
 TEST(PrunerTest, FollowsAShrink) {
@@ -202,6 +320,28 @@ TEST(PrunerTest, FollowsAShrink) {
   run.y = contiguous(slice(run.y, 1, 0, 3));
   run.step(&pruner, true), run.step(&pruner, true);
   EXPECT_EQ(run.kept(), 30);
+}
+
+TEST(PrunerTest, AForgottenShrinkChangesNothing) {
+  Training run;
+  Pruner pruner(run.net, {.criterion = compress::movement(),
+                          .density = 0.5,
+                          .biases = true,
+                          .schedule = compress::CubicRamp{.begin = 3, .end = 3}});
+  run.step(&pruner, true);
+  const Shrink weight = run.net.weight.ref().shrink(0, {0, 3, 4}), bias = run.net.bias.ref().shrink(0, {0, 3, 4});
+  pruner.apply(weight);
+  run.y = contiguous(slice(run.y, 1, 0, 3));
+  run.net.zero_grad();
+  mse_loss(run.net(run.x), run.y).backward();
+  const TensorFile before = pruner.state_dict();
+  expect_error<ShapeError>([&] { pruner.observe(16); }, {"movement", "'bias'", "[10]", "[3]"});
+  const TensorFile after = pruner.state_dict();
+  ASSERT_EQ(after.tensors.size(), before.tensors.size());
+  for (size_t i = 0; i < after.tensors.size(); ++i)
+    EXPECT_TRUE(equal(after.tensors[i].second, before.tensors[i].second)) << after.tensors[i].first;
+  pruner.apply(bias);
+  pruner.observe(16);
 }
 
 TEST(Lottery, EarlyValuesUnderTheLateMask) {
@@ -221,6 +361,95 @@ TEST(Lottery, EarlyValuesUnderTheLateMask) {
   EXPECT_THROW(early.rewind(other), ShapeError);
 }
 
+TEST(SnapshotTest, RestoresTheMasksRule) {
+  const auto masked_net = [](MaskGradient rule) {
+    nn::Linear net{{.in = 4, .out = 3}};
+    net.weight.ref().set_mask(gt(rand({3, 4}), 0.5), rule);
+    return net;
+  };
+  for (const MaskGradient rule : {MaskGradient::dense, MaskGradient::masked}) {
+    const MaskGradient other = rule == MaskGradient::dense ? MaskGradient::masked : MaskGradient::dense;
+    nn::Linear net = masked_net(rule);
+    const Tensor mask = clone(net.weight.ref().mask()), value = clone(net.weight.value().detach());
+    const compress::Snapshot before(net);
+    const TempDir dir;
+    save_safetensors(dir / "s", before.state_dict());
+    compress::Snapshot loaded(net);
+    loaded.load_state_dict(load_safetensors(dir / "s"));
+    for (const compress::Snapshot* snapshot : {&before, const_cast<const compress::Snapshot*>(&loaded)}) {
+      net.weight.ref().set_mask(zeros({3, 4}, DType::boolean), other);
+      snapshot->restore(net);
+      EXPECT_EQ(net.weight.ref().mask_gradient(), rule);
+      EXPECT_TRUE(equal(net.weight.ref().mask(), mask));
+      EXPECT_TRUE(equal(net.weight.value(), value));
+    }
+    net.weight.ref().bake_mask();
+    before.restore(net);
+    EXPECT_EQ(net.weight.ref().mask_gradient(), rule) << "a mask that had gone is there again";
+    EXPECT_TRUE(equal(net.weight.ref().mask(), mask));
+  }
+  // What was dense has no rule of a mask that it got in between.
+  nn::Linear net{{.in = 4, .out = 3}};
+  const Tensor raw = clone(net.weight.raw().detach());
+  const compress::Snapshot dense(net);
+  net.weight.ref().set_mask(zeros({3, 4}, DType::boolean), MaskGradient::dense);
+  dense.restore(net);
+  EXPECT_EQ(net.weight.ref().type(), WeightType::dense);
+  EXPECT_TRUE(equal(net.weight.raw(), raw));
+  compress::prune(net, {.density = 0.5});
+  EXPECT_EQ(net.weight.ref().mask_gradient(), MaskGradient::masked);
+}
+
+TEST(SnapshotTest, RefusesBeforeAnythingChanges) {
+  nn::Linear net{{.in = 4, .out = 3}};
+  compress::quantize::share_weights(net, {.clusters = 4});
+  const compress::Snapshot shared(net);
+  net.weight.ref().set_mask(zeros({3, 4}, DType::boolean));
+  expect_error<FormatError>([&] { shared.restore(net); }, {"Snapshot.restore", "'weight'", "codebook"});
+  EXPECT_TRUE(net.weight.ref().mask().defined());
+  // A file whose mask is of another shape.
+  nn::Linear dense{{.in = 4, .out = 3}};
+  dense.bias.ref().set_mask(ones({3}, DType::boolean));
+  compress::Snapshot damaged(dense);
+  TensorFile file = damaged.state_dict();
+  for (auto& [name, t] : file.tensors)
+    if (name == "bias.mask") t = ones({4}, DType::boolean);
+  damaged.load_state_dict(file);
+  dense.weight.ref().set_mask(zeros({3, 4}, DType::boolean));
+  expect_error<ShapeError>([&] { damaged.restore(dense); }, {"bias.mask"});
+  EXPECT_EQ(dense.weight.ref().type(), WeightType::masked);
+}
+
+TEST(PruneWhile, AnErrorUndoesTheRound) {
+  for (const bool in_retrain : {true, false}) {
+    Training run;
+    int round = 0;
+    Tensor first_raw, first_mask;
+    const auto fail = [&](bool here) {
+      run.step();
+      if (here && round == 2) throw IoError("no");
+    };
+    EXPECT_THROW(compress::prune_while(run.net, {.density = 0.1},
+                                       {.factor = 0.5,
+                                        .retrain =
+                                            [&] {
+                                              if (++round == 2) first_raw = clone(run.net.weight.raw().detach());
+                                              fail(in_retrain);
+                                            },
+                                        .satisfactory =
+                                            [&] {
+                                              fail(!in_retrain);
+                                              first_mask = clone(run.net.weight.ref().mask());
+                                              return true;
+                                            }}),
+                 IoError);
+    EXPECT_EQ(round, 2);
+    EXPECT_EQ(run.kept(), 100) << "what the first round kept";
+    EXPECT_TRUE(equal(run.net.weight.raw(), first_raw));
+    EXPECT_TRUE(equal(run.net.weight.ref().mask(), first_mask));
+  }
+}
+
 TEST(PruneWhile, StopsAtTheLastSatisfactoryRound) {
   Training run;
   std::vector<double> seen;
@@ -236,6 +465,9 @@ TEST(PruneWhile, StopsAtTheLastSatisfactoryRound) {
   EXPECT_EQ(seen, (std::vector<double>{0.5, 0.25, 0.125}));
   EXPECT_EQ(report.kept(), 50) << "the round that was not satisfactory is undone";
   expect_error<ValueError>([&] { compress::prune_while(run.net, {.density = 0.1}, {}); }, {"retrain"});
+  const compress::IterateOptions backwards{.rounds = -1, .retrain = [] {}, .satisfactory = [] { return true; }};
+  expect_error<ValueError>([&] { compress::prune_while(run.net, {.density = 0.1}, backwards); },
+                           {"rounds", "at least 1", "-1"});
 }
 
 TEST(Pruned, MasksSurviveEveryWrapperAroundTraining) {

@@ -18,6 +18,11 @@ namespace {
 
 Tensor as_f64(const Tensor& t) { return cast(to(t.detach(), cpu), f64); }
 
+const char* name(Reduce r) {
+  constexpr const char* names[] = {"abs_of_mean", "mean_of_abs", "mean_of_square"};
+  return names[static_cast<int>(r)];
+}
+
 /// Sets the two functions of an average of x(p, g).
 template <class X> void set_average(Criterion& c, Reduce reduce, X x) {
   c.order = 1;
@@ -51,12 +56,12 @@ Tensor lamp_scores(const ParameterRef& p, const Tensor&) {
 }
 
 /// Differentiable with respect to the parameters' raw values: their tensors, checked.
-std::vector<Tensor> leaves(const Criterion& c, std::span<const ParameterRef> parameters) {
+std::vector<Tensor> leaves(const Criterion& c, std::span<const nn::NamedParameter> parameters) {
   std::vector<Tensor> raws;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    HONE_CHECK(parameters[i].raw().requires_grad(), ValueError, c.name, ": parameter ", i, " of shape ",
-               parameters[i].raw().shape(), " is frozen (requires_grad is off): it has no gradient to be scored by");
-    raws.push_back(parameters[i].raw());
+  for (const auto& [name, p] : parameters) {
+    HONE_CHECK(p.raw().requires_grad(), ValueError, c.name, ": parameter '", name,
+               "' is frozen (requires_grad is off): it has no gradient to be scored by");
+    raws.push_back(p.raw());
   }
   return raws;
 }
@@ -118,6 +123,14 @@ std::vector<Tensor> hessian_diagonal(const Tensor& y, const std::vector<Tensor>&
   return mean;
 }
 
+/// A criterion's functions give one number a weight.
+void check_form(const Criterion& c, const char* what, const nn::NamedParameter& n, const Tensor& t) {
+  const Shape& shape = n.parameter.shape();
+  HONE_CHECK(t.defined() && t.dtype() == f64 && t.shape() == shape, ShapeError, c.name, ": the ", what,
+             " of parameter '", n.name, "' must be f64 of its shape ", shape, ", not ",
+             t.defined() ? str(t.dtype(), " ", t.shape()) : "undefined");
+}
+
 }  // namespace
 
 Criterion magnitude() {
@@ -130,12 +143,12 @@ Criterion random() {
 }
 
 Criterion gradient(GradientOptions options) {
-  Criterion c{.name = "gradient", .of = options.of};
+  Criterion c{.name = str("gradient(", name(options.reduce), ")"), .of = options.of};
   set_average(c, options.reduce, [](const ParameterRef&, const Tensor& g) { return g; });
   return c;
 }
 Criterion taylor(Reduce reduce) {
-  Criterion c{.name = "taylor"};
+  Criterion c{.name = str("taylor(", name(reduce), ")")};
   set_average(c, reduce, weight_times_gradient);
   return c;
 }
@@ -162,36 +175,44 @@ Criterion hessian(HessianOptions options) {
 
 namespace detail {
 
-void ScoreSum::add(const Criterion& c, std::span<const ParameterRef> parameters, std::span<const Tensor> gradients,
-                   double samples) {
+void ScoreSum::add(const Criterion& c, std::span<const nn::NamedParameter> parameters,
+                   std::span<const Tensor> gradients, double samples) {
   HONE_CHECK(samples > 0, ValueError, c.name, ": a batch must stand for at least 1 sample, got ", samples);
   const NoGrad no_grad;
-  sums.resize(parameters.size());
+  std::vector<Tensor> next;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const Shape& shape = parameters[i].raw().shape();
-    Tensor& sum = sums[i];
-    if (!sum.defined()) sum = zeros(shape, f64);
-    HONE_CHECK(sum.shape() == shape, ShapeError, c.name, ": parameter ", i, " changed its shape from ", sum.shape(),
-               " to ", shape, " while its score was added up");
-    if (gradients[i].defined()) sum = sum + c.term(parameters[i], as_f64(gradients[i])) * samples;
+    const auto& [name, p] = parameters[i];
+    Tensor sum = sums.empty() ? zeros(p.shape(), f64) : sums[i];
+    HONE_CHECK(sum.shape() == p.shape(), ShapeError, c.name, ": parameter '", name, "' changed its shape from ",
+               sum.shape(), " to ", p.shape(), " while its score was added up; hand the Shrink to apply()");
+    if (gradients[i].defined()) {
+      const Tensor term = c.term(p, as_f64(gradients[i]));
+      check_form(c, "term", parameters[i], term);
+      sum = sum + term * samples;
+    }
+    next.push_back(std::move(sum));
   }
+  sums = std::move(next);
   weight += samples;
 }
 
-std::vector<Tensor> ScoreSum::finish(const Criterion& c, std::span<const ParameterRef> parameters) const {
+std::vector<Tensor> ScoreSum::finish(const Criterion& c, std::span<const nn::NamedParameter> parameters) const {
   const NoGrad no_grad;
   std::vector<Tensor> scores;
   double total = 0;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const Shape& shape = parameters[i].raw().shape();
-    Tensor s = c.finish(parameters[i], c.order > 0 ? sums[i] / weight : Tensor());
-    HONE_CHECK(s.defined() && s.dtype() == f64 && s.shape() == shape, ShapeError, c.name,
-               ": scores must be f64 of the parameter's shape ", shape);
+    const auto& [name, p] = parameters[i];
+    Tensor s = c.finish(p, c.order > 0 ? sums[i] / weight : Tensor());
+    check_form(c, "scores", parameters[i], s);
     s = contiguous(s);
-    for (int64_t k = 0; k < s.numel(); ++k)
-      HONE_CHECK(!std::isnan(s.data<double>()[k]), NumericError, c.name, ": the score of element ", k, " of parameter ",
-                 i, ", of shape ", shape, ", is NaN");
+    for (int64_t k = 0; k < s.numel(); ++k) {
+      const double v = s.data<double>()[k];
+      HONE_CHECK(std::isfinite(v), NumericError, c.name, ": the score of element ", k, " of parameter '", name, "' is ",
+                 std::isnan(v) ? "NaN" : "infinite");
+    }
     if (c.normalized) total += sum(s).item();
+    HONE_CHECK(std::isfinite(total), NumericError, c.name, ": the sum of the scores is infinite at parameter '", name,
+               "'");
     scores.push_back(std::move(s));
   }
   if (c.normalized && total > 0)
@@ -201,7 +222,7 @@ std::vector<Tensor> ScoreSum::finish(const Criterion& c, std::span<const Paramet
 
 }  // namespace detail
 
-std::vector<Tensor> scores(const Criterion& c, std::span<const ParameterRef> parameters, const Losses& losses) {
+std::vector<Tensor> scores(const Criterion& c, std::span<const nn::NamedParameter> parameters, const Losses& losses) {
   detail::ScoreSum sum;
   if (c.order > 0) {
     HONE_CHECK(losses, ValueError, c.name, ": this criterion scores by gradients; give it data (.losses)");
@@ -217,6 +238,12 @@ std::vector<Tensor> scores(const Criterion& c, std::span<const ParameterRef> par
     HONE_CHECK(sum.weight > 0, ValueError, c.name, ": the data held no batch");
   }
   return sum.finish(c, parameters);
+}
+
+std::vector<Tensor> scores(const Criterion& c, std::span<const ParameterRef> parameters, const Losses& losses) {
+  std::vector<nn::NamedParameter> named;
+  for (const ParameterRef& p : parameters) named.push_back({std::to_string(named.size()), p});
+  return scores(c, named, losses);
 }
 
 }  // namespace hone::compress

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "hone/core/parameter.h"
+#include "hone/ops/nn/module.h"
 
 namespace hone::compress {
 
@@ -55,7 +55,7 @@ enum class GradientOf : uint8_t {
 ///     return square(cast(p.value(), f64));
 ///   }};
 struct Criterion {
-  std::string name;
+  std::string name;    ///< with the settings that the functions hold: a Pruner's state is compared by it
   int order = 0;       ///< 0: weights alone; 1: gradients; 2: the diagonal of the Hessian, by probes, stands for g
   int64_t probes = 0;  ///< of order 2
   GradientOf of = GradientOf::loss;
@@ -103,7 +103,11 @@ Criterion hessian(HessianOptions options = {});
 
 /// One f64 tensor a parameter, of its shape; higher is kept. Masks, gradients and values stay as they are. ValueError
 /// for a criterion that needs data and gets none, an output or loss of the wrong form, a frozen parameter scored by its
-/// gradient; NumericError naming the parameter for a score of NaN.
+/// gradient; ShapeError for terms or scores that are not f64 of the parameter's shape (the criteria above score no
+/// codebook); NumericError naming the parameter for a score that is NaN or infinite, or where their sum overflows.
+std::vector<Tensor> scores(const Criterion& criterion, std::span<const nn::NamedParameter> parameters,
+                           const Losses& losses = {});
+/// The same of parameters named "0", "1", ….
 std::vector<Tensor> scores(const Criterion& criterion, std::span<const ParameterRef> parameters,
                            const Losses& losses = {});
 
@@ -113,10 +117,10 @@ namespace detail {
 struct ScoreSum {
   std::vector<Tensor> sums = {};
   double weight = 0;
-  /// `gradients`: one a parameter; undefined ones are 0.
-  void add(const Criterion& criterion, std::span<const ParameterRef> parameters, std::span<const Tensor> gradients,
-           double samples);
-  std::vector<Tensor> finish(const Criterion& criterion, std::span<const ParameterRef> parameters) const;
+  /// `gradients`: one a parameter; undefined ones are 0. On error nothing was added.
+  void add(const Criterion& criterion, std::span<const nn::NamedParameter> parameters,
+           std::span<const Tensor> gradients, double samples);
+  std::vector<Tensor> finish(const Criterion& criterion, std::span<const nn::NamedParameter> parameters) const;
 };
 
 }  // namespace detail

@@ -35,6 +35,14 @@ void check_density(const char* what, const std::string& of, double d) {
   HONE_CHECK(d >= 0 && d <= 1, ValueError, what, ": the density", of, " must be in [0, 1], got ", d);
 }
 
+void check_pattern(const char* what, const Pattern& p) {
+  if (p.kind == Pattern::Kind::n_m)
+    HONE_CHECK(p.a >= 1 && p.a <= p.b, ValueError, what, ": N:M needs 1 <= n <= m, got ", p.a, " and ", p.b);
+  if (p.kind == Pattern::Kind::block)
+    HONE_CHECK(p.a >= 1 && p.b >= 1, ValueError, what, ": rows and cols of a block must be at least 1, got ", p.a,
+               " and ", p.b);
+}
+
 std::string percent(double part) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f %%", 100 * part);
@@ -44,12 +52,14 @@ std::string percent(double part) {
 }  // namespace
 
 Pattern n_m(int64_t n, int64_t m) {
-  HONE_CHECK(n >= 1 && n <= m, ValueError, "n_m: needs 1 <= n <= m, got ", n, " and ", m);
-  return {Pattern::Kind::n_m, n, m};
+  const Pattern p{Pattern::Kind::n_m, n, m};
+  check_pattern("n_m", p);
+  return p;
 }
 Pattern block(int64_t rows, int64_t cols) {
-  HONE_CHECK(rows >= 1 && cols >= 1, ValueError, "block: rows and cols must be at least 1, got ", rows, " and ", cols);
-  return {Pattern::Kind::block, rows, cols};
+  const Pattern p{Pattern::Kind::block, rows, cols};
+  check_pattern("block", p);
+  return p;
 }
 
 int64_t PruneReport::kept() const {
@@ -101,9 +111,7 @@ std::vector<nn::NamedParameter> named(const char* what, nn::Module& module, cons
 std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const std::vector<std::string>& only,
                                        const std::vector<std::string>& except, bool biases) {
   std::vector<nn::NamedParameter> found = named(what, module, only, except, biases);
-  for (const auto& n : found)
-    HONE_CHECK(n.parameter.type() != WeightType::codebook, ValueError, what, ": '", n.name,
-               "' is of weight type codebook; prune first, then share weights");
+  check_types(what, found);
   HONE_CHECK(!found.empty(), ValueError, what, ": no parameter of ", module.type_name(),
              " is left to prune (those of fewer than two dims count with .biases alone)");
   return found;
@@ -112,6 +120,7 @@ std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, con
 std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const PruneOptions& o) {
   HONE_CHECK(o.criterion.finish && (o.criterion.order == 0 || o.criterion.term), ValueError, what, ": the criterion '",
              o.criterion.name, "' lacks a function");
+  check_pattern(what, o.pattern);
   const bool n_m = o.pattern.kind == Pattern::Kind::n_m;
   HONE_CHECK(!n_m || (!o.density && o.densities.empty()), ValueError, what,
              ": an N:M pattern has its own density; give no other");
@@ -142,10 +151,10 @@ PruneReport report_of(const std::vector<nn::NamedParameter>& parameters) {
   return report;
 }
 
-std::vector<ParameterRef> refs(const std::vector<nn::NamedParameter>& parameters) {
-  std::vector<ParameterRef> out;
-  for (const auto& n : parameters) out.push_back(n.parameter);
-  return out;
+void check_types(const char* what, const std::vector<nn::NamedParameter>& parameters) {
+  for (const auto& [name, p] : parameters)
+    HONE_CHECK(p.type() != WeightType::codebook, ValueError, what, ": '", name,
+               "' is of weight type codebook; prune first, then share weights");
 }
 
 }  // namespace detail
@@ -154,7 +163,7 @@ PruneReport prune(nn::Module& module, const PruneOptions& options) {
   HONE_CHECK(std::holds_alternative<OneShot>(options.schedule), ValueError, "prune: schedule ", name(options.schedule),
              " takes a Pruner");
   const auto parameters = detail::chosen("prune", module, options);
-  const std::vector<Tensor> s = scores(options.criterion, detail::refs(parameters), options.losses);
+  const std::vector<Tensor> s = scores(options.criterion, parameters, options.losses);
   const std::vector<Tensor> masks = detail::select(parameters, options, 0, s);
   for (size_t i = 0; i < masks.size(); ++i) {
     const ParameterRef& p = parameters[i].parameter;

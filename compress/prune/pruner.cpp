@@ -12,11 +12,21 @@
 #include "hone/ops/indexing.h"
 
 namespace hone::compress {
+namespace {
+
+/// As f64 on the cpu; NumericError unless finite: weights are put in an order by it.
+Tensor finite(const char* what, const std::string& name, const Tensor& t) {
+  const Tensor wide = cast(to(t.detach(), cpu), f64);
+  const double* v = wide.data<double>();
+  HONE_CHECK(std::all_of(v, v + wide.numel(), [](double x) { return std::isfinite(x); }), NumericError,
+             "Pruner.step: RigL: the ", what, " of '", name, "' are not finite");
+  return wide;
+}
+
+}  // namespace
 
 Pruner::Pruner(nn::Module& module, PruneOptions options)
-    : options_(std::move(options)),
-      parameters_(detail::chosen("Pruner", module, options_)),
-      refs_(detail::refs(parameters_)) {
+    : options_(std::move(options)), parameters_(detail::chosen("Pruner", module, options_)) {
   detail::check(options_.schedule, options_.density.value_or(0));
   for (const auto& [name, d] : options_.densities) detail::check(options_.schedule, d);
   HONE_CHECK(!std::holds_alternative<RigL>(options_.schedule) || options_.pattern.kind == Pattern::Kind::unstructured,
@@ -25,29 +35,33 @@ Pruner::Pruner(nn::Module& module, PruneOptions options)
 }
 
 void Pruner::observe(int64_t samples) {
-  HONE_CHECK(options_.criterion.order == 1, ValueError, "Pruner.observe: criterion '", options_.criterion.name,
-             "' does not score by gradients");
+  constexpr const char* what = "Pruner.observe";
+  const Criterion& c = options_.criterion;
+  HONE_CHECK(c.order == 1, ValueError, what, ": criterion '", c.name, "' does not score by gradients");
+  HONE_CHECK(c.of == GradientOf::loss, ValueError, what, ": criterion '", c.name,
+             "' scores by gradients of the output, and training's own are of the loss; give it data (.losses)");
+  detail::check_types(what, parameters_);
   std::vector<Tensor> gradients;
-  for (const ParameterRef& p : refs_) gradients.push_back(p.grad());
-  observed_.add(options_.criterion, refs_, gradients, static_cast<double>(samples));
+  for (const auto& n : parameters_) gradients.push_back(n.parameter.grad());
+  observed_.add(c, parameters_, gradients, static_cast<double>(samples));
 }
 
 bool Pruner::step() {
   const bool changed = decide(t_ + 1);
   const MaskGradient next = gradient_for_next(t_ + 1);
-  if (!changed && next != refs_[0].mask_gradient()) set_masks({}, next);
+  if (!changed && next != parameters_[0].parameter.mask_gradient()) set_masks({}, next);
   ++t_;
   return changed;
 }
 
 std::vector<Tensor> Pruner::current_scores() const {
   const Criterion& c = options_.criterion;
-  if (c.order == 1 && !options_.losses) {
+  if (c.order == 1 && c.of == GradientOf::loss && !options_.losses) {
     HONE_CHECK(observed_.weight > 0, ValueError, "Pruner: criterion '", c.name,
                "' scores by gradients; give it data (.losses) or call observe() before masks are decided");
-    return observed_.finish(c, refs_);
+    return observed_.finish(c, parameters_);
   }
-  return scores(c, refs_, options_.losses);
+  return scores(c, parameters_, options_.losses);
 }
 
 bool Pruner::decide(int64_t t) {
@@ -56,12 +70,16 @@ bool Pruner::decide(int64_t t) {
     swap_weights(t, *rigl);
     return true;
   }
-  const auto density = density_at(options_.schedule, t, options_.density.value_or(0));
-  if (!density) return false;
+  const auto now = [&](double density) { return density_at(options_.schedule, t, density); };
+  if (!now(options_.density.value_or(0))) return false;
   const auto* surgery = std::get_if<Surgery>(&options_.schedule);
-  const bool own = !options_.densities.empty() || options_.pattern.kind == Pattern::Kind::n_m;
+  const auto& own = options_.densities;
+  const bool whole = options_.pattern.kind != Pattern::Kind::n_m &&
+                     (!options_.density || *now(*options_.density) >= 1) &&
+                     std::all_of(own.begin(), own.end(), [&](const auto& d) { return *now(d.second) >= 1; });
   // Where nothing goes or comes, no scores are needed.
-  if (*density >= 1 && !own && (!surgery || report().density() == 1)) return false;
+  if (whole && (!surgery || report().density() == 1)) return false;
+  detail::check_types("Pruner.step", parameters_);
   const detail::SelectOptions how{.revive = surgery != nullptr, .margin = surgery ? surgery->margin : 0};
   set_masks(detail::select(parameters_, options_, t, current_scores(), how), gradient_for_next(t));
   if (!options_.criterion.lasting) observed_ = {};
@@ -70,23 +88,25 @@ bool Pruner::decide(int64_t t) {
 
 /// RigL's exchange in each layer: the smallest weights for those with the largest gradients.
 void Pruner::swap_weights(int64_t t, const RigL& schedule) {
+  detail::check_types("Pruner.step", parameters_);
   std::vector<Tensor> gradients;
   if (options_.losses) {
-    gradients = scores(gradient(), refs_, options_.losses);
+    gradients = scores(gradient(), parameters_, options_.losses);
   } else {
-    for (size_t i = 0; i < refs_.size(); ++i) {
-      HONE_CHECK(refs_[i].grad().defined(), GradError, "Pruner.step: RigL needs the gradient of '", parameters_[i].name,
+    for (const auto& [name, p] : parameters_) {
+      HONE_CHECK(p.grad().defined(), GradError, "Pruner.step: RigL needs the gradient of '", name,
                  "'; call step() before gradients are cleared, or give .losses");
-      gradients.push_back(cast(to(refs_[i].grad().detach(), cpu), f64));
+      gradients.push_back(finite("gradients", name, p.grad()));
     }
   }
   const double part = schedule.fraction / 2 *
                       (1 + std::cos(std::numbers::pi * static_cast<double>(t) / static_cast<double>(schedule.end)));
   const NoGrad no_grad;
   std::vector<Tensor> masks, values;
-  for (size_t i = 0; i < refs_.size(); ++i) {
-    const Tensor former = detail::mask_of(refs_[i]), mask = clone(former), stays = clone(former);
-    const Tensor w = cast(to(refs_[i].raw().detach(), cpu), f64);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& [name, p] = parameters_[i];
+    const Tensor former = detail::mask_of(p), mask = clone(former), stays = clone(former);
+    const Tensor w = finite("weights", name, p.raw());
     bool* kept = mask.data<bool>();
     const int64_t n = mask.numel();
     const auto count = static_cast<int64_t>(part * static_cast<double>(std::count(kept, kept + n, true)));
@@ -101,9 +121,9 @@ void Pruner::swap_weights(int64_t t, const RigL& schedule) {
     masks.push_back(mask);
     // What was not there before begins at 0.
     for (int64_t k = 0; k < n; ++k) stays.data<bool>()[k] = former.data<bool>()[k] || !kept[k];
-    values.push_back(masked(refs_[i].raw().detach(), to(stays, refs_[i].raw().device())));
+    values.push_back(masked(p.raw().detach(), to(stays, p.raw().device())));
   }
-  for (size_t i = 0; i < refs_.size(); ++i) refs_[i].raw().detach().copy_(values[i]);
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].parameter.raw().detach().copy_(values[i]);
   set_masks(masks, gradient_for_next(t));
 }
 
@@ -116,23 +136,36 @@ MaskGradient Pruner::gradient_for_next(int64_t t) const {
 }
 
 void Pruner::set_masks(const std::vector<Tensor>& masks, MaskGradient gradient) {
-  for (size_t i = 0; i < refs_.size(); ++i)
-    refs_[i].set_mask(masks.empty() ? detail::mask_of(refs_[i]) : masks[i], gradient);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const ParameterRef& p = parameters_[i].parameter;
+    p.set_mask(masks.empty() ? detail::mask_of(p) : masks[i], gradient);
+  }
 }
 
 PruneReport Pruner::report() const { return detail::report_of(parameters_); }
 
 void Pruner::apply(const Shrink& shrink) {
   for (size_t i = 0; i < observed_.sums.size(); ++i)
-    if (refs_[i] == shrink.parameter)
+    if (parameters_[i].parameter == shrink.parameter)
       observed_.sums[i] = index_select(observed_.sums[i], shrink.dim, tensor(shrink.kept));
+}
+
+/// What a state must share with the Pruner that takes it, as text.
+std::vector<std::pair<std::string, std::string>> Pruner::settings() const {
+  const Criterion& c = options_.criterion;
+  std::string density = options_.density ? str(*options_.density) : "none";
+  for (const auto& [name, d] : options_.densities) density += str(", ", name, " ", d);
+  return {{"pruner", detail::text(options_.schedule)},
+          {"density", density},
+          {"criterion", str(c.name, ", order ", c.order, ", probes ", c.probes,
+                            c.of == GradientOf::loss ? ", of the loss" : ", of the output",
+                            c.normalized ? ", normalized" : "", c.lasting ? ", lasting" : "")}};
 }
 
 TensorFile Pruner::state_dict() const {
   const NoGrad no_grad;
   TensorFile file;
-  file.metadata["pruner"] = name(options_.schedule);
-  file.metadata["criterion"] = options_.criterion.name;
+  for (const auto& [key, text] : settings()) file.metadata[key] = text;
   file.tensors.emplace_back("t", tensor(std::vector<int64_t>{t_}, Shape{}));
   file.tensors.emplace_back("observed", scalar(observed_.weight, f64));
   for (size_t i = 0; i < observed_.sums.size(); ++i)
@@ -142,13 +175,11 @@ TensorFile Pruner::state_dict() const {
 
 void Pruner::load_state_dict(const TensorFile& file) {
   constexpr const char* what = "Pruner.load_state_dict";
-  const auto same = [&](const char* key, const std::string& own) {
+  for (const auto& [key, own] : settings()) {
     const auto found = file.metadata.find(key);
     HONE_CHECK(found != file.metadata.end() && found->second == own, FormatError, what, ": the state is of ", key, " '",
                found == file.metadata.end() ? std::string("something else") : found->second, "', not '", own, "'");
-  };
-  same("pruner", name(options_.schedule));
-  same("criterion", options_.criterion.name);
+  }
   const auto entry = [&](const std::string& name, DType dtype, const Shape& shape) {
     const Tensor& t = file.at(name);
     HONE_CHECK(t.dtype() == dtype && t.shape() == shape, FormatError, what, ": entry '", name, "' is ", t.dtype(), " ",
@@ -163,7 +194,7 @@ void Pruner::load_state_dict(const TensorFile& file) {
   HONE_CHECK(file.tensors.size() == sums + 2, FormatError, what, ": the state has ", file.tensors.size(),
              " entries, expected ", sums + 2);
   for (size_t i = 0; i < sums; ++i)
-    observed.sums.push_back(entry("sum." + parameters_[i].name, f64, parameters_[i].parameter.raw().shape()));
+    observed.sums.push_back(entry("sum." + parameters_[i].name, f64, parameters_[i].parameter.shape()));
   observed_ = std::move(observed);
   t_ = t;
   set_masks({}, gradient_for_next(t));

@@ -79,6 +79,18 @@ void check(const PruneSchedule& schedule, double density) {
              schedule);
 }
 
+std::string text(const PruneSchedule& schedule) {
+  const auto ramp = [](const auto& s) { return str("begin ", s.begin, ", end ", s.end, ", every ", s.every); };
+  const Overloaded fields = {
+      [](const OneShot&) { return std::string(); },
+      [](const Iterative& s) { return str("rounds ", s.rounds, ", every ", s.every); },
+      [&](const CubicRamp& s) { return str(ramp(s), ", from ", s.from); },
+      [&](const Surgery& s) { return str(ramp(s), ", last ", s.last, ", from ", s.from, ", margin ", s.margin); },
+      [](const RigL& s) { return str("every ", s.every, ", end ", s.end, ", fraction ", s.fraction); },
+  };
+  return str(name(schedule), "(", std::visit(fields, schedule), ")");
+}
+
 }  // namespace detail
 
 }  // namespace hone::compress

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <variant>
 
 namespace hone::compress {
@@ -52,6 +53,7 @@ const char* name(const PruneSchedule& schedule);
 
 namespace detail {
 void check(const PruneSchedule& schedule, double density);  ///< ValueError
-}
+std::string text(const PruneSchedule& schedule);            ///< name and fields: "Iterative(rounds 5, every 1)"
+}  // namespace detail
 
 }  // namespace hone::compress

@@ -28,13 +28,14 @@ class UnitMap {
  public:
   UnitMap(const Pattern& p, const Shape& shape) : m_(shape), rows_(p.a), cols_(p.b) {
     if (p.kind != Pattern::Kind::block) rows_ = cols_ = 1;
-    across_ = (m_.cols + cols_ - 1) / cols_;
-    count_ = (m_.rows + rows_ - 1) / rows_ * across_;
+    across_ = parts(m_.cols, cols_);
+    count_ = parts(m_.rows, rows_) * across_;
   }
   int64_t count() const { return count_; }
   int64_t of(int64_t i) const { return i / m_.cols / rows_ * across_ + i % m_.cols / cols_; }
 
  private:
+  static int64_t parts(int64_t n, int64_t size) { return n / size + (n % size != 0); }  // of any size: no sum overflows
   Matrix m_;
   int64_t rows_, cols_, across_, count_;
 };
@@ -80,13 +81,16 @@ struct Pool {
   double density = 1;
 };
 
-void select_pool(const Pool& pool, const PruneOptions& options, const std::vector<Tensor>& scores, SelectOptions how,
-                 std::vector<Tensor>& masks) {
+void select_pool(const Pool& pool, const std::vector<nn::NamedParameter>& parameters, const PruneOptions& options,
+                 const std::vector<Tensor>& scores, SelectOptions how, std::vector<Tensor>& masks) {
   Units all;
   std::vector<UnitMap> maps;
   for (const size_t i : pool.members) {
     maps.emplace_back(options.pattern, scores[i].shape());
     const Units u = units_of(maps.back(), scores[i], masks[i], how.revive);
+    for (size_t k = 0; k < u.score.size(); ++k)
+      HONE_CHECK(std::isfinite(u.score[k]), NumericError, options.criterion.name, ": the sum of the scores of block ",
+                 k, " of parameter '", parameters[i].name, "' is infinite");
     all.score.insert(all.score.end(), u.score.begin(), u.score.end());
     all.kept.insert(all.kept.end(), u.kept.begin(), u.kept.end());
   }
@@ -183,7 +187,7 @@ std::vector<Tensor> select(const std::vector<nn::NamedParameter>& parameters, co
     for (size_t i = 0; i < masks.size(); ++i) masks[i] = select_n_m(options.pattern, scores[i], masks[i], how);
     return masks;
   }
-  for (const Pool& pool : pools_of(parameters, options, t)) select_pool(pool, options, scores, how, masks);
+  for (const Pool& pool : pools_of(parameters, options, t)) select_pool(pool, parameters, options, scores, how, masks);
   return masks;
 }
 

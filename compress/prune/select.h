@@ -22,7 +22,8 @@ std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, con
 /// The same by PruneOptions, all of whose fields but the schedule are checked.
 std::vector<nn::NamedParameter> chosen(const char* what, nn::Module& module, const PruneOptions& options);
 
-std::vector<ParameterRef> refs(const std::vector<nn::NamedParameter>& parameters);
+/// ValueError naming the first that is a codebook: its weights have no values of their own to be pruned by.
+void check_types(const char* what, const std::vector<nn::NamedParameter>& parameters);
 PruneReport report_of(const std::vector<nn::NamedParameter>& parameters);
 /// A parameter's mask on the cpu, as a copy: all true where it is dense.
 Tensor mask_of(const ParameterRef& p);
@@ -33,7 +34,8 @@ struct SelectOptions {
 };
 /// New masks, on the cpu, for parameters with these scores, at step t of the options' schedule. What competes are n
 /// units (weights, or blocks): round(density n) stay, or all candidates where those are fewer; equal scores go to the
-/// earlier one. N:M patterns decide in each group instead.
+/// earlier one. N:M patterns decide in each group instead. NumericError naming the parameter for a block whose scores'
+/// sum overflows.
 std::vector<Tensor> select(const std::vector<nn::NamedParameter>& parameters, const PruneOptions& options, int64_t t,
                            const std::vector<Tensor>& scores, SelectOptions how = {});
 

@@ -16,16 +16,6 @@ std::string percent(const char* format, double v) {
   return text;
 }
 
-/// The module as it was, whatever happens.
-struct Restore {
-  explicit Restore(nn::Module& m) : module(m), before(m) {}
-  ~Restore() { before.restore(module); }
-  Restore(const Restore&) = delete;
-  Restore& operator=(const Restore&) = delete;
-  nn::Module& module;
-  Snapshot before;
-};
-
 }  // namespace
 
 std::string Sensitivity::table() const {
@@ -46,17 +36,28 @@ Sensitivity sensitivity(nn::Module& module, const std::function<double()>& score
     detail::chosen("sensitivity", module, options);
   }
   const auto parameters = detail::chosen("sensitivity", module, options);
-  const std::vector<Tensor> scores = compress::scores(o.criterion, detail::refs(parameters), o.losses);
-  Sensitivity found{.densities = o.densities, .whole = score()};
+  const std::vector<Tensor> scores = compress::scores(o.criterion, parameters, o.losses);
+  const Snapshot before(module);
+  const auto score_and_restore = [&] {
+    double s = 0;
+    try {
+      s = score();
+    } catch (...) {
+      before.restore(module);
+      throw;
+    }
+    before.restore(module);
+    return s;
+  };
+  Sensitivity found{.densities = o.densities, .whole = score_and_restore()};
   for (size_t i = 0; i < parameters.size(); ++i) {
     found.layers.push_back(parameters[i].name);
     found.score.emplace_back();
     for (const double d : o.densities) {
-      const Restore restore(module);
       options.density = d;
       const ParameterRef& p = parameters[i].parameter;
       p.set_mask(detail::select({parameters[i]}, options, 0, {scores[i]})[0], p.mask_gradient());
-      found.score.back().push_back(score());
+      found.score.back().push_back(score_and_restore());
     }
   }
   return found;

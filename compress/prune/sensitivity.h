@@ -26,8 +26,8 @@ struct Sensitivity {
 };
 
 /// Prunes one parameter at a time to each density, by scores of the module as it is, and asks `score` (accuracy on
-/// held-out data, say, between 0 and 1). The module is as it was afterwards, whatever score throws. ValueError as
-/// prune().
+/// held-out data, say, between 0 and 1). Values, masks and buffers are as they were afterwards, by Snapshot::restore,
+/// whatever score throws or changes; gradients may be dropped. Throws what prune(), score and Snapshot::restore do.
 ///
 ///   const auto s = compress::sensitivity(net, [&] { return accuracy(net, validation); });
 ///   std::cout << s.table();        // a chart: a curve a layer over s.densities, as prune_lenet --report draws it
