@@ -60,7 +60,7 @@ struct GroupScores {
 };
 /// The scores of every group with a channel that can go. GraphError where a criterion has nothing to look at (no batch
 /// norm, no ReLU, a kernel that is no parameter), ValueError for data that is missing, empty or of another form,
-/// NumericError for a score of NaN.
+/// NumericError naming the layers for a score that is not finite.
 std::vector<GroupScores> filter_scores(graph::Network& network, FilterCriterion criterion, const Pass& data = {});
 
 struct FilterReport {
