@@ -23,8 +23,9 @@ const std::vector<Structure> kStructures = {{"weights", "density", weights_cases
 /// A case over the seeds.
 struct Row {
   Case of;
-  Figures before = {}, after = {}, latency_us = {}, seconds = {};
-  Outcome last = {};
+  Figures before = {}, after = {}, weights = {}, macs = {}, bytes = {}, latency_us = {}, seconds = {};
+  Figures difference = {};   ///< of the shrunk networks from the masked ones
+  std::string refused = {};  ///< why networks cannot be pruned so
 };
 
 /// The cases that --only names, or all.
@@ -43,14 +44,13 @@ std::string points(const Figures& f, int decimals = 2) {
 void print(const Row& r) {
   const std::string name = r.of.method.substr(0, 40);
   std::printf("%-40s %5g %%", name.c_str(), 100 * r.of.size);
-  if (!r.last.refused.empty()) {
-    std::printf("  %s\n", r.last.refused.c_str());
+  if (!r.refused.empty()) {
+    std::printf("  %s\n", r.refused.c_str());
     return;
   }
-  std::printf(" %15s %15s %7lld %8lld %7lld %6.1f %5.0f", points(r.before).c_str(), points(r.after).c_str(),
-              static_cast<long long>(r.last.weights), static_cast<long long>(r.last.after.macs),
-              static_cast<long long>(r.last.after.bytes), r.latency_us.mean(), r.seconds.mean());
-  if (r.last.difference) std::printf("  masked and shrunk differ by %.1e", *r.last.difference);
+  std::printf(" %15s %15s %7.0f %8.0f %7.0f %6.1f %5.0f", points(r.before).c_str(), points(r.after).c_str(),
+              r.weights.mean(), r.macs.mean(), r.bytes.mean(), r.latency_us.mean(), r.seconds.mean());
+  if (!r.difference.values.empty()) std::printf("  masked and shrunk differ by %.1e", r.difference.mean());
   std::printf("\n");
   std::fflush(stdout);
 }
@@ -60,10 +60,14 @@ void print_head() {
 }
 
 void add(const Outcome& out, double seconds, Row& row) {
-  row.last = out;
+  row.refused = out.refused;
   if (!out.refused.empty()) return;
   if (out.before) row.before.values.push_back(out.before->accuracy);
+  if (out.difference) row.difference.values.push_back(*out.difference);
   row.after.values.push_back(out.after.accuracy);
+  row.weights.values.push_back(static_cast<double>(out.weights));
+  row.macs.values.push_back(static_cast<double>(out.after.macs));
+  row.bytes.values.push_back(static_cast<double>(out.after.bytes));
   row.latency_us.values.push_back(out.after.latency_us);
   row.seconds.values.push_back(seconds);
 }
@@ -71,17 +75,17 @@ void add(const Outcome& out, double seconds, Row& row) {
 train::Record record(const Row& r, const std::string& size, const std::string& accuracy) {
   train::Record saved;
   saved.set("name", r.of.method).set(size, r.of.size);
-  if (!r.last.refused.empty()) return saved.set("refused", r.last.refused);
+  if (!r.refused.empty()) return saved.set("refused", r.refused);
   if (!r.before.values.empty())
     saved.set(accuracy + "_before_mean", r.before.mean()).set(accuracy + "_before_sd", r.before.sd());
   saved.set(accuracy + "_mean", r.after.mean())
       .set(accuracy + "_sd", r.after.sd())
-      .set("weights", r.last.weights)
-      .set("macs", r.last.after.macs)
-      .set("file_bytes", r.last.after.bytes)
+      .set("weights", r.weights.mean())
+      .set("macs", r.macs.mean())
+      .set("file_bytes", r.bytes.mean())
       .set("latency_us", r.latency_us.mean())
       .set("seconds", r.seconds.mean());
-  if (r.last.difference) saved.set("masked_shrunk_difference", *r.last.difference);
+  if (!r.difference.values.empty()) saved.set("masked_shrunk_difference", r.difference.mean());
   return saved;
 }
 
@@ -94,7 +98,7 @@ void save_picture(const std::string& path, const std::vector<Row>& rows, const c
     double (*x)(const Row&);
   };
   const std::vector<Axis> axes = {
-      {"Accuracy by size of the file", "bytes", [](const Row& r) { return static_cast<double>(r.last.after.bytes); }},
+      {"Accuracy by size of the file", "bytes", [](const Row& r) { return r.bytes.mean(); }},
       {"Accuracy by time of one image", "microseconds", [](const Row& r) { return r.latency_us.mean(); }}};
   train::Report page;
   page.title = "LeNet pruned on Fashion-MNIST";

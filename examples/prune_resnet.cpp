@@ -20,9 +20,9 @@ struct Options {
 };
 
 const std::vector<compress::FilterCriterion> kCriteria = {
-    compress::FilterCriterion::l1,    compress::FilterCriterion::l2,     compress::FilterCriterion::geometric_median,
-    compress::FilterCriterion::apoz,  compress::FilterCriterion::taylor, compress::FilterCriterion::gradient,
-    compress::FilterCriterion::random};
+    compress::FilterCriterion::l1,       compress::FilterCriterion::l2,    compress::FilterCriterion::geometric_median,
+    compress::FilterCriterion::bn_gamma, compress::FilterCriterion::apoz,  compress::FilterCriterion::taylor,
+    compress::FilterCriterion::gradient, compress::FilterCriterion::random};
 
 compress::FilterCriterion criterion_of(const std::string& text) {
   return *std::find_if(kCriteria.begin(), kCriteria.end(), [&](auto c) { return text == name(c); });

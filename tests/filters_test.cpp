@@ -218,6 +218,24 @@ TEST(FilterScores, DataDrivenOnesMatchPlainAutograd) {
   expect_error<ValueError>([&] { compress::filter_scores(f.net, FilterCriterion::taylor); }, {"data"});
 }
 
+TEST(FilterScores, ActivityIsOfTheChannelsWhereverTheyStand) {
+  manual_seed(19);
+  struct Rows : nn::Module {  // [N, T, C]: the channels are dim 2
+    nn::Linear a{{.in = 4, .out = 6}}, b{{.in = 6, .out = 2}};
+    HONE_MODULE(Rows, a, b)
+    Tensor forward(const Tensor& x) { return b(relu(a(x))); }
+  } module;
+  const Tensor x = randn({5, 3, 4});
+  Network net = graph::trace(module, x);
+  const compress::Pass data = [&](const auto& visit) { visit(x, [](const Tensor& y) { return mean(y); }); };
+  const std::vector<double> h = module.a(x).detach().to_vector<double>();
+  std::vector<double> want(6, 0);
+  for (size_t i = 0; i < h.size(); ++i) want[i % 6] += (h[i] > 0) / 15.0;
+  const auto scores = compress::filter_scores(net, FilterCriterion::apoz, data);
+  ASSERT_EQ(scores.size(), 1u);
+  expect_close(scores[0].scores, want, {1e-12, 1e-12}, "apoz");
+}
+
 TEST(PruneFilters, TakesTheLowestByRatioPerLayerOrOverAll) {
   Fixture f;
   const auto l2 = scores_of(f, FilterCriterion::l2, 1);
@@ -275,6 +293,18 @@ TEST(PruneFilters, RefusesWhatItCannotDo) {
   expect_error<ValueError>(prune({.keep = {{"conv1", 0}}}), {"conv1"});
   expect_error<ValueError>(prune({.macs = 0.0001}), {"cannot be reached"});
   EXPECT_EQ(f.net.parameter_count(), f.module.parameter_count());
+}
+
+TEST(PruneFilters, RefusesScoresThatAreNotFinite) {
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    Fixture f;
+    slice(f.net.parameter(f.net.find("conv2.weight")).raw().detach(), 0, 1, 2).fill_(bad);
+    for (const auto scope : {compress::FilterScope::global, compress::FilterScope::per_layer})
+      expect_error<NumericError>([&] { compress::prune_filters(f.net, {.ratio = 0.25, .scope = scope}); },
+                                 {"prune_filters", "'conv2'", "is " + str(bad)});
+    expect_error<NumericError>([&] { compress::filter_scores(f.net, FilterCriterion::l1); }, {"'conv2'"});
+    EXPECT_EQ(f.net.parameter_count(), f.module.parameter_count());
+  }
 }
 
 TEST(Pools, ScoresAreMeanAbsoluteGradientsOfThePlace) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <numeric>
 
 #include "hone/compress/prune/scores.h"
@@ -61,6 +62,11 @@ std::vector<Group> chosen(const Network& net, const Coupling& coupling, const Fi
   };
   std::for_each(named.begin(), named.end(), known);
   std::for_each(o.except.begin(), o.except.end(), known);
+  for (const Group& g : all)
+    for (const auto& [layer, n] : o.keep)
+      for (const std::string& e : o.except)
+        HONE_CHECK(!has(net, g, layer) || !has(net, g, e), ValueError, kWho, ": keep '", layer, "' and except '", e,
+                   "' contradict each other: they mean the same channels, of '", detail::joined(names_of(net, g)), "'");
   const auto any_of = [&](const Group& g, const std::vector<std::string>& names) {
     return std::any_of(names.begin(), names.end(), [&](const std::string& n) { return has(net, g, n); });
   };
@@ -84,30 +90,40 @@ struct Candidate {
   double key;
 };
 
+/// A layer whose count FilterOptions::keep sets.
+struct Kept {
+  const detail::Layer* layer;
+  int64_t count;
+};
+
 class Selection {
  public:
   Selection(const Network& net, const Coupling& coupling, const std::vector<Group>& groups,
             const std::vector<double>& scores, const FilterOptions& options)
-      : net_(net), coupling_(coupling), groups_(groups), options_(options), kept_by_name_(coupling.size(), false) {
+      : net_(net),
+        coupling_(coupling),
+        groups_(groups),
+        scores_(scores),
+        options_(options),
+        kept_by_(coupling.size(), nullptr),
+        by_name_(coupling.size(), false),
+        rank_(coupling.size(), kNoRank) {
     find_axes();
-    for (const Group& g : groups) rank(g, scores);
+    find_kept();
+    for (const Kept& k : kept_) keep(k);
+    for (const Group& g : groups) rank(g);
     std::stable_sort(candidates_.begin(), candidates_.end(),
                      [](const Candidate& a, const Candidate& b) { return a.key < b.key; });
+    for (size_t i = 0; i < candidates_.size(); ++i)
+      rank_[static_cast<size_t>(candidates_[i].cls)] = static_cast<int64_t>(i);
   }
 
   /// Without the first n candidates, but for those that a limit holds back.
   Removal removal(size_t n) const {
-    Removal removed(coupling_.size(), false);
-    std::vector<int64_t> left = sizes_;
-    const auto take = [&](int32_t c) {
-      const auto& uses = axes_of_[static_cast<size_t>(c)];
-      if (std::any_of(uses.begin(), uses.end(), [&](const Use& u) { return left[u.axis] - u.count < limits_[u.axis]; }))
-        return;
-      for (const Use& u : uses) left[u.axis] -= u.count;
-      removed[static_cast<size_t>(c)] = true;
-    };
-    std::for_each(by_name_.begin(), by_name_.end(), take);
-    for (size_t i = 0; i < n; ++i) take(candidates_[i].cls);
+    Removal removed = by_name_;
+    std::vector<int64_t> left = left_;
+    for (size_t i = 0; i < n; ++i)
+      if (!limit_of(candidates_[i].cls, left)) take(candidates_[i].cls, removed, left);
     for (const Group& g : groups_) round(g, removed);
     return removed;
   }
@@ -121,19 +137,36 @@ class Selection {
   }
 
  private:
+  static constexpr int64_t kNoRank = -1;
+  struct Axis {
+    ValueId value;
+    size_t dim;
+    int64_t limit;  // how many of its indices must stay
+  };
   struct Use {
     size_t axis;
     int64_t count;
   };
+  struct Open {  // a class of a layer that no other count decides about
+    int32_t cls;
+    int64_t count = 0;  // of the layer's channels
+  };
+
+  double score(int32_t c) const { return scores_[static_cast<size_t>(c)]; }
+  const std::vector<int32_t>& classes_of(const detail::Layer& l) const { return coupling_.at(l.out, l.out_dim); }
+  const std::string& name_of(const detail::Layer& l) const { return net_.nodes()[l.node].name; }
 
   /// Each dim of each value, how many of its indices each class has, and how many must stay.
   void find_axes() {
     axes_of_.resize(coupling_.size());
-    for (const auto& dims : coupling_.classes) {
-      for (const std::vector<int32_t>& classes : dims) {
-        const size_t axis = sizes_.size();
-        sizes_.push_back(static_cast<int64_t>(classes.size()));
-        limits_.push_back(1);
+    std::vector<size_t> first;
+    for (size_t v = 0; v < coupling_.classes.size(); ++v) {
+      first.push_back(axes_.size());
+      for (size_t d = 0; d < coupling_.classes[v].size(); ++d) {
+        const std::vector<int32_t>& classes = coupling_.classes[v][d];
+        const size_t axis = axes_.size();
+        axes_.push_back({static_cast<ValueId>(v), d, 1});
+        left_.push_back(static_cast<int64_t>(classes.size()));
         for (const int32_t c : classes) {
           auto& uses = axes_of_[static_cast<size_t>(c)];
           if (uses.empty() || uses.back().axis != axis) uses.push_back({axis, 0});
@@ -141,65 +174,162 @@ class Selection {
         }
       }
     }
-    std::vector<size_t> first{0};
-    for (const auto& dims : coupling_.classes) first.push_back(first.back() + dims.size());
     for (const Group& g : groups_)
       for (const detail::Layer& l : g.layers)
-        limits_[first[static_cast<size_t>(l.out)] + static_cast<size_t>(l.out_dim)] = options_.min_channels;
+        axes_[first[static_cast<size_t>(l.out)] + static_cast<size_t>(l.out_dim)].limit = options_.min_channels;
+  }
+  /// What keeps the class; null if it can go.
+  const Axis* limit_of(int32_t c, const std::vector<int64_t>& left) const {
+    for (const Use& u : axes_of_[static_cast<size_t>(c)])
+      if (left[u.axis] - u.count < axes_[u.axis].limit) return &axes_[u.axis];
+    return nullptr;
+  }
+  void take(int32_t c, Removal& removed, std::vector<int64_t>& left) const {
+    for (const Use& u : axes_of_[static_cast<size_t>(c)]) left[u.axis] -= u.count;
+    removed[static_cast<size_t>(c)] = true;
+  }
+
+  /// The group's layers, those of few channels first: what has the channels of several, of a concat, comes after them
+  /// and does with what they leave open.
+  std::vector<const detail::Layer*> by_width(const Group& g) const {
+    std::vector<const detail::Layer*> layers;
+    for (const detail::Layer& l : g.layers) layers.push_back(&l);
+    std::stable_sort(layers.begin(), layers.end(), [&](const detail::Layer* a, const detail::Layer* b) {
+      return classes_of(*a).size() < classes_of(*b).size();
+    });
+    return layers;
+  }
+
+  /// The layers that FilterOptions::keep means.
+  void find_kept() {
+    for (const Group& g : groups_)
+      for (const detail::Layer* l : by_width(g))
+        for (const auto& [layer, count] : options_.keep)
+          if (is_named(name_of(*l), layer)) kept_.push_back({l, count});
+  }
+
+  /// Takes channels so that the layer keeps its count.
+  void keep(const Kept& k) {
+    const std::vector<int32_t>& classes = classes_of(*k.layer);
+    const std::string& name = name_of(*k.layer);
+    const auto n = static_cast<int64_t>(classes.size());
+    HONE_CHECK(k.count <= n, ValueError, kWho, ": '", name, "' cannot keep ", k.count, " channels: it has ", n);
+    HONE_CHECK(k.count >= std::min(n, options_.min_channels), ValueError, kWho, ": '", name, "' cannot keep ", k.count,
+               " channels: min_channels is ", options_.min_channels);
+    std::vector<Open> open;
+    std::map<int32_t, size_t> place;
+    int64_t wanted = n - k.count, most = 0;
+    const Kept* other = nullptr;
+    std::string why;
+    for (const int32_t c : classes) {
+      if (blocked(coupling_, c)) {
+        why = coupling_.blocked[static_cast<size_t>(c)];
+      } else if (kept_by_[static_cast<size_t>(c)]) {
+        other = kept_by_[static_cast<size_t>(c)];
+        wanted -= by_name_[static_cast<size_t>(c)];
+      } else {
+        const auto [at, fresh] = place.emplace(c, open.size());
+        if (fresh) open.push_back({c});
+        ++open[at->second].count;
+        ++most;
+      }
+    }
+    HONE_CHECK(!other || (wanted >= 0 && wanted <= most), ValueError, kWho, ": '", name, "' cannot keep ", k.count,
+               " channels and '", name_of(*other->layer), "' ", other->count, ": they are tied");
+    HONE_CHECK(wanted <= most, GraphError, kWho, ": '", name, "' must keep ", n - most, " channels: ", why);
+    for (const Open& o : open) kept_by_[static_cast<size_t>(o.cls)] = &k;
+    std::stable_sort(open.begin(), open.end(),
+                     [&](const Open& a, const Open& b) { return score(a.cls) < score(b.cls); });
+    take_lowest(k, open, wanted);
+  }
+
+  /// Takes as many channels of the layer as are wanted: the first of `open` that can be among them.
+  void take_lowest(const Kept& k, const std::vector<Open>& open, int64_t wanted) {
+    const std::string& name = name_of(*k.layer);
+    // [i][m]: whether some of the classes from the i-th on have m channels.
+    std::vector<std::vector<bool>> can_go(open.size() + 1, std::vector<bool>(static_cast<size_t>(wanted) + 1));
+    can_go.back()[0] = true;
+    for (size_t i = open.size(); i-- > 0;) {
+      const auto count = static_cast<size_t>(open[i].count);
+      for (size_t m = 0; m < can_go[i].size(); ++m)
+        can_go[i][m] = can_go[i + 1][m] || (m >= count && can_go[i + 1][m - count]);
+    }
+    int64_t fewer = wanted, step = 0;
+    while (!can_go[0][static_cast<size_t>(fewer)]) --fewer;
+    for (const Open& o : open) step = std::gcd(step, o.count);
+    HONE_CHECK(fewer == wanted, ValueError, kWho, ": '", name, "' cannot keep ", k.count, " of its ",
+               classes_of(*k.layer).size(), " channels: they go in steps of ", step, ", and it can keep ",
+               k.count + wanted - fewer);
+    const Axis* limit = nullptr;
+    for (size_t i = 0; i < open.size(); ++i) {
+      const auto& [cls, count] = open[i];
+      if (count > wanted || !can_go[i + 1][static_cast<size_t>(wanted - count)]) continue;
+      if (const Axis* held = limit_of(cls, left_)) {
+        limit = held;
+        continue;
+      }
+      take(cls, by_name_, left_);
+      wanted -= count;
+    }
+    HONE_CHECK(wanted == 0, ValueError, kWho, ": '", name, "' cannot keep ", k.count, " channels: dim ", limit->dim,
+               " of '", net_.value(limit->value).name, "' keeps at least ", limit->limit);
   }
 
   /// Puts the group's channels among the candidates. Within a layer: by their rank as a share of the group, so that the
   /// same share of every group comes first.
-  void rank(const Group& g, const std::vector<double>& scores) {
+  void rank(const Group& g) {
     std::vector<int32_t> order;
     for (const int32_t c : g.classes)
       if (!blocked(coupling_, c)) order.push_back(c);
-    const auto score = [&](int32_t c) { return scores[static_cast<size_t>(c)]; };
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return score(a) < score(b); });
-    const auto total = static_cast<double>(g.classes.size());
-    for (const auto& [layer, keep] : options_.keep) {
-      if (!has(net_, g, layer)) continue;
-      const auto n = static_cast<int64_t>(g.classes.size()), gone = n - keep;
-      HONE_CHECK(keep <= n, ValueError, kWho, ": '", layer, "' cannot keep ", keep, " channels: it has ", n);
-      HONE_CHECK(gone <= static_cast<int64_t>(order.size()), GraphError, kWho, ": '", layer, "' must keep ",
-                 n - static_cast<int64_t>(order.size()), " channels: ", why_blocked(coupling_, g));
-      by_name_.insert(by_name_.end(), order.begin(), order.begin() + gone);
-      for (const int32_t c : g.classes) kept_by_name_[static_cast<size_t>(c)] = true;
-      return;
-    }
     double mean = 0;
     for (const int32_t c : order) mean += score(c) / static_cast<double>(order.size());
+    const double scale = options_.normalize && mean > 0 ? mean : 1;
+    const auto by_name = std::erase_if(order, [&](int32_t c) { return kept_by_[static_cast<size_t>(c)] != nullptr; });
+    const auto total = static_cast<double>(g.classes.size() - by_name);
     for (size_t i = 0; i < order.size(); ++i) {
-      const double scale = options_.normalize && mean > 0 ? mean : 1;
       const double key =
           options_.scope == FilterScope::global ? score(order[i]) / scale : (static_cast<double>(i) + 0.5) / total;
       candidates_.push_back({order[i], key});
     }
   }
 
-  /// Takes back what makes the group's count no multiple, the best first.
+  /// Takes back what makes the count of a layer no multiple, the best first, till that holds for all: a layer changes
+  /// the counts of those that share its channels.
   void round(const Group& g, Removal& removed) const {
-    if (options_.round_to == 1 || kept_by_name_[static_cast<size_t>(g.classes[0])]) return;
-    auto kept =
-        std::count_if(g.classes.begin(), g.classes.end(), [&](int32_t c) { return !removed[static_cast<size_t>(c)]; });
-    for (auto c = candidates_.rbegin(); c != candidates_.rend() && kept % options_.round_to != 0; ++c) {
-      if (!removed[static_cast<size_t>(c->cls)] ||
-          std::find(g.classes.begin(), g.classes.end(), c->cls) == g.classes.end())
-        continue;
-      removed[static_cast<size_t>(c->cls)] = false;
-      ++kept;
+    if (options_.round_to == 1) return;
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const detail::Layer* l : by_width(g)) changed = round(classes_of(*l), removed) || changed;
+    }
+  }
+  bool round(const std::vector<int32_t>& classes, Removal& removed) const {
+    if (std::any_of(classes.begin(), classes.end(), [&](int32_t c) { return kept_by_[static_cast<size_t>(c)]; }))
+      return false;
+    const auto goes = [&](int32_t c) { return removed[static_cast<size_t>(c)]; };
+    const auto at = [&](int32_t c) { return goes(c) ? rank_[static_cast<size_t>(c)] : kNoRank; };
+    for (bool changed = false;; changed = true) {
+      const auto kept = static_cast<int64_t>(classes.size()) - std::count_if(classes.begin(), classes.end(), goes);
+      const int32_t best =
+          *std::max_element(classes.begin(), classes.end(), [&](int32_t a, int32_t b) { return at(a) < at(b); });
+      if (kept % options_.round_to == 0 || at(best) == kNoRank) return changed;
+      removed[static_cast<size_t>(best)] = false;
     }
   }
 
   const Network& net_;
   const Coupling& coupling_;
   const std::vector<Group>& groups_;
+  const std::vector<double>& scores_;
   const FilterOptions& options_;
-  std::vector<Candidate> candidates_;
-  std::vector<int32_t> by_name_;         // what FilterOptions::keep takes
-  std::vector<bool> kept_by_name_;       // [class]: of a group of FilterOptions::keep
-  std::vector<int64_t> sizes_, limits_;  // [axis]
-  std::vector<std::vector<Use>> axes_of_;
+  std::vector<Axis> axes_;
+  std::vector<std::vector<Use>> axes_of_;  // [class]
+  std::vector<Kept> kept_;
+  std::vector<const Kept*> kept_by_;   // [class]: which of them decides whether it goes; null: its rank does
+  Removal by_name_;                    // what they take
+  std::vector<int64_t> left_;          // [axis]: what they leave
+  std::vector<Candidate> candidates_;  // in the order in which they go
+  std::vector<int64_t> rank_;          // [class]: among them
 };
 
 int64_t macs_without(const Network& net, const Coupling& coupling, const Removal& removed) {
@@ -268,9 +398,14 @@ FilterReport prune_filters(Network& net, const FilterOptions& options) {
   report.macs_after = net.macs();
   report.parameters_after = net.parameter_count();
   for (const Group& g : groups) {
-    const auto kept =
-        std::count_if(g.classes.begin(), g.classes.end(), [&](int32_t c) { return !removed[static_cast<size_t>(c)]; });
-    report.groups.push_back({names_of(net, g), kept, static_cast<int64_t>(g.classes.size())});
+    FilterReport::Group& of = report.groups.emplace_back(FilterReport::Group{names_of(net, g)});
+    for (const detail::Layer& l : g.layers) {
+      const std::vector<int32_t>& classes = coupling.at(l.out, l.out_dim);
+      if (static_cast<int64_t>(classes.size()) <= of.total) continue;
+      of.total = static_cast<int64_t>(classes.size());
+      of.kept =
+          std::count_if(classes.begin(), classes.end(), [&](int32_t c) { return !removed[static_cast<size_t>(c)]; });
+    }
   }
   return report;
 }

@@ -43,15 +43,18 @@ enum class FilterScope : uint8_t {
 
 struct FilterOptions {
   FilterCriterion criterion = FilterCriterion::l2;
-  double ratio = 0;  ///< share of the channels that goes, in [0, 1), rounded to the nearest
-  double macs = 0;   ///< or: the share of multiply-adds that may stay, in (0, 1); no more channels go than that takes
+  /// Share of the channels that goes, in [0, 1), rounded to the nearest; those that go together count as one.
+  double ratio = 0;
+  double macs = 0;  ///< or: the share of multiply-adds that may stay, in (0, 1); no more channels go than that takes
   FilterScope scope = FilterScope::per_layer;
   bool normalize = true;     ///< global: scores are divided by their mean over the group, so that layers compare
-  int64_t round_to = 1;      ///< what a group keeps is a multiple of this: the best of what would go stay
+  int64_t round_to = 1;      ///< what a layer keeps is a multiple of this, or all: the best of what would go stay
   int64_t min_channels = 1;  ///< that a layer keeps
   std::vector<std::string> only = {}, except = {};  ///< layers, or modules of layers; none: all that can be pruned
-  std::map<std::string, int64_t> keep = {};         ///< layers whose groups keep this many channels, whatever the rest
-  Pass data = {};                                   ///< for the criteria that need it
+  /// Layers, or modules of layers, that keep this many channels of their output, whatever the ratio, the multiply-adds
+  /// and round_to.
+  std::map<std::string, int64_t> keep = {};
+  Pass data = {};  ///< for the criteria that need it
 };
 
 struct GroupScores {
@@ -60,13 +63,13 @@ struct GroupScores {
 };
 /// The scores of every group with a channel that can go. GraphError where a criterion has nothing to look at (no batch
 /// norm, no ReLU, a kernel that is no parameter), ValueError for data that is missing, empty or of another form,
-/// NumericError for a score of NaN.
+/// NumericError naming the layers for a score that is not finite.
 std::vector<GroupScores> filter_scores(graph::Network& network, FilterCriterion criterion, const Pass& data = {});
 
 struct FilterReport {
   struct Group {
     std::vector<std::string> layers;
-    int64_t kept = 0, total = 0;  ///< channels
+    int64_t kept = 0, total = 0;  ///< channels of the layer that has the most
   };
   std::vector<Group> groups;  ///< that could lose channels
   int64_t macs_before = 0, macs_after = 0, parameters_before = 0, parameters_after = 0;
@@ -76,9 +79,10 @@ struct FilterReport {
 
 /// Scores channels and removes the lowest, of equal ones the first, with all that is coupled to them (channels.h). A
 /// group that other layers share its channels with (a concat) may keep more, so that each layer keeps min_channels.
-/// ValueError for options out of range, no aim or two, multiply-adds that cannot be reached; GraphError for a layer
-/// that is not there (the nearest names are offered) or named and blocked; and what filter_scores() throws. On any
-/// error nothing has changed.
+/// ValueError for options out of range, no aim or two, multiply-adds that cannot be reached, a count to keep that
+/// contradicts that of a tied layer, `except` or min_channels, or that channels which go together cannot give;
+/// GraphError for a layer that is not there (the nearest names are offered) or named and blocked; and what
+/// filter_scores() throws. On any error nothing has changed.
 FilterReport prune_filters(graph::Network& network, const FilterOptions& options);
 
 }  // namespace hone::compress

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -99,6 +100,50 @@ std::vector<std::string> all_places(const Network& net) {
   return places;
 }
 
+std::vector<PlaceScores> scores_of(Network& net, const char* who, const std::vector<std::string>& places,
+                                   const Pass& data) {
+  const std::vector<std::string> known = all_places(net);
+  std::vector<ValueId> watched;
+  std::vector<int64_t> dims;
+  std::vector<PlaceScores> scores;
+  for (const std::string& place : places) {
+    const Node& n = net.nodes()[place_of(net, who, place, known, "pool or residual block")];
+    watched.push_back(n.outputs[0]);
+    dims.push_back(detail::channel_dim(net, n));
+    const graph::Dim& channels = net.value(n.outputs[0]).shape[static_cast<size_t>(dims.back())];
+    HONE_CHECK(channels.per_batch == 0, GraphError, who, ": the channels of '", place, "' grow with the batch");
+    scores.push_back({place, std::vector<double>(static_cast<size_t>(channels.fixed), 0)});
+  }
+  double samples = 0;
+  detail::observe(net, who, data, watched, detail::Watch::gradients, [&](const detail::Observed& o) {
+    samples += o.samples;
+    for (size_t i = 0; i < watched.size(); ++i) {
+      if (!o.gradients[i].defined()) continue;
+      const std::vector<double> sums = detail::sums_along(abs(o.gradients[i]), dims[i]);
+      const double positions = static_cast<double>(o.gradients[i].numel()) / static_cast<double>(sums.size());
+      for (size_t c = 0; c < sums.size(); ++c) scores[i].channels[c] += o.samples * sums[c] / positions;
+    }
+  });
+  for (PlaceScores& s : scores)
+    for (size_t c = 0; c < s.channels.size(); ++c) {
+      s.channels[c] /= samples;
+      HONE_CHECK(std::isfinite(s.channels[c]), NumericError, who, ": the score of channel ", c, " of '", s.place,
+                 "' is ", s.channels[c]);
+    }
+  return scores;
+}
+
+/// Channels of places that can only go together.
+struct Tied {
+  double scores = 0;                   // the sum of theirs
+  std::map<size_t, int64_t> channels;  // how many each place has
+  double mean() const {
+    int64_t n = 0;
+    for (const auto& [place, count] : channels) n += count;
+    return scores / static_cast<double>(n);
+  }
+};
+
 }  // namespace
 
 std::vector<std::string> pools(const Network& net) {
@@ -120,31 +165,7 @@ double PlaceScores::mean() const {
 }
 
 std::vector<PlaceScores> place_scores(Network& net, const std::vector<std::string>& places, const Pass& data) {
-  constexpr const char* who = "place_scores";
-  const std::vector<std::string> known = all_places(net);
-  std::vector<ValueId> watched;
-  std::vector<int64_t> dims;
-  std::vector<PlaceScores> scores;
-  for (const std::string& place : places) {
-    const Node& n = net.nodes()[place_of(net, who, place, known, "pool or residual block")];
-    watched.push_back(n.outputs[0]);
-    dims.push_back(detail::channel_dim(net, n));
-    const auto channels = net.value(n.outputs[0]).shape[static_cast<size_t>(dims.back())].fixed;
-    scores.push_back({place, std::vector<double>(static_cast<size_t>(channels), 0)});
-  }
-  double samples = 0;
-  detail::observe(net, who, data, watched, detail::Watch::gradients, [&](const detail::Observed& o) {
-    samples += o.samples;
-    for (size_t i = 0; i < watched.size(); ++i) {
-      if (!o.gradients[i].defined()) continue;
-      const std::vector<double> sums = detail::sums_along(abs(o.gradients[i]), dims[i]);
-      const double positions = static_cast<double>(o.gradients[i].numel()) / static_cast<double>(sums.size());
-      for (size_t c = 0; c < sums.size(); ++c) scores[i].channels[c] += o.samples * sums[c] / positions;
-    }
-  });
-  for (PlaceScores& s : scores)
-    for (double& c : s.channels) c /= samples;
-  return scores;
+  return scores_of(net, "place_scores", places, data);
 }
 
 std::vector<Shrink> zero_channels(Network& net, std::string_view place, const std::vector<int64_t>& channels) {
@@ -160,28 +181,55 @@ ZeroReport zero_channels(Network& net, const ZeroOptions& options) {
   HONE_CHECK(options.ratio > 0 && options.ratio < 1, ValueError, who, ": ratio must be in (0, 1), is ", options.ratio);
   const std::vector<std::string> places = options.places.empty() ? pools(net) : options.places;
   HONE_CHECK(!places.empty(), GraphError, who, ": the network has no pool");
+  const std::vector<PlaceScores> scores = scores_of(net, who, places, options.data);
   const detail::Coupling coupling = detail::couple(net);
+  const auto classes_of = [&](const std::string& place) -> const std::vector<int32_t>& {
+    const Node& n = net.nodes()[net.find_node(place)];
+    return coupling.at(n.outputs[0], detail::channel_dim(net, n));
+  };
+
+  std::map<int32_t, Tied> tied;
+  std::vector<int32_t> order;   // of classes that can go, as places have them first
+  std::vector<int64_t> may_go;  // [place]
+  for (size_t p = 0; p < places.size(); ++p) {
+    const std::vector<int32_t>& classes = classes_of(places[p]);
+    const auto n = static_cast<int64_t>(classes.size());
+    may_go.push_back(std::llround(options.ratio * static_cast<double>(n)));
+    HONE_CHECK(may_go[p] < n, ValueError, who, ": all ", n, " channels of '", places[p],
+               "' would go; at least one must stay");
+    int64_t free = 0;
+    std::string why;
+    for (size_t c = 0; c < classes.size(); ++c) {
+      const int32_t of = classes[c];
+      if (const std::string& blocked = coupling.blocked[static_cast<size_t>(of)]; !blocked.empty()) {
+        why = blocked;
+        continue;
+      }
+      ++free;
+      const auto [at, fresh] = tied.try_emplace(of);
+      if (fresh) order.push_back(of);
+      at->second.scores += scores[p].channels[c];
+      ++at->second.channels[p];
+    }
+    HONE_CHECK(free >= may_go[p], GraphError, who, ": ", may_go[p], " channels of '", places[p], "' cannot go: ", why);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return tied.at(a).mean() < tied.at(b).mean(); });
   detail::Removal removed(coupling.size(), false);
+  for (const int32_t c : order) {
+    const auto& channels = tied.at(c).channels;
+    if (std::any_of(channels.begin(), channels.end(), [&](const auto& of) { return of.second > may_go[of.first]; }))
+      continue;
+    for (const auto& [place, count] : channels) may_go[place] -= count;
+    removed[static_cast<size_t>(c)] = true;
+  }
+
   ZeroReport report;
-  for (const PlaceScores& s : place_scores(net, places, options.data)) {
-    const Node& n = net.nodes()[net.find_node(s.place)];
-    const std::vector<int32_t>& classes = coupling.at(n.outputs[0], detail::channel_dim(net, n));
-    const auto wanted = std::llround(options.ratio * static_cast<double>(s.channels.size()));
-    std::vector<int64_t> order(s.channels.size());
-    std::iota(order.begin(), order.end(), 0);
-    const auto why = [&](int64_t c) -> const std::string& {
-      return coupling.blocked[static_cast<size_t>(classes[static_cast<size_t>(c)])];
-    };
-    const auto free = std::stable_partition(order.begin(), order.end(), [&](int64_t c) { return why(c).empty(); });
-    HONE_CHECK(free - order.begin() >= wanted, GraphError, who, ": ", wanted, " channels of '", s.place,
-               "' cannot go: ", why(order.back()));
-    std::stable_sort(order.begin(), free, [&](int64_t a, int64_t b) {
-      return s.channels[static_cast<size_t>(a)] < s.channels[static_cast<size_t>(b)];
-    });
-    order.resize(static_cast<size_t>(wanted));
-    std::sort(order.begin(), order.end());
-    detail::mark(net, coupling, who, s.place, order, removed);
-    report.zeroed.push_back({s.place, std::move(order)});
+  for (const std::string& place : places) {
+    const std::vector<int32_t>& classes = classes_of(place);
+    LayerChannels& of_place = report.zeroed.emplace_back(LayerChannels{place, {}});
+    for (size_t c = 0; c < classes.size(); ++c)
+      if (removed[static_cast<size_t>(classes[c])]) of_place.channels.push_back(static_cast<int64_t>(c));
   }
   report.shrinks = detail::edit_whole(net, [&](Network& n) { return detail::shrink(n, coupling, removed); });
   return report;

@@ -27,7 +27,8 @@ struct PlaceScores {
   std::vector<double> channels;  ///< mean over samples and positions of |∂L/∂output|, L a batch's loss
   double mean() const;
 };
-/// GraphError for a place that is not there (the nearest names are offered), ValueError as filter_scores().
+/// GraphError for a place that is not there (the nearest names are offered) or whose channels grow with the batch,
+/// ValueError as filter_scores(), NumericError for a score that is not finite.
 std::vector<PlaceScores> place_scores(graph::Network& network, const std::vector<std::string>& places,
                                       const Pass& data);
 
@@ -42,12 +43,14 @@ struct ZeroOptions {
   Pass data = {};
 };
 struct ZeroReport {
-  std::vector<LayerChannels> zeroed;  ///< by place: indices before
+  std::vector<LayerChannels> zeroed;  ///< of each place: what went, indices before
   std::vector<Shrink> shrinks;
 };
-/// zero_channels() of the channels of lowest score of each place, of equal ones the first; a blocked channel stays, and
-/// another goes. ValueError for a ratio out of range, or where a place would lose all its channels, and as
-/// place_scores(); GraphError where too few channels of a place can go. On any error nothing has changed.
+/// zero_channels() of the channels of lowest score, of equal ones the first. Channels that go together (channels.h), be
+/// they of one place or of several, have the mean of their scores, and go where each of these places loses no more than
+/// its share by them: a place may keep more. A blocked channel stays, and another goes. ValueError for a ratio out of
+/// range, or where a place or a layer would lose all its channels; GraphError where too few channels of a place can go;
+/// and what place_scores() throws. On any error nothing has changed.
 ZeroReport zero_channels(graph::Network& network, const ZeroOptions& options);
 
 /// Takes a pool out: what follows reads its input. GraphError where that does not fit (a flatten into a linear layer)

@@ -112,23 +112,29 @@ class Scorer {
   }
 
   std::vector<double> nonzero_share(const Pass& data) {
-    std::vector<ValueId> watched;
-    for (const graph::Node& n : net_.nodes())
-      if (n.op == &kRelu && net_.value(n.outputs[0]).shape.size() >= 2 && !coupling_.at(n.outputs[0], 1).empty())
-        watched.push_back(n.outputs[0]);
-    std::vector<double> elements(watched.size(), 0);
-    std::vector<std::vector<double>> nonzero(watched.size());
-    observe(net_, who_, data, watched, Watch::values, [&](const Observed& o) {
-      for (size_t i = 0; i < watched.size(); ++i) {
+    std::vector<Scored> outputs;
+    for (const graph::Node& n : net_.nodes()) {
+      if (n.op != &kRelu) continue;
+      const auto ndim = static_cast<int64_t>(net_.value(n.outputs[0]).shape.size());
+      for (int64_t d = 0; d < ndim; ++d) {
+        const std::vector<int32_t>& classes = coupling_.at(n.outputs[0], d);
+        if (std::any_of(classes.begin(), classes.end(), [&](int32_t c) { return wanted_[static_cast<size_t>(c)]; }))
+          outputs.push_back({n.outputs[0], d});
+      }
+    }
+    std::vector<double> elements(outputs.size(), 0);
+    std::vector<std::vector<double>> nonzero(outputs.size());
+    observe(net_, who_, data, values_of(outputs), Watch::values, [&](const Observed& o) {
+      for (size_t i = 0; i < outputs.size(); ++i) {
         const Tensor& y = o.values[i];
-        const std::vector<double> counts = sums_along(gt(y, 0.0), 1);
+        const std::vector<double> counts = sums_along(gt(y, 0.0), outputs[i].dim);
         nonzero[i].resize(counts.size(), 0);
         std::transform(counts.begin(), counts.end(), nonzero[i].begin(), nonzero[i].begin(), std::plus<>());
-        elements[i] += static_cast<double>(y.numel() / y.size(1));
+        elements[i] += static_cast<double>(y.numel() / y.size(outputs[i].dim));
       }
     });
-    for (size_t i = 0; i < watched.size(); ++i)
-      add({watched[i], 1}, finished(nonzero[i], [&](double n) { return n / elements[i]; }));
+    for (size_t i = 0; i < outputs.size(); ++i)
+      add(outputs[i], finished(nonzero[i], [&](double n) { return n / elements[i]; }));
     return means("ReLU");
   }
 
@@ -191,8 +197,8 @@ std::vector<double> filter_scores(Network& net, const Coupling& coupling, const 
   const std::vector<double> scores = Scorer(net, coupling, groups, who).score(criterion, data);
   for (const Group& g : groups)
     for (const int32_t c : g.classes)
-      HONE_CHECK(!std::isnan(scores[static_cast<size_t>(c)]), NumericError, who, ": the score of a channel of '",
-                 net.nodes()[g.layers[0].node].name, "' is NaN");
+      HONE_CHECK(std::isfinite(scores[static_cast<size_t>(c)]), NumericError, who, ": the score of a channel of '",
+                 joined(names_of(net, g)), "' is ", scores[static_cast<size_t>(c)]);
   return scores;
 }
 

@@ -334,12 +334,18 @@ def prune_lenet(_):
     assert trained == kept and len(list(WORK.glob("lenet_*.safetensors"))) == 2, (trained, kept)
     held_out = row_of("--held-out", "--seeds", 2)
     assert "validation_accuracy_sd" in held_out and not any(key.startswith("test") for key in held_out), held_out
+    out = succeeds("prune_lenet", *few, "--structure", "kernels", "--only", "l1", "--seeds", 2, "--json", WORK / "row.json")
+    row = read(WORK / "row.json", "prune_lenet")["rows"][1]
+    seeds = [line.split() for line in out.splitlines() if line.startswith("l1 ")][:2]
+    for column, key in ((5, "weights"), (6, "macs"), (7, "file_bytes")):
+        first, second = (int(line[column]) for line in seeds)
+        assert row[key] == (first + second) / 2, (key, seeds, row)
     fails("prune_lenet", *few, "--only", "cubic", says="there is no 'cubic' among 'magnitude'")
 
 
 def prune_resnet(_):
     succeeds("prune_resnet", *few_images(), "--validation", 100, "--width", 8, "--macs", 0.7, "--epochs", 1, "--tune-epochs", 1,
-             "--json", WORK / "resnet.json", "--save", WORK)
+             "--criterion", "bn_gamma", "--json", WORK / "resnet.json", "--save", WORK)
     found = read(WORK / "resnet.json", "prune_resnet")
     check_rows(found, ("test_accuracy", "validation_accuracy", "macs", "file_bytes", "latency_us", "parameters"))
     dense, pruned = found["rows"]
