@@ -98,9 +98,9 @@ int main(int argc, char** argv) {
   }
   Integers module;
   const Tensor x = randn({4, 1, 4, 4});
-  write(folder + "range_int8",
-        compress::pack(compress::quantize::quantize_static(graph::trace(module, x), compress::quantize::calibration({x})))
-            .bytes());
+  write(folder + "range_int8", compress::pack(compress::quantize::quantize_static(graph::trace(module, x),
+                                                                                  compress::quantize::calibration({x})))
+                                   .bytes());
 
   net.fc.weight = Parameter(round(w * 20.0) * 0.05);
   net.fc.weight.ref().set_mask(lt(rand({24, 8}), 0.4));
