@@ -1,12 +1,16 @@
-// Nothing asked of the system in steps 10 to 20 of the demo's training loop, by whichever thread: global operator new
-// is replaced and counted, and the caching allocator's own requests are read.
+// Nothing asked of the system in steps 10 to 20 of the demo's training loop, by whichever thread, and no more for a
+// packed file than it says: global operator new is replaced and counted, and the caching allocator's own requests are
+// read.
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <new>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "hone/hone.h"
@@ -14,18 +18,25 @@
 namespace {
 std::atomic<bool> counting{false};
 std::atomic<long> calls{0};
+std::atomic<int64_t> live{0}, peak{0}, most{INT64_MAX};  // bytes now, the largest of them, and what there is
 
 void* allocate(std::size_t bytes, std::size_t alignment) {
   if (counting.load(std::memory_order_relaxed)) calls.fetch_add(1, std::memory_order_relaxed);
   if (bytes == 0) bytes = 1;
+  if (live + static_cast<int64_t>(bytes) > most) throw std::bad_alloc();
   void* p = alignment <= alignof(std::max_align_t)
                 ? std::malloc(bytes)
                 : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (!p) throw std::bad_alloc();
+  const int64_t now = live += static_cast<int64_t>(malloc_usable_size(p));
+  for (int64_t before = peak; now > before && !peak.compare_exchange_weak(before, now);) {}
   return p;
 }
 // Not inlined: where operator delete is inlined and operator new is not, g++ 12 sees a mismatch that is not there.
-[[gnu::noinline]] void release(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void release(void* p) noexcept {
+  live -= static_cast<int64_t>(malloc_usable_size(p));
+  std::free(p);
+}
 }  // namespace
 
 void* operator new(std::size_t n) { return allocate(n, 1); }
@@ -185,6 +196,76 @@ TEST(Allocation, ExecutorsRun) {
     EXPECT_EQ(memory_stats().live_bytes, stats.live_bytes);
   }
   set_num_threads(before);
+}
+
+// ---- packed files
+
+graph::Network identity_beside(const std::function<void(graph::Network&)>& add) {
+  graph::Network net;
+  const graph::ValueId x = net.add_input("x", f32, {{0, 1}});
+  add(net);
+  net.set_outputs({net.add_node({.name = "y", .op = &kRelu, .inputs = {x}, .outputs = {}, .attributes = {}})});
+  return net;
+}
+
+constexpr int64_t kElements = 1 << 19;  // a size of the caching allocator's blocks
+
+/// `n` elements of which every `period`-th is true; 0: none.
+Tensor dotted(const Shape& shape, int64_t period) {
+  Tensor mask = zeros(shape, DType::boolean);
+  for (int64_t i = 0; period > 0 && i < mask.numel(); i += period) mask.data<bool>()[i] = true;
+  return mask;
+}
+
+/// However few bytes the file has: as pack.h states it. Masks are on the heap while tensors decode, and tensors after.
+TEST(Allocation, PackedFilesTakeWhatTheySay) {
+  for (const compress::Coder coder : {compress::Coder::range, compress::Coder::huffman})
+    for (const Shape& shape : {Shape{1, kElements}, {kElements, 1}, {1, kElements / 4, 2, 2}})
+      for (const int64_t period : {1, 8})
+        for (const std::string kind : {"bool", "masked", "zeros left out"}) {
+          const Tensor mask = dotted(shape, period);
+          const graph::Network net = identity_beside([&](graph::Network& n) {
+            for (const char* name : {"a", "b"}) {
+              if (kind == "bool") {
+                n.add_buffer(name, Buffer(clone(mask)));
+              } else {
+                Parameter p(cast(mask, bf16));
+                if (kind == "masked") p.ref().set_mask(mask);
+                n.add_parameter(name, std::move(p));
+              }
+            }
+          });
+          const compress::Packed packed = compress::pack(net, {.coder = coder});
+          const int64_t tensors = memory_stats().live_bytes, heap = live;
+          reset_peak_memory();
+          peak = heap;
+          const graph::Network back = packed.network();
+          const int64_t masks = kind == "masked" ? 2 * kElements : 0;
+          const std::string what = str(kind, " ", shape, " of period ", period, ", coder ", static_cast<int>(coder));
+          const int64_t copy = masks / 2;  // of the mask that a parameter takes
+          EXPECT_LE(memory_stats().peak_bytes - tensors, packed.decoded_bytes() + copy + 4096) << what;
+          EXPECT_LE(peak - heap, masks + 12 * kElements + (1 << 20)) << what;
+        }
+}
+
+TEST(Allocation, PackedFilesWithoutMemoryAreAMemoryError) {
+  const graph::Network net = identity_beside([](graph::Network& n) {
+    Parameter p(zeros({kElements}));
+    p.ref().set_mask(dotted({kElements}, 8));
+    n.add_parameter("w", std::move(p));
+  });
+  const std::vector<uint8_t> bytes = compress::pack(net).bytes();
+  const compress::Packed packed = compress::Packed::parse(bytes, "'few.hone'");
+  std::string what;
+  most = live + kElements;
+  try {
+    packed.network();
+  } catch (const MemoryError& e) { what = e.what(); } catch (const std::exception&) {
+  }
+  most = INT64_MAX;
+  EXPECT_NE(what.find("'few.hone'"), std::string::npos) << what;
+  EXPECT_NE(what.find(std::to_string(packed.decoded_bytes())), std::string::npos) << what;
+  EXPECT_EQ(compress::pack(packed.network()).bytes(), bytes);
 }
 
 }  // namespace

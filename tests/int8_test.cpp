@@ -124,6 +124,29 @@ TEST(Int8Linear, HasTheReferencesBitsOnEveryTarget) {
   });
 }
 
+/// Sums at the ends of 32 bits stay on their side of the range of codes, whatever the zero point adds.
+TEST(Int8Linear, SumsAtTheEndsOf32BitsSaturate) {
+  on_every_int8_target([](int64_t) {
+    const int64_t outs = 19;
+    const Int8Matrix linear = Int8Matrix::pack(zeros({outs, 8}, i8)),
+                     conv = Int8Matrix::pack(zeros({outs, 4, 1, 1}, i8));
+    for (const int64_t z : {0, 100, 200, 255})
+      for (const int32_t end : {INT32_MIN, INT32_MAX}) {
+        const Int8Output to = Int8Output::codes(std::vector<double>(outs, std::nextafter(1.0, 0)), z, 3, 250);
+        const Tensor start = full({outs}, static_cast<double>(end), i32);
+        const Tensor want = full({1}, end < 0 ? 3 : 250, u8);
+        ASSERT_EQ(requantize(end, {INT32_MAX, 31}, z, 3, 250), end < 0 ? 3 : 250);
+        for (const int64_t rows : {1, 4, 33}) {
+          const Tensor y = int8_linear(zeros({rows, 8}, u8), linear, start, to);
+          ASSERT_TRUE(equal(y, expand(want, y.shape())))
+              << "linear, " << rows << " rows, sums " << end << ", zero " << z;
+          const Tensor image = int8_conv2d(zeros({1, 4, rows, 5}, u8), conv, start, to);
+          ASSERT_TRUE(equal(image, expand(want, image.shape()))) << "conv, " << rows << " rows, sums " << end;
+        }
+      }
+  });
+}
+
 TEST(Int8Linear, SumsOfMostTapsStayExact) {
   on_every_int8_target([](int64_t) {
     const Tensor x = full({1, kMostInt8Taps}, 255, u8), w = full({2, kMostInt8Taps}, 127, i8);

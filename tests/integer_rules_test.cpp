@@ -69,6 +69,31 @@ TEST(IntegerRules, BiasesBeyondTheirWeightsAreKept) {
   EXPECT_LT(largest(small(x) - module(x)), 1e-2);
 }
 
+/// y = bias ± Σ x of as many inputs, all 1, whose codes are all the largest.
+TEST(IntegerRules, SumsOfSaturatedCodesLeaveRoomForTheBias) {
+  const NoGrad no_grad;
+  for (const int64_t taps : {kMostInt8Taps, 2 * kMostInt8Taps})
+    for (const int64_t bits : {8, 4})
+      for (const float bias : {1000.0f, 30000.0f, -30000.0f, 40000.0f}) {
+        SCOPED_TRACE(str(taps, " taps of ", bits, " bits, bias ", bias));
+        const float weight = bias < 0 ? -1.0f : 1.0f;
+        nn::Linear module{{.in = taps, .out = 1}};
+        set(module.weight, full({1, taps}, weight));
+        set(module.bias, full({1}, bias));
+        const Tensor x = ones({1, taps});
+        const Network net = graph::trace(module, x);
+        const double want = bias + weight * static_cast<double>(taps);
+        StaticCounts counts;
+        Network small = quantize_static(net, calibration({x}), {.bits = bits, .float_fallback = true}, &counts);
+        EXPECT_EQ(counts.integer, taps == kMostInt8Taps ? 1 : 0);
+        EXPECT_NEAR(small(x).item(), want, 0.01 * std::abs(want));
+        compress::quantize::QatNetwork qat(net, {.bits = bits, .float_fallback = true});
+        EXPECT_NEAR(qat.train()(x).item(), want, 0.01 * std::abs(want));
+        EXPECT_NEAR(qat.eval()(x).item(), want, 0.01 * std::abs(want));
+        EXPECT_NEAR(compress::quantize::quantize_dynamic(net, bits)(x).item(), want, 0.01 * std::abs(want));
+      }
+}
+
 TEST(IntegerRules, ResultsFarSmallerThanTheirTermsHaveCodes) {
   manual_seed(4);
   const Tensor h = randn({50, 3}), x = concat({h, h}, 1);
@@ -160,8 +185,8 @@ TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {
   refused([](auto& m, const Tensor& x) { return m.b(m.a(x) + slice(x, 1, 0, 1)); }, rows, "add");  // broadcast
   refused([](auto& m, const Tensor& x) { return m.conv(avg_pool2d(x, 2, {.padding = {1}})); }, image, "avg_pool2d");
   refused([](auto& m, const Tensor& x) { return m.conv(adaptive_avg_pool2d(x, 3)); }, image, "avg_pool2d");
-  nn::Linear wide{{.in = (1 << 16) + 1, .out = 1}};
-  const Tensor x = randn({1, (1 << 16) + 1});
+  nn::Linear wide{{.in = kMostInt8Taps + 1, .out = 1}};
+  const Tensor x = randn({1, kMostInt8Taps + 1});
   expect_error<GraphError>([&] { quantize_static(graph::trace(wide, x), calibration({x})); }, {"linear"});
   expect_error<ValueError>([&] { quantize_static(graph::trace(wide, x), {}); }, {"quantize_static", "calibration()"});
 }

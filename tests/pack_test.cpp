@@ -3,12 +3,15 @@
 #include <zlib.h>
 
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <limits>
 #include <map>
 #include <random>
 
+#include "hone/compress/pack/architecture.h"
 #include "hone/compress/pack/entropy.h"
+#include "hone/compress/pack/tensor_coder.h"
 #include "support.h"
 
 namespace hone::test {
@@ -191,6 +194,31 @@ TEST(Pack, KeepsEveryBitOfEveryValue) {
   EXPECT_EQ(back.parameters()[0].raw().detach().to_vector<double>(), (std::vector<double>{1, 0, 3, 0}));
 }
 
+TEST(Pack, KeepsTheSparsestMasks) {
+  for (const Coder coder : {Coder::range, Coder::huffman})
+    for (const int64_t n : {200, 1000})
+      for (const bool kept : {true, false}) {
+        Tensor mask = zeros({n, n}, DType::boolean), w = zeros({n, n});
+        mask.data<bool>()[n * n - 1] = kept;
+        w.data<float>()[n * n - 1] = kept ? 0.7f : 0.0f;
+        for (const Tensor& m : {mask, Tensor()}) {
+          Network net = product(w, m), back = compress::pack(net, {.coder = coder}).network();
+          expect_same_parameters(net, back);
+        }
+      }
+}
+
+TEST(Pack, RefusesAnIndexOf16Bits) {
+  compress::coding::RangeEncoder out;
+  out.code_bits(15, 4);  // width − 1
+  const Bytes bytes = out.finish();
+  compress::coding::RangeDecoder in(bytes);
+  bool elements[10] = {};
+  expect_error<FormatError>(
+      [&] { compress::detail::TensorModel(Coder::huffman).code(in, DType::boolean, {10}, elements, {}); },
+      {"relative index", "16 bits"});
+}
+
 TEST(Pack, KeepsBuffersAndConstantsOfEveryDType) {
   manual_seed(4);
   for (const DType d : {f64, f32, bf16, i64, i32, i8, u8, DType::boolean}) {
@@ -237,6 +265,17 @@ TEST(Pack, RoundsWhereAsked) {
     int exponent = 0;
     const double m = std::frexp(std::abs(v), &exponent);
     EXPECT_TRUE(m == 0 || m == 0.5 || m == 0.75) << v;
+  }
+  // What would round to an infinity is the largest finite value of so many bits.
+  const auto rounded = [](const Tensor& t, int bits) {
+    return compress::pack(product(t), {.mantissa_bits = bits}).network().parameters()[0].raw().detach().item();
+  };
+  EXPECT_EQ(rounded(full({1}, 3.4e38f), 4), std::ldexp(31, 123));
+  for (const int bits : {0, 4, 7, 22}) {
+    const double most = 2 - std::ldexp(1.0, -bits);
+    EXPECT_EQ(rounded(full({1}, std::numeric_limits<float>::max()), bits), std::ldexp(most, 127)) << bits;
+    EXPECT_EQ(rounded(full({1}, std::numeric_limits<float>::lowest()), bits), -std::ldexp(most, 127)) << bits;
+    EXPECT_EQ(rounded(full({1}, std::numeric_limits<double>::max(), f64), bits), std::ldexp(most, 1023)) << bits;
   }
   expect_error<ValueError>([&] { compress::pack(net, {.mantissa_bits = 53}); }, "mantissa_bits");
 }
@@ -380,6 +419,35 @@ TEST(Pack, IsSafeOnAnyStream) {
   EXPECT_LT(loaded, 500);
 }
 
+Bytes of_hexadecimal(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  Bytes bytes;
+  for (char digits[3] = {}; in >> digits[0] >> digits[1];)
+    bytes.push_back(static_cast<uint8_t>(std::stoi(digits, nullptr, 16)));
+  return bytes;
+}
+
+/// What fuzzing begins with: files of versions before this one load, and are what pack() writes.
+TEST(Pack, TheCorpusLoadsOrIsRefused) {
+  int good = 0, damaged = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(HONE_CORPUS_DIR)) {
+    const std::string name = entry.path().stem();
+    SCOPED_TRACE(name);
+    const Bytes bytes = of_hexadecimal(entry.path());
+    ASSERT_TRUE(bytes.size() > 8 && bytes.size() < 4096) << bytes.size();
+    if (name.starts_with("damaged")) {
+      ++damaged;
+      EXPECT_THROW(Packed::parse(bytes).network(), FormatError);
+    } else {
+      ++good;
+      const Coder coder = name.starts_with("huffman") ? Coder::huffman : Coder::range;
+      EXPECT_EQ(compress::pack(Packed::parse(bytes).network(), {.coder = coder}).bytes(), bytes);
+    }
+  }
+  EXPECT_EQ(good, 12);
+  EXPECT_EQ(damaged, 10);
+}
+
 TEST(Pack, BelievesNoClaim) {
   const Bytes good = compress::pack(sample_network(10)).bytes();
   const auto claim = [&](uint64_t decoded) {
@@ -404,6 +472,24 @@ TEST(Pack, BelievesNoClaim) {
     std::fill(bytes.begin() + 12, bytes.end(), static_cast<uint8_t>(fill));
     EXPECT_THROW(Packed::parse(with_checksum(bytes)).network(), FormatError) << fill;
   }
+}
+
+/// Nodes that each have an op of their own: eight times as many take about eight times as long, both ways.
+TEST(Pack, TimeIsLinearInTheOps) {
+  const auto seconds = [](int n) {
+    compress::detail::Architecture a, back;
+    a.inputs.push_back({.name = "x", .dtype = f32, .shape = {}});
+    for (int i = 0; i < n; ++i) a.nodes.push_back({.name = {}, .op = std::to_string(i), .inputs = {}});
+    const std::clock_t begin = std::clock();
+    compress::coding::RangeEncoder out;
+    compress::detail::ArchitectureModel().code(out, a);
+    const Bytes bytes = out.finish();
+    compress::coding::RangeDecoder in(bytes);
+    compress::detail::ArchitectureModel().code(in, back);
+    EXPECT_EQ(back.nodes.back().op, std::to_string(n - 1));
+    return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+  };
+  EXPECT_LT(seconds(40000), 24 * seconds(5000));
 }
 
 TEST(Pack, AllocatesWhatItSays) {

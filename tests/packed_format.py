@@ -362,6 +362,7 @@ class Tensors:
 
     def huffman_mask(self, n):
         w = self.r.plain(4) + 1
+        assert w <= 15
         entries = self.N.read(self.r)
         mask = []
         for g in huffman(self.bits(), 2**w + 1, entries):
@@ -487,6 +488,7 @@ def decode(data):
     a = Architecture(r)
     need = sum(math.prod(x["shape"]) * (WIDTH[x["dtype"]] // 8 + (1 if x.get("masked") else 0)) for x in a.leaves)
     assert need == size
+    assert all(math.prod(x["shape"]) < 2**32 for x in a.leaves)
     tensors = Tensors(r, by_huffman)
     for leaf in a.leaves:
         leaf["mask"], leaf["elements"] = tensors.tensor(leaf)

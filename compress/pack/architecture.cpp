@@ -295,13 +295,14 @@ std::string ArchitectureModel::expected_name(const NodeEntry& node) {
 }
 
 void ArchitectureModel::code_node(NodeEntry& node) {
-  const auto it = std::find(ops_.begin(), ops_.end(), node.op);
-  size_t op = op_.code(*coder_, it == ops_.end() ? 0 : static_cast<size_t>(it - ops_.begin()) + 1);
+  const auto it = op_numbers_.find(node.op);
+  size_t op = op_.code(*coder_, it == op_numbers_.end() ? 0 : it->second);
   HONE_CHECK(op <= ops_.size(), FormatError, "op number ", op, " of ", ops_.size());
   if (op == 0) {
     text_.code(*coder_, node.op);
     ops_.push_back(node.op), last_fields_.emplace_back(), last_train_.emplace_back();
     op = ops_.size();
+    op_numbers_.try_emplace(node.op, op);
   }
   node.op = ops_[--op];
   code_list(node.inputs, counts_[2]);

@@ -108,6 +108,7 @@ class ArchitectureModel {
   std::set<std::string> names_;
   std::map<std::string, int64_t> suffixes_;          // of a name that is taken, the last one found taken too
   std::vector<std::string> ops_;                     // in the order of their first node
+  std::map<std::string, size_t> op_numbers_;         // from 1 on
   std::vector<FieldList> last_fields_, last_train_;  // of each op's last node
   std::vector<int64_t> recent_;                      // sizes, the latest first
   int64_t values_ = 0, unread_leaf_ = 0;             // numbered so far; the first leaf that no node has read

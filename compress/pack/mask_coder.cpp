@@ -9,6 +9,7 @@ namespace {
 
 // The prior density of a mask in 7 bits: level · 34 − 2176 in the logistic domain.
 constexpr int32_t kStep = 34, kZero = 64;
+constexpr int64_t kMostElements = (int64_t{1} << 32) - 1;  // counts of them have 32 bits
 
 uint32_t density_level(std::span<const uint8_t> mask) {
   const auto ones = static_cast<uint64_t>(std::count(mask.begin(), mask.end(), uint8_t{1}));
@@ -24,7 +25,7 @@ uint32_t density(int64_t ones, int64_t seen, uint32_t prior, int64_t weight) {
 
 size_t elements_of(const MaskShape& shape) {
   HONE_CHECK(shape.rows >= 0 && shape.cols >= 0 && shape.group >= 1 && shape.cols % shape.group == 0 &&
-                 (shape.cols == 0 || shape.rows <= (int64_t{1} << 40) / shape.cols),
+                 (shape.cols == 0 || shape.rows <= kMostElements / shape.cols),
              ValueError, "mask coder: ", shape.rows, " rows of ", shape.cols, " columns in groups of ", shape.group);
   return static_cast<size_t>(shape.rows * shape.cols);
 }
@@ -62,8 +63,9 @@ void MaskModel::code_elements(BinaryCoder& coder, const MaskShape& shape, std::s
   constexpr uint32_t kSeen = 16;
   Counter same(prior, kSeen);
   std::vector<Counter> near(alike ? 0 : 128, Counter(prior, kSeen));
-  std::vector<int64_t> in_row(static_cast<size_t>(rows)), in_col(static_cast<size_t>(cols)),
-      in_group(static_cast<size_t>(cols / group));
+  const bool grouped = group > 1;
+  std::vector<uint32_t> in_row(static_cast<size_t>(rows)), in_col(static_cast<size_t>(alike ? 0 : cols)),
+      in_group(static_cast<size_t>(alike || !grouped ? 0 : cols / group));
   for (int64_t r = 0, i = 0; r < rows; ++r) {
     auto& row = in_row[static_cast<size_t>(r)];
     for (int64_t c = 0; c < cols; ++c, ++i) {
@@ -71,7 +73,8 @@ void MaskModel::code_elements(BinaryCoder& coder, const MaskShape& shape, std::s
       if (alike) {
         element = same.code(coder, element);
       } else {
-        auto &col = in_col[static_cast<size_t>(c)], &channel = in_group[static_cast<size_t>(c / group)];
+        uint32_t& col = in_col[static_cast<size_t>(c)];
+        uint32_t& channel = grouped ? in_group[static_cast<size_t>(c / group)] : col;
         const auto kept = [&](int64_t back, bool there) { return there ? mask[static_cast<size_t>(i - back)] : 0u; };
         mixer_.begin(prior);
         mixer_.add(density(row, c, prior, 16));
@@ -84,7 +87,8 @@ void MaskModel::code_elements(BinaryCoder& coder, const MaskShape& shape, std::s
         mixer_.add(near[kept(1, c >= 1) | kept(2, c >= 2) << 1 | kept(3, c >= 3) << 2 | kept(cols, r >= 1) << 3 |
                         kept(2 * cols, r >= 2) << 4 | static_cast<size_t>(c % 4) << 5]);
         element = mixer_.code(coder, element);
-        col += element, channel += element;
+        col += element;
+        if (grouped) channel += element;
       }
       row += element;
     }

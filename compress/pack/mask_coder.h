@@ -20,14 +20,14 @@ struct MaskShape {
 /// densities so far, and the elements next to it, are mixed. Or all elements alike, where that takes fewer bytes.
 class MaskModel {
  public:
-  /// mask: rows · cols elements, 1 for kept; a decoder writes them. Memory: rows + cols numbers. ValueError,
-  /// FormatError.
+  /// mask: rows · cols elements, fewer than 2^32, 1 for kept; a decoder writes them. Memory: four bytes a row, of this
+  /// mask and the one before, and at most six a column. ValueError, FormatError.
   void code(BinaryCoder& coder, const MaskShape& shape, std::span<uint8_t> mask);
 
  private:
   void code_elements(BinaryCoder& coder, const MaskShape& shape, std::span<uint8_t> mask, uint32_t prior, bool alike);
   Mixer mixer_{16384, 16384, 16384, 16384, 16384};
-  std::vector<int64_t> made_;  // kept weights of each row of the mask before
+  std::vector<uint32_t> made_;  // kept weights of each row of the mask before
 };
 
 /// Codes sequences of symbols, one after another; those of alphabets of the same number of bits learn from one another.

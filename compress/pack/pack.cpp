@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "hone/compress/pack/architecture.h"
 #include "hone/compress/pack/tensor_coder.h"
@@ -48,9 +49,9 @@ void check_name(const std::string& name) {
 int64_t decoded_bytes_of(const Leaf& leaf) {
   try {
     const int64_t n = leaf.shape.numel(), bytes = size_of(leaf.dtype) + (leaf.masked ? 1 : 0);
-    if (n <= (int64_t{1} << 40)) return n * bytes;
+    if (n < (int64_t{1} << 32)) return n * bytes;
   } catch (const ShapeError&) {}
-  throw FormatError(str("tensor '", leaf.name, "' ", leaf.shape, " is beyond any memory"));
+  throw FormatError(str("tensor '", leaf.name, "' ", leaf.shape, " does not have fewer than 2^32 elements"));
 }
 
 struct Content {
@@ -234,8 +235,8 @@ Packed pack(const Network& network, const PackOptions& options) {
   uint64_t decoded = 0;
   for (size_t i = 0; i < content.tensors.size(); ++i) {
     const Leaf& leaf = content.architecture.leaves[i];
-    tensors.code(out, leaf.dtype, leaf.shape, content.tensors[i].raw_data(), content.masks[i]);
     decoded += static_cast<uint64_t>(decoded_bytes_of(leaf));
+    tensors.code(out, leaf.dtype, leaf.shape, content.tensors[i].raw_data(), content.masks[i]);
   }
   std::vector<uint8_t> bytes(kMagic, kMagic + 4);
   bytes.resize(kSizeAt);
@@ -276,22 +277,27 @@ Packed Packed::parse(std::vector<uint8_t> bytes, std::string source) {
 
 Packed Packed::load(const std::string& path) {
   const hone::detail::InputFile file(path);
-  std::vector<uint8_t> bytes(static_cast<size_t>(file.size()));
+  std::vector<uint8_t> bytes;
+  try {
+    bytes.resize(static_cast<size_t>(file.size()));
+  } catch (const std::bad_alloc&) {
+    throw MemoryError(str("'", path, "': the system has no memory for its ", file.size(), " bytes"));
+  }
   if (!bytes.empty()) file.read(0, bytes.data(), bytes.size());
   return parse(std::move(bytes), "'" + path + "'");
 }
 
 void Packed::save(const std::string& path) const { write_file_atomically(path, bytes_.data(), bytes_.size()); }
 
-/// Calls f on what the stream decodes to; what is wrong is a FormatError that names the file.
+/// Calls f on what the stream decodes to; what is wrong is a FormatError that names the file, or a MemoryError.
 template <class F> auto Packed::decode(const F& f) const {
   HONE_CHECK(!bytes_.empty(), ValueError, "an empty Packed holds no network");
   const NoGrad no_grad;
   try {
     return f(std::span<const uint8_t>(bytes_).subspan(stream_));
-  } catch (const MemoryError&) { throw; } catch (const Error& e) {
-    throw FormatError(str(source_, ": ", e.what()));
-  }
+  } catch (const MemoryError&) { throw; } catch (const std::bad_alloc&) {
+    throw MemoryError(str(source_, ": the system has no memory to decode its ", decoded_bytes_, " bytes"));
+  } catch (const Error& e) { throw FormatError(str(source_, ": ", e.what())); }
 }
 
 Network Packed::network(std::span<const OpDef* const> ops) const {

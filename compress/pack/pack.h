@@ -26,7 +26,8 @@ enum class Coder : uint8_t {
 struct PackOptions {
   Coder coder = Coder::range;
   /// Floating values are rounded, ties to even, to that many bits after the leading one (f32 has 23, bf16 7), in [0,
-  /// 52]; not set: nothing is rounded. Rounded values that coincide are one.
+  /// 52]; not set: nothing is rounded. Rounded values that coincide are one; none becomes an infinity, but the largest
+  /// finite value of so many bits.
   std::optional<int> mantissa_bits = {};
 };
 
@@ -50,19 +51,23 @@ struct PackedPart {
 
 class Packed {
  public:
-  /// IoError; FormatError for what is no packed file, of another version, cut short or changed (by its checksum).
+  /// Holds the whole file, and allocates nothing for what it claims: decoded_bytes() says how much that is. IoError;
+  /// MemoryError; FormatError for what is no packed file, of another version, cut short or changed (by its checksum).
   static Packed load(const std::string& path);
   static Packed parse(std::vector<uint8_t> bytes, std::string source = "the packed network");
   /// As save_safetensors writes. IoError.
   void save(const std::string& path) const;
 
   const std::vector<uint8_t>& bytes() const { return bytes_; }  ///< the whole file
-  /// Bytes of all tensors and masks of the network: what network() will allocate, beside the graph (of at most 65,536
-  /// values, nodes, operands and attributes) and four bytes an element of the tensor that it decodes.
+  /// Bytes of all tensors and masks of the network: what network() will allocate (in blocks of up to a quarter more),
+  /// beside at most twelve bytes an element of the largest tensor while it decodes, and the graph: at most 65,536
+  /// values, nodes, operands and attributes, and 1.3 kB for each byte of its names, of which there is a megabyte at
+  /// most.
   int64_t decoded_bytes() const { return decoded_bytes_; }
 
   /// The network: same ops, attributes, names, values, masks. `ops`: a user's own, beside op_table(). FormatError for
   /// any content that is not of the format; no more is allocated than decoded_bytes() says, however hostile the file.
+  /// MemoryError.
   graph::Network network(std::span<const OpDef* const> ops = {}) const;
 
   /// Where the bytes are: of each tensor, as decoding it costs.
@@ -80,8 +85,9 @@ class Packed {
 /// Packs all that the network is: what a mask hides is not stored (0 after loading), everything else exactly, unless
 /// options round. A codebook or fake-quantized parameter is its values: a dense or masked one after loading. Tensors of
 /// at most 256 distinct values become a codebook and codes, where that is smaller. ValueError for options, names of
-/// more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or a megabyte of names,
-/// and one so uniform that its file would be smaller by more than 2^17; DeviceError unless on the CPU.
+/// more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or a megabyte of names, a
+/// tensor of 2^32 elements or more, and one so uniform that its file would be smaller by more than 2^17; DeviceError
+/// unless on the CPU.
 Packed pack(const graph::Network& network, const PackOptions& options = {});
 
 }  // namespace hone::compress

@@ -5,7 +5,6 @@
 namespace hone::compress::coding {
 namespace {
 
-constexpr int kMostBits = 16;
 constexpr int64_t kMostEntries = int64_t{1} << 32;
 
 /// Entries that the positions take at this width.
@@ -23,7 +22,7 @@ int64_t entries(std::span<const int64_t> positions, int bits) {
 }  // namespace
 
 RelativeIndex relative_index(std::span<const int64_t> positions, int bits) {
-  HONE_CHECK(bits >= 1 && bits <= kMostBits, ValueError, "relative_index: bits must be in [1, 16], got ", bits);
+  HONE_CHECK(bits >= 1 && bits <= kMostIndexBits, ValueError, "relative_index: bits must be in [1, 15], got ", bits);
   RelativeIndex index{.bits = bits, .gaps = {}, .filler = {}};
   const int64_t n = entries(positions, bits), full = int64_t{1} << bits;
   HONE_CHECK(n <= kMostEntries, ValueError, "relative_index: ", n, " entries at ", bits, " bits; at most 2^32");
@@ -43,9 +42,9 @@ RelativeIndex relative_index(std::span<const int64_t> positions, int bits) {
 
 RelativeIndex best_relative_index(std::span<const int64_t> positions, int value_bits) {
   HONE_CHECK(value_bits >= 0 && value_bits <= 64, ValueError, "relative_index: a value of ", value_bits, " bits");
-  int best = kMostBits;
+  int best = kMostIndexBits;
   int64_t least = INT64_MAX;
-  for (int bits = 1; bits <= kMostBits; ++bits) {
+  for (int bits = 1; bits <= kMostIndexBits; ++bits) {
     const int64_t n = entries(positions, bits), cost = n > kMostEntries ? INT64_MAX : n * (bits + value_bits);
     if (cost < least) best = bits, least = cost;
   }
@@ -53,12 +52,13 @@ RelativeIndex best_relative_index(std::span<const int64_t> positions, int value_
 }
 
 std::vector<int64_t> positions_of(const RelativeIndex& index, int64_t n) {
-  HONE_CHECK(index.bits >= 1 && index.bits <= kMostBits, FormatError, "relative index: ", index.bits, " bits");
+  HONE_CHECK(index.bits >= 1 && index.bits <= kMostIndexBits, FormatError, "relative index: ", index.bits, " bits");
   HONE_CHECK(index.gaps.size() == index.filler.size(), FormatError, "relative index: ", index.gaps.size(), " gaps, ",
              index.filler.size(), " marks");
   HONE_CHECK(index.filler.empty() || index.filler.back() == 0, FormatError, "relative index: a filler at the end");
   const int64_t full = int64_t{1} << index.bits;
   std::vector<int64_t> positions;
+  positions.reserve(index.gaps.size());
   int64_t at = -1;
   for (size_t i = 0; i < index.gaps.size(); ++i) {
     HONE_CHECK(index.gaps[i] < full, FormatError, "relative index: a gap of more than ", index.bits, " bits");

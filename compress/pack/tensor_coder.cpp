@@ -131,7 +131,9 @@ void round_mantissa(DType dtype, void* data, int64_t n, int bits) {
   const Elements elements(data, dtype, n);
   for (size_t i = 0; i < elements.size(); ++i) {
     const uint64_t v = elements[i], odd = v >> dropped & 1;
-    if ((v & infinity) != infinity) elements.set(i, (v + unit / 2 - 1 + odd) & ~(unit - 1));
+    if ((v & infinity) == infinity) continue;
+    const uint64_t rounded = (v + unit / 2 - 1 + odd) & ~(unit - 1);
+    elements.set(i, (rounded & infinity) == infinity ? rounded - unit : rounded);
   }
 }
 
@@ -181,21 +183,23 @@ void TensorModel::code_mask(BinaryCoder& coder, const Shape& shape, std::span<ui
     index = coding::best_relative_index(positions, 0);
   }
   index.bits = static_cast<int>(coder.code_bits(static_cast<uint64_t>(index.bits - 1), 4)) + 1;
+  HONE_CHECK(index.bits <= coding::kMostIndexBits, FormatError, "a relative index of ", index.bits, " bits; at most ",
+             coding::kMostIndexBits);
   const uint64_t entries = counts_.code(coder, index.gaps.size());
   HONE_CHECK(entries <= mask.size(), FormatError, "an index of ", entries, " entries for ", mask.size(), " elements");
   // Gaps, and one symbol more: a filler.
   const size_t filler = size_t{1} << index.bits;
-  std::vector<uint16_t> symbols(index.gaps);
   std::vector<uint8_t> bytes;
-  for (size_t i = 0; i < symbols.size(); ++i)
-    if (index.filler[i] != 0) symbols[i] = static_cast<uint16_t>(filler);
-  if (!coder.decodes()) bytes = coding::huffman_encode(symbols, filler + 1);
+  for (size_t i = 0; i < index.gaps.size(); ++i)
+    if (index.filler[i] != 0) ++index.gaps[i];
+  if (!coder.decodes()) bytes = coding::huffman_encode(index.gaps, filler + 1);
   code_plain(coder, lengths_, bytes, bytes.size() * 8);
   if (!coder.decodes()) return;
-  symbols = coding::huffman_decode(bytes, filler + 1, entries);
-  for (const uint16_t s : symbols) {
-    index.filler.push_back(s == filler);
-    index.gaps.push_back(static_cast<uint16_t>(s == filler ? filler - 1 : s));
+  index.gaps = coding::huffman_decode(bytes, filler + 1, entries);
+  index.filler.reserve(entries);
+  for (uint16_t& gap : index.gaps) {
+    index.filler.push_back(gap == filler);
+    if (gap == filler) --gap;
   }
   for (const int64_t p : coding::positions_of(index, static_cast<int64_t>(mask.size())))
     mask[static_cast<size_t>(p)] = 1;

@@ -12,7 +12,8 @@
 
 namespace hone::compress::detail {
 
-/// Rounds n elements of a floating dtype to so many mantissa bits, ties to even; infinities and NaN stay.
+/// Rounds n elements of a floating dtype to so many mantissa bits, ties to even, beyond the largest finite value of so
+/// many bits to that; infinities and NaN stay.
 void round_mantissa(DType dtype, void* data, int64_t n, int bits);
 
 /// An integer of 64 bits: whether it is negative, then its size.

@@ -373,7 +373,8 @@ Weight Converter::weigh(size_t i) {
   std::vector<double> bias =
       has_bias ? doubles(finite(n.inputs[2])) : std::vector<double>(static_cast<size_t>(w.size(0)));
   Weight r{weight_affine(n.inputs[1], w), {}, {}, {}};
-  // A scale is no finer than 30 bits of the bias allow; where all weights are 0, the bias alone decides.
+  // A scale is no finer than the most units of the bias allow; where all weights are 0, the bias alone decides.
+  constexpr auto most = static_cast<double>(kMostInt8Bias);
   const std::vector<double> weights = doubles(w);
   const int64_t taps = w.numel() / w.size(0);
   for (size_t k = 0; k < bias.size(); ++k) {
@@ -381,7 +382,7 @@ Weight Converter::weigh(size_t i) {
     const bool zero = std::all_of(row, row + taps, [](double v) { return v == 0; });
     const double fit = std::abs(bias[k]) / x_scale;
     if (zero) r.affine.scale[k] = bias[k] == 0 ? 1e-6 : fit / (1 << 20);
-    r.affine.scale[k] = std::max(r.affine.scale[k], fit / (1 << 30));
+    r.affine.scale[k] = std::max(r.affine.scale[k], fit / most);
   }
   r.codes = round ? round(i, w, r.affine) : r.affine.codes(w);
   if (mean.count(n.inputs[0])) {
@@ -390,7 +391,7 @@ Weight Converter::weigh(size_t i) {
   }
   for (size_t k = 0; k < bias.size(); ++k) {
     r.unit.push_back(x_scale * r.affine.scale[k]);
-    r.bias.push_back(std::llrint(std::clamp(bias[k] / r.unit[k], -1.0 * (1 << 30), 1.0 * (1 << 30))));
+    r.bias.push_back(std::llrint(std::clamp(bias[k] / r.unit[k], -most, most)));
   }
   return r;
 }

@@ -51,7 +51,8 @@ constexpr uint8_t requantize_sum(int32_t a, int32_t b, FixedPair f, int64_t zero
   return static_cast<uint8_t>(q < low ? low : q > high ? high : q);
 }
 
-/// Most taps of a product: 2^16 · 127 · 255 leaves room in 32 bits. What is beyond wraps modulo 2^32.
-inline constexpr int64_t kMostInt8Taps = int64_t{1} << 16;
+/// Most taps of a product, and most units of a bias: their sum stays below 2^31. What is beyond wraps modulo 2^32.
+inline constexpr int64_t kMostInt8Taps = int64_t{1} << 15, kMostInt8Bias = int64_t{1} << 30;
+static_assert(kMostInt8Taps * 127 * 255 + kMostInt8Bias <= INT32_MAX);
 
 }  // namespace hone

@@ -27,7 +27,7 @@ struct Int8Matrix {
   int64_t groups = 1, bits = 8;
   int64_t dilation = 1;  ///< of kernel columns
 
-  /// Codes [out, in] or [O, C/groups, KH, KW] of dtype i8 in [−127, 127], or [−7, 7] for 4 bits; at most 2^16 taps.
+  /// Codes [out, in] or [O, C/groups, KH, KW] of dtype i8 in [−127, 127], or [−7, 7] for 4 bits; at most 2^15 taps.
   /// ShapeError, DTypeError, ValueError.
   static Int8Matrix pack(const Tensor& codes, int64_t bits = 8, int64_t groups = 1, int64_t dilation = 1);
   Tensor dense() const;  ///< the codes; throws what check() throws
@@ -80,7 +80,7 @@ struct Int8ConvOptions {
 extern const OpDef kInt8Linear, kInt8Conv2d;
 
 /// x: u8 [..., in]; start: i32 [out]. Returns [..., out], u8 or f32. For inference: not differentiable. Throws
-/// ShapeError, DTypeError; ValueError for a range outside [0, 255], more than 2^16 inputs, a shift outside [31, 62] or
+/// ShapeError, DTypeError; ValueError for a range outside [0, 255], more than 2^15 inputs, a shift outside [31, 62] or
 /// a negative multiplier.
 Tensor int8_linear(const Tensor& x, const Int8Matrix& weight, const Tensor& start, const Int8Output& output);
 

@@ -292,14 +292,16 @@ template <class T> HWY_INLINE void store_some(hn::VFromD<hn::Rebind<T, D> > v, T
 }
 
 // rescale() with logical shifts, which are all that AVX2 has for 64 bits: a · M + 2^(s−1) + 2^62 is not negative, and
-// 2^(62−s) is taken off again, modulo 2^32.
+// 2^(62−s) is taken off again, modulo 2^32. What then is beyond the range would wrap with the zero point added, so that
+// comes last.
 void requantize_rows(const int32_t* s, int64_t count, int64_t pitch, int64_t outs, const Int8Codes& c, uint8_t* y,
                      int64_t y_pitch) {
   const D d;
   const hn::Repartition<uint64_t, D> wide;
   const hn::RebindToUnsigned<D> unsigned_lanes;
   const auto one = hn::Set(wide, 1), lifted = hn::Set(wide, uint64_t{1} << 62), most = hn::Set(wide, 62);
-  const V low = hn::Set(d, c.low), high = hn::Set(d, c.high);
+  const V low = hn::Set(d, c.low - c.zero_point), high = hn::Set(d, c.high - c.zero_point);
+  const V zero_point = hn::Set(d, c.zero_point);
   const int64_t room = y_pitch == kInt8Outs ? kInt8Outs : outs;
   for (int64_t o = 0; o < outs; o += kLanes) {
     const V even_factor = hn::LoadU(d, c.multiplier + o);
@@ -312,17 +314,16 @@ void requantize_rows(const int32_t* s, int64_t count, int64_t pitch, int64_t out
       return hn::BitCast(
           d, hn::OddEven(hn::BitCast(unsigned_lanes, hn::ShiftLeft<32>(odd)), hn::BitCast(unsigned_lanes, even)));
     };
-    const V offset = hn::Sub(hn::Set(d, c.zero_point),
-                             join(hn::Shl(one, hn::Sub(most, even_shift)), hn::Shl(one, hn::Sub(most, odd_shift))));
+    const V lift = join(hn::Shl(one, hn::Sub(most, even_shift)), hn::Shl(one, hn::Sub(most, odd_shift)));
     const int32_t* from = s + o;
     uint8_t* to = y + o;
     for (int64_t p = 0; p < count; ++p, from += pitch, to += y_pitch) {
       const V a = hn::LoadU(d, from), b = hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, a)));
       const auto even = hn::Add(hn::BitCast(wide, hn::MulEven(a, even_factor)), even_half);
       const auto odd = hn::Add(hn::BitCast(wide, hn::MulEven(b, odd_factor)), odd_half);
-      const V q = hn::Add(join(hn::Shr(even, even_shift), hn::Shr(odd, odd_shift)), offset);
-      const auto codes = hn::DemoteTo(hn::Rebind<uint8_t, D>(), hn::Min(hn::Max(q, low), high));
-      store_some<uint8_t>(codes, to, room - o);
+      const V rescaled = hn::Sub(join(hn::Shr(even, even_shift), hn::Shr(odd, odd_shift)), lift);
+      const V q = hn::Add(hn::Min(hn::Max(rescaled, low), high), zero_point);
+      store_some<uint8_t>(hn::DemoteTo(hn::Rebind<uint8_t, D>(), q), to, room - o);
     }
   }
 }

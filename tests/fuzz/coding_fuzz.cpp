@@ -34,7 +34,7 @@ void decode(int coder, size_t alphabet, size_t count, std::span<const uint8_t> b
     require(decode_mask(shape, encode_mask(shape, mask)) == mask);
   } else {
     RelativeIndex index{.bits = static_cast<int>(alphabet % 18), .gaps = {}, .filler = {}};
-    const int largest = (1 << std::clamp(index.bits, 1, 16)) - 1;  // bits of 0 and 17 are refused
+    const int largest = (1 << std::clamp(index.bits, 1, kMostIndexBits)) - 1;  // other bits are refused
     for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
       index.gaps.push_back(static_cast<uint16_t>(bytes[i] % 16 == 0 ? largest : bytes[i]));
       index.filler.push_back(bytes[i] % 16 == 0 && bytes[i + 1] % 2 == 0);
