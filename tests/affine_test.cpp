@@ -209,6 +209,27 @@ TEST(Observer, OrderAndBatchingDoNotMatterToCounts) {
   auto turned = data;
   std::reverse(turned.begin(), turned.end());
   const std::vector<Tensor> joined = {concat(data, 0)};
+TEST(Observer, EntropyKeepsDataAwayFromZero) {
+  // A tail may go, the data may not: from 0 to the outermost element alone all would be on one code, without error.
+  for (const auto& [mean, deviation] :
+       {std::pair{-5.0, 0.1}, {5.0, 0.1}, {-5.0, 0.5}, {5.0, 0.5}, {2.0, 0.3}, {2.0, 1.0}, {-1.0, 0.1}, {0.0, 1.0}}) {
+    for (const int64_t n : {64, 1000, 20000}) {
+      for (uint64_t seed = 1; seed <= (n < 2000 ? 40u : 10u); ++seed) {
+        manual_seed(seed);
+        const std::vector<Tensor> data = {randn({n}) * deviation + mean};
+        const std::vector<double> x = data[0].to_vector<double>();
+        const auto widened = [&](Observe method) {
+          const Interval r = observed({.method = method}, data);
+          return Interval{std::min(r.low, 0.0), std::max(r.high, 0.0)};
+        };
+        const double whole = error_at(x, widened(Observe::min_max), 8);
+        ASSERT_LT(std::sqrt(error_at(x, widened(Observe::entropy), 8)), 5 * std::sqrt(whole))
+            << mean << " ± " << deviation << ", " << n << " elements, seed " << seed;
+      }
+    }
+  }
+}
+
   for (const Observe m : {Observe::percentile, Observe::entropy, Observe::mse}) {
     const Interval a = observed({.method = m}, data), b = observed({.method = m}, turned),
                    c = observed({.method = m}, joined);
