@@ -236,6 +236,34 @@ TEST(Dynamic, LevelsFollowTheWeightsWhereFrozenOnesDoNot) {
   expect_error<ValueError>([&] { DynamicQuantizer(net, {}, {.every = -1}); }, "every");
 }
 
+TEST(Dynamic, AShrunkParameterIsFittedAnew) {
+  for (const LevelBy by : {LevelBy::magnitude, LevelBy::tensor, LevelBy::channel, LevelBy::kmeans}) {
+    for (const RefitOptions refit : {RefitOptions{}, RefitOptions{.every = 5}, RefitOptions{.drift = 0.25}}) {
+      Net net = make(13);
+      DynamicQuantizer quantizer(net, {.by = by, .levels = 2, .range = {-8, 7}}, refit);
+      EXPECT_FALSE(quantizer.step());
+      net.fc1.weight.ref().shrink(0, {0, 2});
+      EXPECT_TRUE(quantizer.step());
+      EXPECT_EQ(quantizer.t(), 2);
+      ASSERT_EQ(quantizer.log().size(), 1u);
+      EXPECT_TRUE(quantizer.log()[0].reshaped);
+      EXPECT_FALSE(quantizer.log()[0].by_drift);
+      EXPECT_NE(quantizer.table().find("shape"), std::string::npos);
+      Net alike = make(13);
+      alike.fc1.weight.ref().shrink(0, {0, 2});
+      dynamic(alike, {.by = by, .levels = 2, .range = {-8, 7}});
+      EXPECT_EQ(values(net.fc1.weight), values(alike.fc1.weight)) << "as if it had never been longer";
+      EXPECT_FALSE(quantizer.step()) << "once";
+    }
+  }
+  // An error leaves the count of steps as it was.
+  Net net = make(13);
+  DynamicQuantizer quantizer(net, {.range = {-8, 7}}, {.every = 1});
+  net.fc1.weight.ref().replace(full({20, 12}, NAN));
+  expect_error<ValueError>([&] { quantizer.step(); }, "fc1.weight");
+  EXPECT_EQ(quantizer.t(), 0);
+}
+
 TEST(Mixed, OutsideAIsKeptCoarseOrRounded) {
   for (const Outside outside : {Outside::keep_float, Outside::coarse, Outside::round_to_integer}) {
     Net net = make(9);
