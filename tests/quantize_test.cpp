@@ -105,6 +105,29 @@ TEST(Uniform, FittedStepIsTheFinestThatHoldsEveryWeight) {
   }
 }
 
+TEST(Uniform, ZeroPointPassesTheRangeByHalfAStepAtMost) {
+  // z is whole, so that 0 stays exact: an end of the weights may lie half a step beyond the codes.
+  double most = 0;
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    Net net = make(seed);
+    const std::vector<double> w = raws(net.fc1.weight);
+    const double least = *std::min_element(w.begin(), w.end()),
+                 step = (*std::max_element(w.begin(), w.end()) - least) / 7;
+    uniform(net, {.range = {0, 7}, .shift = Shift::zero_point, .only = {"fc1"}});
+    const std::vector<double> v = values(net.fc1.weight);
+    for (const double x : v)
+      most = std::max(most, std::max(x - *std::max_element(w.begin(), w.end()), least - x) / step);
+    const WeightGrid grid = net.fc1.weight.ref().grid();
+    EXPECT_NEAR(grid.scale.to_vector<double>()[0], step, 1e-12);
+    const std::vector<double> point = grid.points.to_vector<double>();
+    for (const double x : w) {
+      EXPECT_GE(x / step, point[1] - 0.5 - 1e-9);
+      EXPECT_LE(x / step, point[2] + 0.5 + 1e-9);
+    }
+  }
+  EXPECT_LE(most, 0.5 + 1e-6);
+}
+
 TEST(Uniform, GlobalHasOneStepAndShiftForAll) {
   Net net = make(4), biased = net;
   std::vector<double> all = raws(net.fc1.weight);
@@ -157,6 +180,8 @@ TEST(Uniform, RefusesWithNothingChanged) {
   expect_error<ValueError>([&] { uniform(net, {.range = {7, -8}}); }, "in order");
   expect_error<ValueError>([&] { uniform(net, {.range = {-0.5, 7}}); }, "whole");
   expect_error<ValueError>([&] { uniform(net, {.step = 0}); }, "step");
+  expect_error<ValueError>([&] { uniform(net, {.step = 1e-320}); }, {"step", "1e-320"});  // Δ = 1e320
+  expect_error<ValueError>([&] { uniform(net, {.step = INFINITY, .step_rule = StepRule::divide}); }, "step");
   expect_error<ValueError>([&] { uniform(net, {.only = {"fc9"}}); }, "fc1");
   share_weights(net, {.only = {"fc2"}});
   expect_error<ValueError>([&] { uniform(net); }, {"fc2.weight", "codebook"});
