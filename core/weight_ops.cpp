@@ -178,6 +178,7 @@ struct Grid {
       const double s = number(scale, l * scale.strides[0]);
       level[l] = {std::abs(s), point(0), point(1), point(2), point(3) != 0, s < 0};
       const auto integral = [](double v) { return std::abs(v) <= 0x1p31 && v == std::trunc(v); };
+      HONE_CHECK(std::isfinite(s), ValueError, c.op, ": level ", l, " has scale ", s, "; it must be finite");
       HONE_CHECK(std::isfinite(level[l].shift) && integral(level[l].low) && integral(level[l].high) &&
                      level[l].low <= level[l].high,
                  ValueError, c.op, ": level ", l, " has shift ", level[l].shift, " and codes from ", level[l].low,

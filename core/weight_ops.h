@@ -31,12 +31,12 @@ struct FakeQuantizeOptions {
 /// x on a grid: with level l's scale Δ and points (μ, low, high, ·), and q = (x − μ)/Δ,
 ///   ŷ = Δ · clamp(round(q), low, high) + μ,
 /// computed in f64 and rounded to x's dtype; where Δ = 0, x as it is (no grid), and a Δ below 0 counts as |Δ|.
-/// x: any shape, floating. scale: [L], floating. points: [L, 4], f64; codes are integers within ±2³¹. levels: the level
-/// of each element, u8, x's shape, L ≤ 256, and an element of a level ≥ L is NaN; without levels one for all (L = 1),
-/// or one for each index of dim 0. Straight-through gradients (Bengio et al., "Estimating or propagating gradients
-/// through stochastic neurons", 2013; for the scale Esser et al., "Learned step size quantization", 2020):
+/// x: any shape, floating. scale: [L], floating, finite. points: [L, 4], f64; codes are integers within ±2³¹. levels:
+/// the level of each element, u8, x's shape, L ≤ 256, and an element of a level ≥ L is NaN; without levels one for all
+/// (L = 1), or one for each index of dim 0. Straight-through gradients (Bengio et al., "Estimating or propagating
+/// gradients through stochastic neurons", 2013; for the scale Esser et al., "Learned step size quantization", 2020):
 ///   ∂ŷ/∂x = 1 where low ≤ q ≤ high, else 0;  ∂ŷ/∂Δ = round(q) − q there, else the bound that is hit.
-/// Differentiable once. ShapeError, DTypeError, ValueError for points against the above.
+/// Differentiable once. ShapeError, DTypeError, ValueError for a scale or points against the above.
 Tensor fake_quantize(const Tensor& x, const Tensor& scale, const Tensor& points, const Tensor& levels = {},
                      FakeQuantizeOptions options = {});
 

@@ -73,6 +73,11 @@ Tensor lsq_start(const Tensor& x, LsqOptions o) {
 Tensor pact(const Tensor& x, const Tensor& alpha, int64_t bits) {
   check_input("pact", x, bits, 1);
   HONE_CHECK(alpha.defined() && alpha.shape() == Shape{1}, ShapeError, "pact: alpha must have shape [1]");
+  {
+    const RecorderScope unseen(nullptr);  // the check is no part of what is traced
+    const double a = alpha.detach().item();
+    HONE_CHECK(a > 0 && std::isfinite(a), ValueError, "pact: alpha must be above 0 and finite, got ", a);
+  }
   const double steps = power(bits) - 1;
   const Tensor clipped = where(lt(x, alpha), relu(x), alpha);
   return fake_quantize(clipped, alpha * (1 / steps), codes(0, steps + 1), {}, {ScaleGradient::none, false});

@@ -25,7 +25,8 @@ Tensor lsq(const Tensor& x, const Tensor& scale, LsqOptions options = {});
 Tensor lsq_start(const Tensor& x, LsqOptions options = {});
 
 /// y = clip(x, 0, α) on 2^bits values from 0 to α. alpha: [1], above 0, of x's dtype. ∂y/∂x = 1 where 0 < x < α, else
-/// 0; ∂y/∂α = 1 where x ≥ α, else 0. Choi et al., "PACT: parameterized clipping activation", 2018.
+/// 0; ∂y/∂α = 1 where x ≥ α, else 0. ValueError unless α is above 0 and finite. Choi et al., "PACT: parameterized
+/// clipping activation", 2018.
 Tensor pact(const Tensor& x, const Tensor& alpha, int64_t bits = 8);
 
 /// 2 q(tanh w / (2 max |tanh w|) + ½) − 1, q rounding to multiples of 1/(2^bits − 1): in [−1, 1]. The gradient goes
@@ -35,7 +36,7 @@ Tensor dorefa_weight(const Tensor& w, int64_t bits = 8);
 Tensor dorefa_activation(const Tensor& x, int64_t bits = 8);
 
 /// x on the grid of its own range: Δ = max |x| / (2^(bits−1) − 1), found anew at every call; zeros stay zeros. The
-/// gradient is 1: what is dynamic is not trained.
+/// gradient is 1: what is dynamic is not trained. ValueError for a NaN or infinity in x, which has no range then.
 Tensor dynamic_fake_quantize(const Tensor& x, int64_t bits = 8);
 
 }  // namespace hone

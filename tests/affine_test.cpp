@@ -65,6 +65,11 @@ TEST(Affine, RangesByHand) {
   EXPECT_EQ(above.zero_point[0], 0);
   EXPECT_NEAR(above.scale[0], 3.0 / 255, 1e-15);
   EXPECT_EQ(Affine::of(Interval{0, 0}).scale[0], 1);
+  // A scale that f32 has no normal number for is that of 0.
+  for (const double tiny : {1e-38, -1e-38, 1e-300}) {
+    EXPECT_EQ(Affine::of(Interval{std::min(tiny, 0.0), std::max(tiny, 0.0)}).scale[0], 1) << tiny;
+    EXPECT_EQ(Affine::of(tensor({tiny, 0.0}), {.bits = 8, .symmetric = false}).scale[0], 1) << tiny;
+  }
   const Tensor q = Affine::of(Interval{-7, 7}, {.bits = 4}).codes(tensor({0.5, 1.5, -0.5, 100.0, -100.0}));
   EXPECT_EQ(q.to_vector<int64_t>(), (std::vector<int64_t>{0, 2, 0, 7, -7}));  // ties to the even
   const Affine wide = Affine::of(Interval{-1.7e308, 1.7e308}, {.bits = 8, .symmetric = false});
@@ -202,6 +207,27 @@ TEST(Observer, EntropyClipsOutliersAndKeepsWhatIsEven) {
   manual_seed(4);
   const std::vector<Tensor> even = {rand({40000})};
   EXPECT_GT(observed({.method = Observe::entropy, .spec = spec}, even).high, 0.95);
+}
+
+TEST(Observer, EntropyKeepsDataAwayFromZero) {
+  // A tail may go, the data may not: from 0 to the outermost element alone all would be on one code, without error.
+  for (const auto& [mean, deviation] :
+       {std::pair{-5.0, 0.1}, {5.0, 0.1}, {-5.0, 0.5}, {5.0, 0.5}, {2.0, 0.3}, {2.0, 1.0}, {-1.0, 0.1}, {0.0, 1.0}}) {
+    for (const int64_t n : {64, 1000, 20000}) {
+      for (uint64_t seed = 1; seed <= (n < 2000 ? 40u : 10u); ++seed) {
+        manual_seed(seed);
+        const std::vector<Tensor> data = {randn({n}) * deviation + mean};
+        const std::vector<double> x = data[0].to_vector<double>();
+        const auto widened = [&](Observe method) {
+          const Interval r = observed({.method = method}, data);
+          return Interval{std::min(r.low, 0.0), std::max(r.high, 0.0)};
+        };
+        const double whole = error_at(x, widened(Observe::min_max), 8);
+        ASSERT_LT(std::sqrt(error_at(x, widened(Observe::entropy), 8)), 5 * std::sqrt(whole))
+            << mean << " ± " << deviation << ", " << n << " elements, seed " << seed;
+      }
+    }
+  }
 }
 
 TEST(Observer, OrderAndBatchingDoNotMatterToCounts) {

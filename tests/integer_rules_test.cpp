@@ -126,39 +126,87 @@ TEST(IntegerRules, AWeightsGridIsKeptWhereCodesExpressIt) {
   manual_seed(5);
   nn::Linear module{{.in = 12, .out = 4}};
   const Tensor x = randn({30, 12}), w = module.weight.raw();
-  const auto codes_with = [&](const Tensor& scale, std::vector<double> point) {
+  struct Kept {
+    std::vector<double> codes, values;
+    double error;
+    int64_t regridded;
+  };
+  const auto codes_with = [&](const Tensor& scale, std::vector<double> point, bool dynamic) {
     nn::Linear copy = module;
     std::vector<double> points;
     for (int64_t l = 0; l < scale.numel(); ++l) points.insert(points.end(), point.begin(), point.end());
     copy.weight.ref().set_grid({.scale = scale, .points = tensor(points, {scale.numel(), 4})});
-    Network small = quantize_static(graph::trace(copy, x), calibration({x}), {.bits = 4});
+    const Network net = graph::trace(copy, x);
+    StaticCounts counts;
+    Network small = dynamic ? compress::quantize::quantize_dynamic(net, 4)
+                            : quantize_static(net, calibration({x}), {.bits = 4}, &counts);
     const Int8Matrix packed{small.constant(small.find("weight.codes")).value, {4, 12}, 1, 4, 1};
     const NoGrad no_grad;
-    return std::tuple{packed.dense().to_vector<double>(), copy.weight.value().to_vector<double>(),
-                      largest(small(x) - copy(x))};
+    return Kept{packed.dense().to_vector<double>(), copy.weight.value().to_vector<double>(),
+                largest(small(x) - copy(x)), counts.regridded};
   };
-  // Steps that no fit of the values would find; also one for all, and one below 0, which counts as |Δ|.
-  for (const Tensor& scale : {full({4}, 0.11), full({1}, 0.11), full({4}, -0.11)}) {
-    const auto [q, v, error] = codes_with(scale, {0, -5, 6, 0});
-    for (size_t i = 0; i < q.size(); ++i) {
-      ASSERT_NEAR(q[i] * 0.11, v[i], 1e-6);
-      ASSERT_EQ(q[i], std::clamp(std::nearbyint(w.to_vector<double>()[i] / 0.11), -5.0, 6.0));
+  for (const bool dynamic : {false, true}) {
+    // Steps that no fit of the values would find; also one for all, and one below 0, which counts as |Δ|. Bounds beyond
+    // the codes of 4 bits, [−7, 7], do no harm where no weight has such a code.
+    for (const auto& [low, high] : {std::pair{-5.0, 6.0}, {-8.0, 7.0}, {-128.0, 127.0}}) {
+      for (const Tensor& scale : {full({4}, 0.11), full({1}, 0.11), full({4}, -0.11)}) {
+        const Kept k = codes_with(scale, {0, low, high, 0}, dynamic);
+        for (size_t i = 0; i < k.codes.size(); ++i) {
+          ASSERT_NEAR(k.codes[i] * 0.11, k.values[i], 1e-6) << low;
+          ASSERT_EQ(k.codes[i], std::clamp(std::nearbyint(w.to_vector<double>()[i] / 0.11), low, high));
+        }
+        EXPECT_LT(k.error, 0.02);
+        EXPECT_EQ(k.regridded, 0);
+      }
     }
-    EXPECT_LT(error, 0.02);
+    // Grids that codes do not express are rounded anew: a shift, codes that 4 bits lack, weights kept as floats.
+    const std::vector<std::pair<Tensor, std::vector<double>>> others = {{full({4}, 0.11), {0.05, -4, 3, 0}},
+                                                                        {full({4}, 0.02), {0, -60, 7, 0}},
+                                                                        {full({4}, 0.02), {0, -8, 7, 0}},
+                                                                        {full({4}, 0.02), {0, -7, 60, 0}},
+                                                                        {zeros({4}), {0, -1, 1, 0}}};
+    for (const auto& [scale, point] : others) {
+      const Kept k = codes_with(scale, point, dynamic);
+      for (size_t row = 0; row < 4; ++row) {  // the largest of each row has the largest code
+        double most = 0;
+        for (size_t i = 0; i < 12; ++i) most = std::max(most, std::abs(k.codes[12 * row + i]));
+        EXPECT_EQ(most, 7);
+      }
+      EXPECT_LT(k.error, 0.3);
+      if (!dynamic) { EXPECT_EQ(k.regridded, max(abs(scale)).item() > 0 ? 1 : 0) << point[1]; }
+    }
   }
-  // Grids that codes do not express are rounded anew: a shift, more codes than 4 bits have, weights kept as floats.
-  const std::vector<std::pair<Tensor, std::vector<double>>> others = {{full({4}, 0.11), {0.05, -4, 3, 0}},
-                                                                      {full({4}, 0.02), {0, -60, 7, 0}},
-                                                                      {full({4}, 0.02), {0, -7, 60, 0}},
-                                                                      {zeros({4}), {0, -1, 1, 0}}};
-  for (const auto& [scale, point] : others) {
-    const auto [q, v, error] = codes_with(scale, point);
-    for (size_t row = 0; row < 4; ++row) {  // the largest of each row has the largest code
-      double most = 0;
-      for (size_t k = 0; k < 12; ++k) most = std::max(most, std::abs(q[12 * row + k]));
-      EXPECT_EQ(most, 7);
-    }
-    EXPECT_LT(error, 0.3);
+}
+
+TEST(IntegerRules, DynamicQuantizationNamesAWeightThatIsNoNumber) {
+  manual_seed(9);
+  for (const bool gridded : {false, true}) {
+    nn::Linear module{{.in = 6, .out = 3}};
+    Tensor w = clone(module.weight.raw().detach());
+    w.data<float>()[2] = gridded ? INFINITY : NAN;  // which the grid would clamp
+    set(module.weight, w);
+    if (gridded)
+      module.weight.ref().set_grid({.scale = full({1}, 0.1), .points = tensor({0.0, -7.0, 7.0, 0.0}, {1, 4})});
+    const Network net = graph::trace(module, randn({4, 6}));
+    expect_error<NumericError>([&] { compress::quantize::quantize_dynamic(net); },
+                               {"quantize_dynamic", "'weight'", gridded ? "inf" : "nan"});
+  }
+  nn::Linear module{{.in = 6, .out = 3}};
+  set(module.bias, full({3}, NAN));
+  const Network net = graph::trace(module, randn({4, 6}));
+  expect_error<NumericError>([&] { compress::quantize::quantize_dynamic(net); }, {"'bias'", "nan"});
+}
+
+TEST(IntegerRules, AnActivationTooSmallForAnF32ScaleIsZero) {
+  manual_seed(10);
+  nn::Linear module{{.in = 6, .out = 3}};
+  const NoGrad no_grad;
+  for (const double tiny : {1e-38, -1e-38, 1e-45}) {
+    const Tensor x = full({4, 6}, tiny);
+    Network small = quantize_static(graph::trace(module, x), calibration({x}));
+    EXPECT_TRUE(std::isfinite(largest(small(x))));
+    // What is left is the bias, in units of a weight's step, as behind zeros.
+    EXPECT_LE(largest(small(x) - module(x)), 0.5001 * largest(module.weight.raw()) / 127) << tiny;
   }
 }
 

@@ -159,5 +159,26 @@ TEST(KMeans, RefusesWhatCannotBeClustered) {
   expect_error<ValueError>([&] { kmeans(values, {}, std::vector<double>{0, 0}); }, "all weights");
 }
 
+TEST(KMeans, EndsOnNeighboursAmongTheNumbers) {
+  // The middle of two neighbours rounds to one of them: each is its own centroid all the same.
+  for (const KMeansStart start :
+       {KMeansStart::linear, KMeansStart::density, KMeansStart::random, KMeansStart::optimal}) {
+    for (const double from : {1.0, 1 + 0x1p-52, -1.0, 0.1, 5e-324, 1e300}) {
+      std::vector<double> values = {from};
+      for (int i = 0; i < 4; ++i) values.push_back(std::nextafter(values.back(), INFINITY));
+      for (int64_t k = 1; k <= 5; ++k) {
+        const KMeans found = kmeans(values, {.clusters = k, .start = start});
+        ASSERT_EQ(found.centroids.size(), static_cast<size_t>(k));
+        if (k < 5) continue;
+        EXPECT_EQ(found.centroids, values) << name(start) << " from " << from;
+        EXPECT_EQ(found.codes, (std::vector<int32_t>{0, 1, 2, 3, 4})) << name(start) << " from " << from;
+        EXPECT_EQ(found.distortion, 0);
+      }
+      const KMeans two = kmeans(std::vector<double>{values[0], values[1]}, {.clusters = 2, .start = start});
+      EXPECT_EQ(two.codes, (std::vector<int32_t>{0, 1})) << name(start) << " from " << from;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hone::test

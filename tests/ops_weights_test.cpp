@@ -224,6 +224,15 @@ TEST(FakeQuantize, RefusesWhatIsNoGrid) {
   expect_error<ValueError>([&] { fake_quantize(x, s, points({0, 1, -1, 0})); }, "in order");
   expect_error<ValueError>([&] { fake_quantize(x, s, points({0, 0.5, 1, 0})); }, "integers");
   expect_error<ValueError>([&] { fake_quantize(x, s, points({kNan, 0, 1, 0})); }, "shift");
+  for (const double bad : {static_cast<double>(kNan), HUGE_VAL, -HUGE_VAL}) {
+    expect_error<ValueError>([&] { fake_quantize(x, full(s.shape(), bad, s.dtype()), p); },
+                             {"level 0", "scale", str(bad)});
+    expect_error<ValueError>(
+        [&] {
+          Parameter(ones({3})).ref().set_grid({full({1}, bad), points({0, -1, 1, 0})});
+        },
+        {"scale", str(bad)});
+  }
   expect_error<GradError>(
       [&] {
         const Tensor y = ones({2, 3}).requires_grad_();
@@ -278,6 +287,16 @@ TEST(QuantizationInTraining, PactIsThePapersFormula) {
   }
   EXPECT_NEAR(alpha.grad().item(), da, 1e-13);
   expect_error<ShapeError>([&] { pact(x, values({1, 2})); }, "[1]");
+  for (const double bad : {0.0, -0.5, std::nan("")})
+    expect_error<ValueError>([&] { pact(x, values({bad})); }, {"pact", "alpha", str(bad)});
+  struct Bounded : nn::Module {
+    Parameter bound{full({1}, 6.0)};
+    HONE_MODULE(Bounded, bound)
+    Tensor forward(const Tensor& t) { return pact(t, bound.value()); }
+  } module;
+  const Tensor rows = cast(reshape(x.detach(), {6, 10}), f32);
+  graph::Network net = graph::trace(module, rows);  // the check is no part of the graph
+  EXPECT_TRUE(equal(net(rows), module(rows)));
 }
 
 TEST(QuantizationInTraining, DoReFaIsThePapersFormula) {
@@ -321,6 +340,8 @@ TEST(QuantizationInTraining, DynamicRangeIsThatOfTheBatch) {
   EXPECT_EQ(dynamic_fake_quantize(full({2}, 3.0, DType::bf16)).to_vector<double>(), (std::vector<double>{3, 3}));
   expect_error<ValueError>([] { dynamic_fake_quantize(ones({2}), 1); }, "bits");
   expect_error<DTypeError>([] { dynamic_fake_quantize(arange(0, 3)); }, "floating");
+  for (const double bad : {static_cast<double>(kNan), HUGE_VAL})
+    expect_error<ValueError>([&] { dynamic_fake_quantize(tensor({1.0, bad})); }, {"scale", str(bad)});
 }
 
 }  // namespace

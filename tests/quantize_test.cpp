@@ -105,6 +105,29 @@ TEST(Uniform, FittedStepIsTheFinestThatHoldsEveryWeight) {
   }
 }
 
+TEST(Uniform, ZeroPointPassesTheRangeByHalfAStepAtMost) {
+  // z is whole, so that 0 stays exact: an end of the weights may lie half a step beyond the codes.
+  double most = 0;
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    Net net = make(seed);
+    const std::vector<double> w = raws(net.fc1.weight);
+    const double least = *std::min_element(w.begin(), w.end()),
+                 step = (*std::max_element(w.begin(), w.end()) - least) / 7;
+    uniform(net, {.range = {0, 7}, .shift = Shift::zero_point, .only = {"fc1"}});
+    const std::vector<double> v = values(net.fc1.weight);
+    for (const double x : v)
+      most = std::max(most, std::max(x - *std::max_element(w.begin(), w.end()), least - x) / step);
+    const WeightGrid grid = net.fc1.weight.ref().grid();
+    EXPECT_NEAR(grid.scale.to_vector<double>()[0], step, 1e-12);
+    const std::vector<double> point = grid.points.to_vector<double>();
+    for (const double x : w) {
+      EXPECT_GE(x / step, point[1] - 0.5 - 1e-9);
+      EXPECT_LE(x / step, point[2] + 0.5 + 1e-9);
+    }
+  }
+  EXPECT_LE(most, 0.5 + 1e-6);
+}
+
 TEST(Uniform, GlobalHasOneStepAndShiftForAll) {
   Net net = make(4), biased = net;
   std::vector<double> all = raws(net.fc1.weight);
@@ -157,6 +180,8 @@ TEST(Uniform, RefusesWithNothingChanged) {
   expect_error<ValueError>([&] { uniform(net, {.range = {7, -8}}); }, "in order");
   expect_error<ValueError>([&] { uniform(net, {.range = {-0.5, 7}}); }, "whole");
   expect_error<ValueError>([&] { uniform(net, {.step = 0}); }, "step");
+  expect_error<ValueError>([&] { uniform(net, {.step = 1e-320}); }, {"step", "1e-320"});  // Δ = 1e320
+  expect_error<ValueError>([&] { uniform(net, {.step = INFINITY, .step_rule = StepRule::divide}); }, "step");
   expect_error<ValueError>([&] { uniform(net, {.only = {"fc9"}}); }, "fc1");
   share_weights(net, {.only = {"fc2"}});
   expect_error<ValueError>([&] { uniform(net); }, {"fc2.weight", "codebook"});
@@ -236,6 +261,34 @@ TEST(Dynamic, LevelsFollowTheWeightsWhereFrozenOnesDoNot) {
   expect_error<ValueError>([&] { DynamicQuantizer(net, {}, {.every = -1}); }, "every");
 }
 
+TEST(Dynamic, AShrunkParameterIsFittedAnew) {
+  for (const LevelBy by : {LevelBy::magnitude, LevelBy::tensor, LevelBy::channel, LevelBy::kmeans}) {
+    for (const RefitOptions refit : {RefitOptions{}, RefitOptions{.every = 5}, RefitOptions{.drift = 0.25}}) {
+      Net net = make(13);
+      DynamicQuantizer quantizer(net, {.by = by, .levels = 2, .range = {-8, 7}}, refit);
+      EXPECT_FALSE(quantizer.step());
+      net.fc1.weight.ref().shrink(0, {0, 2});
+      EXPECT_TRUE(quantizer.step());
+      EXPECT_EQ(quantizer.t(), 2);
+      ASSERT_EQ(quantizer.log().size(), 1u);
+      EXPECT_TRUE(quantizer.log()[0].reshaped);
+      EXPECT_FALSE(quantizer.log()[0].by_drift);
+      EXPECT_NE(quantizer.table().find("shape"), std::string::npos);
+      Net alike = make(13);
+      alike.fc1.weight.ref().shrink(0, {0, 2});
+      dynamic(alike, {.by = by, .levels = 2, .range = {-8, 7}});
+      EXPECT_EQ(values(net.fc1.weight), values(alike.fc1.weight)) << "as if it had never been longer";
+      EXPECT_FALSE(quantizer.step()) << "once";
+    }
+  }
+  // An error leaves the count of steps as it was.
+  Net net = make(13);
+  DynamicQuantizer quantizer(net, {.range = {-8, 7}}, {.every = 1});
+  net.fc1.weight.ref().replace(full({20, 12}, NAN));
+  expect_error<ValueError>([&] { quantizer.step(); }, "fc1.weight");
+  EXPECT_EQ(quantizer.t(), 0);
+}
+
 TEST(Mixed, OutsideAIsKeptCoarseOrRounded) {
   for (const Outside outside : {Outside::keep_float, Outside::coarse, Outside::round_to_integer}) {
     Net net = make(9);
@@ -280,12 +333,13 @@ TEST(Mixed, RoundingToIntegersWarnsOfWhatItZeroes) {
 TEST(Mixed, PartsAreWhatTheySay) {
   Net net = make(11);
   const Tensor w = cast(net.fc1.weight.raw().detach(), f64);
-  const auto count = [&](const Part& p) { return sum(p.holds("fc1.weight", w)).item<int64_t>(); };
+  const Tensor all = full(w.shape(), 1, boolean);
+  const auto count = [&](const Part& p) { return sum(p.holds("fc1.weight", w, all)).item<int64_t>(); };
   EXPECT_EQ(count(in_layers({"fc1"})), 240);
   EXPECT_EQ(count(in_layers({"fc"})), 0);
   EXPECT_EQ(count(!in_layers({"fc1.weight"})), 0);
   EXPECT_EQ(count(outliers(0.05)), 12);
-  const Tensor out = outliers(0.05).holds("", w);
+  const Tensor out = outliers(0.05).holds("", w, all);
   EXPECT_GT(min(where(out, abs(w), full(w.shape(), 1e9, f64))).item(), max(where(out, zeros_like(w), abs(w))).item());
   const Tensor mask = lt(rand({20, 12}), 0.5);
   EXPECT_EQ(count(in_mask({{"fc1.weight", mask}})), sum(mask).item<int64_t>());
@@ -311,7 +365,37 @@ TEST(Mixed, PartsAreWhatTheySay) {
           mixed(net, {.part = misspelt, .inside = {.range = {-8, 7}}, .only = {"fc2"}});
         },
         {"fc1.wieght", misspelt.name, "nearest", "fc2.weight"});
-  expect_error<ValueError>([&] { mixed(net, {.part = in_layers({}), .coarse_step = 0}); }, "coarse_step");
+  for (const double bad : {0.0, 1e-320})
+    expect_error<ValueError>([&] { mixed(net, {.part = in_layers({}), .coarse_step = bad}); }, "coarse_step");
+}
+
+TEST(Mixed, WhatAMaskHidesIsNoOutlier) {
+  Net net = make(18);
+  const std::vector<double> weights = {9, 1, -9, 5, 2, 9, -3, 0.5};
+  Tensor w = zeros({4, 20}), mask = zeros({4, 20}, boolean);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    w.data<float>()[i] = static_cast<float>(weights[i]);
+    mask.data<bool>()[i] = std::abs(weights[i]) < 9;
+  }
+  net.fc2.weight.ref().replace(w);
+  net.fc2.weight.ref().set_mask(mask);
+  // Five are kept, of 80: a quarter is one, 5, which stays a float; the others are on a grid of step 3/2 or 2.
+  const MixedOptions o{.part = !outliers(0.25), .inside = {.range = {-2, 1}}, .only = {"fc2"}};
+  const QuantizedLayer l = mixed(net, o).layers[0];
+  EXPECT_EQ(l.step, 2);
+  const std::vector<double> want = {0, 0, 0, 5, 2, 0, -4, 0};
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(values(net.fc2.weight)[i], want[i]) << i;
+  EXPECT_EQ(l.kept, 5);
+  // A part of one's own sees the mask too.
+  Net again = make(18);
+  again.fc2.weight.ref().set_mask(mask);
+  mixed(again, {.part = {"kept",
+                         [&](const std::string&, const Tensor& value, const Tensor& kept) {
+                           EXPECT_TRUE(equal(kept, mask));
+                           EXPECT_EQ(value.dtype(), f64);
+                           return kept;
+                         }},
+                .only = {"fc2"}});
 }
 
 TEST(PlanBits, IsTheBestPlanWithinTheBudget) {
@@ -383,6 +467,68 @@ TEST(PlanBits, RefusesAndRestores) {
   };
   expect_error<ValueError>([&] { plan_bits(net, failing); }, "today");
   EXPECT_EQ(net.fc1.weight.ref().type(), WeightType::dense);
+}
+
+TEST(PlanBits, AScoreThatIsNoNumberIsNamed) {
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    for (int at = 1; at <= 5; ++at) {
+      Net net = make(14);
+      int calls = 0;
+      const auto score = [&] { return ++calls == at ? bad : 1.0; };
+      const char* const where[] = {"nothing quantized", "'fc1.weight' at 2 bits", "'fc1.weight' at 8 bits",
+                                   "'fc2.weight' at 2 bits", "'fc2.weight' at 8 bits"};
+      expect_error<NumericError>(
+          [&] {
+            plan_bits(net, score, {.bits = {8, 2}, .bits_per_weight = 5});
+          },
+          {"plan_bits", where[at - 1], str(bad)});
+      EXPECT_EQ(net.fc1.weight.ref().type(), WeightType::dense);
+      EXPECT_EQ(net.fc2.weight.ref().type(), WeightType::dense);
+    }
+  }
+}
+
+TEST(PlanBits, OfNoKeptWeightIsTheLeastWidth) {
+  Net net = make(15);
+  net.fc1.weight.ref().set_mask(zeros({20, 12}, boolean));
+  net.fc2.weight.ref().set_mask(zeros({4, 20}, boolean));
+  const BitPlan plan = plan_bits(net, [] { return 1.0; }, {.bits = {8, 4, 32}});
+  EXPECT_EQ(plan.bits, (std::vector<int64_t>{4, 4}));
+  EXPECT_EQ(plan.bits_per_weight, 0);
+}
+
+TEST(PlanBits, GradientsAreAsTheyWereToo) {
+  Net net = make(16);
+  uniform(net, {.learned = true, .only = {"fc2"}});
+  const Tensor x = randn({5, 12});
+  sum(net(x)).backward();
+  std::vector<ParameterRef> all = net.parameters();
+  all.push_back(net.fc2.weight.ref().scale());
+  std::vector<Tensor> before;
+  for (const ParameterRef& p : all) before.push_back(clone(p.grad()));
+  const ParameterRef scale = all.back();
+  const auto score = [&] {
+    sum(net(x)).backward();
+    return 1.0;
+  };
+  plan_bits(net, score, {.bits = {4, 8}});
+  for (size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(equal(all[i].grad(), before[i])) << i;
+  EXPECT_EQ(net.fc2.weight.ref().scale(), scale);
+}
+
+TEST(PlanBits, APlanThatCannotBeAppliedChangesNothing) {
+  Net net = make(17);
+  const auto refused = [&](const BitPlan& plan, std::initializer_list<std::string> parts) {
+    expect_error<ValueError>([&] { apply(net, plan); }, parts);
+    EXPECT_EQ(net.fc1.weight.ref().type(), WeightType::dense);
+    EXPECT_EQ(net.fc2.weight.ref().type(), WeightType::dense);
+  };
+  for (const int64_t bad : {0, 1, 17, -4})
+    refused({.layers = {"fc1.weight", "fc2.weight"}, .bits = {4, bad}}, {"fc2.weight", str(bad), "[2, 16]"});
+  refused({.layers = {"fc1.weight", "fc2.weight"}, .bits = {4}}, {"2 layers"});
+  refused({.layers = {"fc1", "fc1.bias"}, .bits = {4, 8}}, {"'fc1.weight'"});
+  net.fc2.weight.ref().replace(full({4, 20}, NAN));
+  refused({.layers = {"fc1.weight", "fc2.weight"}, .bits = {4, 8}}, {"fc2.weight", "nan"});
 }
 
 }  // namespace

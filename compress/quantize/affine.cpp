@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "hone/core/basic_ops.h"
 #include "hone/core/error.h"
@@ -32,7 +33,7 @@ ScaleAndZero scale_of(Interval r, const AffineSpec& spec) {
   // Divided before they are added: high − low may pass the largest number.
   const auto levels = static_cast<double>(spec.high());
   const double scale = spec.symmetric ? most / levels : high / levels - low / levels;
-  if (!std::isnormal(scale)) return {1, 0};
+  if (scale < std::numeric_limits<float>::min()) return {1, 0};
   return {scale, spec.symmetric ? 0 : std::clamp<int64_t>(std::lrint(-low / scale), 0, spec.high())};
 }
 

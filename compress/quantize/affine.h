@@ -39,8 +39,9 @@ struct Affine {
   std::vector<int64_t> zero_point;  ///< likewise; a code
 
   /// Of one range, which is widened to hold 0, so that 0 has a code: asymmetric, scale = (high − low) / (2^bits − 1)
-  /// and zero_point = round(−low / scale); symmetric, scale = max(|low|, |high|) / (2^(bits−1) − 1). A range of nothing
-  /// but 0 has scale 1. ValueError: low above high, bits. NumericError: not finite.
+  /// and zero_point = round(−low / scale); symmetric, scale = max(|low|, |high|) / (2^(bits−1) − 1). A range so narrow
+  /// that f32 has no normal number for its scale counts as nothing but 0, whose scale is 1. ValueError: low above high,
+  /// bits. NumericError: not finite.
   static Affine of(Interval range, AffineSpec spec = {});
   /// Of the smallest and largest element of each part of x, floating. NumericError for a NaN or infinity; ValueError
   /// for a spec that x does not fit. An empty x has one part's range of nothing but 0.

@@ -54,11 +54,25 @@ std::string scientific(double v) {
   return text;
 }
 
-Restore::Restore(nn::Module& module) {
-  for (const ParameterRef& p : module.parameters()) former_.emplace_back(p, Parameter::copy_of(p));
+Former::Former(nn::Module& module) {
+  const auto grad_of = [](const ParameterRef& p) {
+    return p.defined() && p.grad().defined() ? clone(p.grad().detach()) : Tensor();
+  };
+  for (const ParameterRef& p : module.parameters())
+    entries_.push_back({p, Parameter::copy_of(p), grad_of(p), grad_of(p.scale())});
 }
-void Restore::restore() {
-  for (const auto& [p, former] : former_) p.assign(former);
+void Former::restore() const {
+  const auto set_grad = [](const ParameterRef& p, const Tensor& grad) {
+    Tensor(p.raw()).set_grad(grad.defined() ? clone(grad) : Tensor());
+  };
+  for (const Entry& e : entries_) {
+    e.parameter.assign(e.copy);
+    set_grad(e.parameter, e.grad);
+    if (const ParameterRef scale = e.parameter.scale(); scale.defined()) {
+      Tensor(scale.raw()).requires_grad_(e.copy.ref().scale().raw().requires_grad());  // a new grid may have ended it
+      set_grad(scale, e.scale_grad);
+    }
+  }
 }
 
 }  // namespace hone::compress::quantize::detail

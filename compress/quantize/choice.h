@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "hone/compress/prune/select.h"
@@ -40,17 +39,19 @@ Kept kept_of(const char* what, const std::string& name, const ParameterRef& p);
 std::string fixed(double v, int digits);
 std::string scientific(double v);
 
-/// Every parameter of a module as it is now; put back by restore(), or at the end of a scope.
-class Restore {
+/// Every parameter of a module as it is now, gradients included; put back by restore().
+class Former {
  public:
-  explicit Restore(nn::Module& module);
-  ~Restore() { restore(); }
-  Restore(const Restore&) = delete;
-  Restore& operator=(const Restore&) = delete;
-  void restore();
+  explicit Former(nn::Module& module);
+  void restore() const;
 
  private:
-  std::vector<std::pair<ParameterRef, Parameter>> former_;
+  struct Entry {
+    ParameterRef parameter;
+    Parameter copy;
+    Tensor grad, scale_grad;
+  };
+  std::vector<Entry> entries_;
 };
 
 }  // namespace hone::compress::quantize::detail

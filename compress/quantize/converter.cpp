@@ -53,26 +53,25 @@ Int8Range range_of(const Converter::Made& m, const std::optional<ActivationAttrs
   return {m.zero_point, code_of(m, a->a), code_of(m, a->b)};
 }
 
-/// The scales of a fake-quantized parameter whose grid codes of these bits express: symmetric, a step a tensor or row.
-/// A step of 0 keeps floats, which get a scale by their largest.
-std::optional<Affine> grid_of(const ParameterRef& p, const Tensor& w, int64_t bits) {
-  if (p.type() != WeightType::fake_quantized) return std::nullopt;
-  const WeightGrid grid = p.grid();
+/// The scales of a grid whose codes, those that weights w have, are codes of these bits: symmetric, a step a tensor or
+/// row. A step of 0 keeps floats, which get a scale by their largest.
+std::optional<Affine> grid_of(const WeightGrid& grid, const Tensor& w, int64_t bits) {
   if (grid.levels.defined()) return std::nullopt;
   const std::vector<double> scale = doubles(grid.scale), points = doubles(grid.points), v = doubles(w);
   Affine a{
       {.bits = bits, .symmetric = true, .granularity = scale.size() == 1 ? Granularity::tensor : Granularity::channel},
       {},
       std::vector<int64_t>(scale.size())};
+  const auto high = static_cast<double>(a.spec.high());
   const size_t row = scale.empty() ? 0 : v.size() / scale.size();
   for (size_t l = 0; l < scale.size(); ++l) {
-    const double* const point = &points[l * kGridColumns];
-    if (point[0] != 0 || point[1] < static_cast<double>(a.spec.low()) || point[2] > static_cast<double>(a.spec.high()))
-      return std::nullopt;
+    double most = 0;
+    for (size_t k = l * row; k < (l + 1) * row; ++k) most = std::max(most, std::abs(v[k]));
     double step = std::abs(scale[l]);
     if (step == 0) {
-      for (size_t k = l * row; k < (l + 1) * row; ++k) step = std::max(step, std::abs(v[k]));
-      step = step == 0 ? 1 : step / static_cast<double>(a.spec.high());
+      step = most == 0 ? 1 : most / high;
+    } else if (points[l * kGridColumns] != 0 || std::nearbyint(most / step) > high) {
+      return std::nullopt;
     }
     a.scale.push_back(step);
   }
@@ -88,6 +87,40 @@ void check_weights(const char* what, int64_t bits, Granularity granularity) {
   HONE_CHECK(bits == 8 || bits == 4, ValueError, what, ": weights of ", bits, " bits; there are kernels for 8 and 4");
   HONE_CHECK(granularity != Granularity::group, ValueError, what,
              ": kernels take a scale for each output, not for groups of inputs");
+}
+
+// ---- weights
+
+Tensor finite_elements(const char* what, const Network& network, ValueId v) {
+  const auto check = [&](const Tensor& t) {
+    for (const double e : doubles(t))
+      HONE_CHECK(std::isfinite(e), NumericError, what, ": '", network.value(v).name, "' has an element ", e);
+  };
+  const Tensor t = graph::detail::elements(network, v);
+  check(t);
+  if (network.value(v).kind != ValueKind::parameter) return t;
+  const ParameterRef& p = network.parameter(v).ref();
+  if (p.type() == WeightType::fake_quantized) check(p.mask().defined() ? masked(p.raw(), p.mask()) : p.raw());
+  return t;
+}
+
+WeightScales weight_scales(const Network& network, ValueId v, const Tensor& w, int64_t bits, Granularity granularity) {
+  std::optional<Affine> kept;
+  bool gridded = false;
+  if (network.value(v).kind == ValueKind::parameter &&
+      network.parameter(v).ref().type() == WeightType::fake_quantized) {
+    const WeightGrid grid = network.parameter(v).ref().grid();
+    const std::vector<double> scale = doubles(grid.scale);
+    gridded = std::any_of(scale.begin(), scale.end(), [](double s) { return s != 0; });
+    if (gridded) kept = grid_of(grid, w, bits);
+  }
+  Affine a = kept ? *kept : Affine::of(w, {.bits = bits, .symmetric = true, .granularity = granularity});
+  if (a.scale.size() == 1) {  // one scale, written out for each output
+    a.scale.assign(static_cast<size_t>(w.size(0)), a.scale[0]);
+    a.zero_point.assign(static_cast<size_t>(w.size(0)), 0);
+    a.spec.granularity = Granularity::channel;
+  }
+  return {std::move(a), gridded && !kept};
 }
 
 // ---- what becomes of each node
@@ -337,42 +370,17 @@ std::vector<double> Converter::rounding_shift(const Node& n, const Tensor& w, co
   return shift;
 }
 
-/// The grid that the parameter has, where it has one; else a scale an output.
-Affine Converter::weight_affine(ValueId v, const Tensor& w) const {
-  std::optional<Affine> grid;
-  if (net_.value(v).kind == ValueKind::parameter) grid = grid_of(net_.parameter(v).ref(), w, bits_);
-  Affine a = grid ? *grid : Affine::of(w, {.bits = bits_, .symmetric = true, .granularity = weights_});
-  if (a.scale.size() == 1) {  // one scale, written out for each output
-    a.scale.assign(static_cast<size_t>(w.size(0)), a.scale[0]);
-    a.zero_point.assign(static_cast<size_t>(w.size(0)), 0);
-    a.spec.granularity = Granularity::channel;
-  }
-  return a;
-}
-
-/// The elements of a weight or bias, checked before a grid clamps an infinity.
-Tensor Converter::finite(ValueId v) const {
-  const auto check = [&](const Tensor& t) {
-    for (const double e : doubles(t))
-      HONE_CHECK(std::isfinite(e), NumericError, what_, ": '", net_.value(v).name, "' has an element ", e);
-  };
-  const Tensor t = graph::detail::elements(net_, v);
-  check(t);
-  if (net_.value(v).kind != ValueKind::parameter) return t;
-  const ParameterRef& p = net_.parameter(v).ref();
-  if (p.type() == WeightType::fake_quantized) check(p.mask().defined() ? masked(p.raw(), p.mask()) : p.raw());
-  return t;
-}
-
 Weight Converter::weigh(size_t i) {
   const Node& n = net_.nodes()[i];
   codes(n.inputs[0]);
   const double x_scale = at(n.inputs[0]).scale;
-  const Tensor w = finite(n.inputs[1]);
+  const Tensor w = finite_elements(what_, net_, n.inputs[1]);
   const bool has_bias = n.inputs.size() > 2 && n.inputs[2] != graph::kNone;
-  std::vector<double> bias =
-      has_bias ? doubles(finite(n.inputs[2])) : std::vector<double>(static_cast<size_t>(w.size(0)));
-  Weight r{weight_affine(n.inputs[1], w), {}, {}, {}};
+  std::vector<double> bias = has_bias ? doubles(finite_elements(what_, net_, n.inputs[2]))
+                                      : std::vector<double>(static_cast<size_t>(w.size(0)));
+  WeightScales scales = weight_scales(net_, n.inputs[1], w, bits_, weights_);
+  counts_.regridded += scales.regridded;
+  Weight r{std::move(scales.affine), {}, {}, {}};
   // A scale is no finer than the most units of the bias allow; where all weights are 0, the bias alone decides.
   constexpr auto most = static_cast<double>(kMostInt8Bias);
   const std::vector<double> weights = doubles(w);

@@ -37,6 +37,17 @@ graph::Network folded_for_integers(const graph::Network& network);
 /// ValueError for bits or granularity of weights that kernels do not have.
 void check_weights(const char* what, int64_t bits, Granularity granularity);
 
+/// The elements of a weight or bias, those that a grid would clamp too: NumericError naming it for a NaN or infinity.
+Tensor finite_elements(const char* what, const graph::Network& network, graph::ValueId v);
+/// Scales for codes of a weight w, one for each output: of the grid that its parameter has, where codes of these bits
+/// express it; else found anew, one an output or tensor.
+struct WeightScales {
+  Affine affine;
+  bool regridded = false;  ///< it has a grid, which codes do not express
+};
+WeightScales weight_scales(const graph::Network& network, graph::ValueId v, const Tensor& w, int64_t bits,
+                           Granularity granularity);
+
 class Converter {
  public:
   /// Decides what becomes of each node: GraphError naming one without an integer form, unless `float_fallback`;
@@ -90,8 +101,6 @@ class Converter {
   Tail tail_of(size_t i);
   void plan(const char* what, bool float_fallback);
 
-  Tensor finite(graph::ValueId v) const;
-  Affine weight_affine(graph::ValueId v, const Tensor& w) const;
   std::vector<double> rounding_shift(const graph::Node& n, const Tensor& w, const Tensor& rounded) const;
 
   void settle(graph::ValueId v, double least);

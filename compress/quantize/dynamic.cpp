@@ -38,6 +38,7 @@ std::vector<int32_t> bands(const std::vector<double>& w, int64_t levels) {
 }
 
 detail::Grid grid_of(const nn::NamedParameter& named, const DynamicOptions& o) {
+  detail::check_type(kWhat, named);
   const detail::Kept kept = detail::kept_of(kWhat, named.name, named.parameter);
   const Shape& shape = named.parameter.shape();
   const detail::FitOptions how = fit_options(o);
@@ -68,9 +69,7 @@ detail::Grid grid_of(const nn::NamedParameter& named, const DynamicOptions& o) {
 std::vector<nn::NamedParameter> checked(nn::Module& module, const DynamicOptions& o) {
   detail::check(kWhat, fit_options(o));
   HONE_CHECK(o.levels >= 1 && o.levels <= 256, ValueError, kWhat, ": levels must be in [1, 256], got ", o.levels);
-  auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
-  for (const auto& n : parameters) detail::check_type(kWhat, n);
-  return parameters;
+  return detail::chosen(kWhat, module, o.only, o.except, o.biases);
 }
 
 void fit_all(const std::vector<nn::NamedParameter>& parameters, const DynamicOptions& o) {
@@ -107,7 +106,7 @@ void DynamicQuantizer::fit() {
   const NoGrad no_grad;
   fit_all(parameters_, options_);
   fitted_.clear();
-  for (const auto& n : parameters_) fitted_.push_back(kept_raw(n.parameter));
+  for (const auto& n : parameters_) fitted_.push_back({kept_raw(n.parameter), n.parameter.generation()});
 }
 
 double DynamicQuantizer::error() const {
@@ -121,24 +120,29 @@ double DynamicQuantizer::drift() const {
   const NoGrad no_grad;
   double most = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const double moved = sum(square(kept_raw(parameters_[i].parameter) - fitted_[i])).item(),
-                 whole = sum(square(fitted_[i])).item();
+    const double moved = sum(square(kept_raw(parameters_[i].parameter) - fitted_[i].raw)).item(),
+                 whole = sum(square(fitted_[i].raw)).item();
     if (moved > 0) most = std::max(most, std::sqrt(moved / whole));
   }
   return most;
 }
 
 bool DynamicQuantizer::step() {
-  ++t_;
-  const bool due = refit_.every > 0 && t_ % refit_.every == 0;
-  const double moved = due || refit_.drift > 0 ? drift() : 0;
-  const bool drifted = refit_.drift > 0 && moved > refit_.drift;
-  if (!due && !drifted) return false;
-  Refit entry{t_, !due, moved, error(), 0};
-  fit();
-  entry.error_after = error();
-  log_.push_back(entry);
-  return true;
+  const int64_t t = t_ + 1;
+  bool reshaped = false;
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    reshaped = reshaped || parameters_[i].parameter.generation() != fitted_[i].generation;
+  const bool due = refit_.every > 0 && t % refit_.every == 0;
+  const double moved = !reshaped && (due || refit_.drift > 0) ? drift() : 0;
+  const bool fits = reshaped || due || (refit_.drift > 0 && moved > refit_.drift);
+  if (fits) {
+    Refit entry{t, !reshaped && !due, reshaped, moved, error(), 0};
+    fit();
+    entry.error_after = error();
+    log_.push_back(entry);
+  }
+  t_ = t;
+  return fits;
 }
 
 QuantizeReport DynamicQuantizer::report() const { return report_of(parameters_); }
@@ -146,8 +150,12 @@ QuantizeReport DynamicQuantizer::report() const { return report_of(parameters_);
 std::string DynamicQuantizer::table() const {
   std::vector<std::vector<std::string>> lines{{"step", "reason", "drift", "error before", "error after"}};
   for (const Refit& r : log_)
-    lines.push_back({str(r.step), r.by_drift ? "drift" : "due", detail::scientific(r.drift),
-                     detail::scientific(r.error_before), detail::scientific(r.error_after)});
+    lines.push_back({str(r.step),
+                     r.reshaped   ? "shape"
+                     : r.by_drift ? "drift"
+                                  : "due",
+                     detail::scientific(r.drift), detail::scientific(r.error_before),
+                     detail::scientific(r.error_after)});
   return hone::detail::text_table(lines, 0);
 }
 

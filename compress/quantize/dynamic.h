@@ -37,8 +37,8 @@ struct DynamicOptions {
   bool biases = false;  ///< parameters of fewer than two dims too
 };
 
-/// w_q = clamp(round((w − μᵢ) · stepᵢ)) for the weights of level i, stepᵢ the finest for which none leaves the range:
-/// once, by the weights as they are. ValueError as uniform(), and for levels outside [1, 256].
+/// w_q = clamp(round((w − μᵢ) · stepᵢ)) for the weights of level i, stepᵢ as UniformOptions finds one: once, by the
+/// weights as they are. ValueError as uniform(), and for levels outside [1, 256].
 QuantizeReport dynamic(nn::Module& module, const DynamicOptions& options = {});
 
 struct RefitOptions {
@@ -50,16 +50,18 @@ struct RefitOptions {
 struct Refit {
   int64_t step = 0;
   bool by_drift = false;
+  bool reshaped = false;                     ///< a parameter had another shape, dtype or device: then no drift
   double drift = 0;                          ///< the largest of all parameters
   double error_before = 0, error_after = 0;  ///< mean squared error over all weights
 };
 
-/// Fits at once and then as the options say. It keeps the parameters' identities, not the module.
+/// Fits at once and then as the options say, and where a parameter has another shape, dtype or device (one that was
+/// shrunk). It keeps the parameters' identities, not the module.
 class DynamicQuantizer {
  public:
   /// ValueError as dynamic(), and for options below 0.
   DynamicQuantizer(nn::Module& module, DynamicOptions options, RefitOptions refit = {});
-  /// t + 1; true where the levels were fitted anew.
+  /// t + 1; true where the levels were fitted anew. ValueError as dynamic(): nothing has changed then.
   bool step();
   int64_t t() const { return t_; }
   const std::vector<Refit>& log() const { return log_; }  ///< without the first fit
@@ -74,7 +76,11 @@ class DynamicQuantizer {
   DynamicOptions options_;
   RefitOptions refit_;
   std::vector<nn::NamedParameter> parameters_;
-  std::vector<Tensor> fitted_;  // raw values at the last fit
+  struct Fitted {
+    Tensor raw;
+    uint64_t generation;
+  };
+  std::vector<Fitted> fitted_;  // of the last fit
   int64_t t_ = 0;
   std::vector<Refit> log_;
 };

@@ -22,6 +22,9 @@ double least_scale(double x, double bound) {
   return scale;
 }
 
+/// Δ of a given step.
+double scale_of(const FitOptions& o) { return o.step_rule == StepRule::multiply ? 1 / *o.step : *o.step; }
+
 }  // namespace
 
 void check(const char* what, const FitOptions& o) {
@@ -30,18 +33,20 @@ void check(const char* what, const FitOptions& o) {
              ": the range must be two whole numbers in order within 2^31, got ", o.range.low, " and ", o.range.high);
   HONE_CHECK(o.shift == Shift::zero_point || (o.range.low <= 0 && o.range.high >= 0), ValueError, what, ": range ",
              o.range.low, " to ", o.range.high, " must hold 0, which is where the shift goes");
-  HONE_CHECK(!o.step || (*o.step > 0 && std::isfinite(*o.step)), ValueError, what, ": step must be above 0, got ",
-             o.step.value_or(0));
+  HONE_CHECK(!o.step || (*o.step > 0 && scale_of(o) > 0 && std::isfinite(scale_of(o))), ValueError, what,
+             ": step must be above 0 and make a finite scale Δ above 0, got ", o.step.value_or(0));
 }
 
 Level fit(std::span<const double> w, const FitOptions& o) {
   Level level{0, 0, o.range.low, o.range.high, o.rounding == Rounding::truncate};
-  if (o.step) level.scale = o.step_rule == StepRule::multiply ? 1 / *o.step : *o.step;
+  if (o.step) level.scale = scale_of(o);
   const auto [min, max] = std::minmax_element(w.begin(), w.end());
   const double least = w.empty() ? 0 : *min, most = w.empty() ? 0 : *max;
   if (o.shift == Shift::zero_point) {
     const double a = std::min(least, 0.0), b = std::max(most, 0.0);
-    if (!o.step) level.scale = b > a ? (b - a) / (o.range.high - o.range.low) : 1;
+    const double codes = o.range.high - o.range.low;
+    if (!o.step) level.scale = b / codes - a / codes;  // b − a may pass the largest number
+    if (level.scale == 0) level.scale = 1;
     const double z = std::clamp(std::nearbyint(o.range.low - a / level.scale), o.range.low, o.range.high);
     level.low -= z, level.high -= z;
     return level;

@@ -1,5 +1,5 @@
 #include "hone/compress/graph/pass_support.h"
-#include "hone/compress/graph/passes.h"
+#include "hone/compress/quantize/converter.h"
 #include "hone/compress/quantize/static.h"
 #include "hone/core/basic_ops.h"
 #include "hone/ops/arithmetic.h"
@@ -15,14 +15,18 @@ using graph::Network;
 using graph::Node;
 using graph::ValueId;
 
+constexpr const char* kWhat = "quantize_dynamic";
 constexpr int64_t kZeroPoint = 128;  // of int8_quantize_rows
 
 /// y = scale_x[n] (scale_w[o] Σ …) + bias[o], in place of node i; returns the place of the last node.
-size_t replace(Network& net, size_t i, const Tensor& weight, const Tensor& bias, int64_t bits) {
+size_t replace(Network& net, size_t i, int64_t bits) {
   const Node n = net.nodes()[i];
+  const Tensor weight = detail::finite_elements(kWhat, net, n.inputs[1]);
+  const bool has_bias = n.inputs.size() > 2 && n.inputs[2] != graph::kNone;
+  const Tensor bias = has_bias ? detail::finite_elements(kWhat, net, n.inputs[2]) : Tensor();
   const bool conv = n.op == &kConv2d;
   const int64_t outs = weight.size(0);
-  const Affine a = Affine::of(weight, {.bits = bits, .symmetric = true, .granularity = Granularity::channel});
+  const Affine a = detail::weight_scales(net, n.inputs[1], weight, bits, Granularity::channel).affine;
   const ConvAttrs attrs = conv ? n.attributes.as<ConvAttrs>() : ConvAttrs();
   const Int8Matrix packed = Int8Matrix::pack(a.codes(weight), bits, attrs.groups, attrs.dilation_w);
   const std::string name = net.value(n.inputs[1]).name;
@@ -55,21 +59,19 @@ size_t replace(Network& net, size_t i, const Tensor& weight, const Tensor& bias,
 }  // namespace
 
 Network quantize_dynamic(const Network& network, int64_t bits) {
-  HONE_CHECK(bits == 8 || bits == 4, ValueError, "quantize_dynamic: weights of ", bits,
-             " bits; there are kernels for 8 and 4");
+  detail::check_weights(kWhat, bits, Granularity::channel);
   const graph::detail::Quiet quiet;
-  Network net = graph::optimize(network, {.fold_batch_norm = true, .fuse = false, .pack = false});
+  Network net = detail::folded_for_integers(network);
   for (size_t i = 0; i < net.nodes().size(); ++i) {
     const Node& n = net.nodes()[i];
     if ((n.op != &kConv2d && n.op != &kLinear) || net.value(n.inputs[0]).dtype != f32) continue;
     if (net.value(n.inputs[0]).shape.size() < 2) continue;  // one vector: it has no rows
     const ValueId b = n.inputs.size() > 2 ? n.inputs[2] : graph::kNone;
-    const Tensor weight = graph::detail::elements(net, n.inputs[1]),
-                 bias = b == graph::kNone ? Tensor() : graph::detail::elements(net, b);
-    if (!weight.defined() || (b != graph::kNone && !bias.defined()) || weight.size(0) == 0 ||
+    const Tensor weight = graph::detail::elements(net, n.inputs[1]);
+    if (!weight.defined() || (b != graph::kNone && !graph::detail::elements(net, b).defined()) || weight.size(0) == 0 ||
         weight.numel() / weight.size(0) > kMostInt8Taps)
       continue;
-    i = replace(net, i, weight, bias, bits);
+    i = replace(net, i, bits);
   }
   net.remove_dead();
   net.refresh();

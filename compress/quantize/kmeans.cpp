@@ -89,11 +89,17 @@ class Sorted {
   std::vector<long double> weight_, first_, second_;  // sums of w, w d, w d² over the values before each place
 };
 
-/// Ends of the segments of ascending centroids: values up to the middle between two go to the lower one.
+/// The largest value that goes to the lower of two ascending centroids. Below the upper one, which is its own nearest:
+/// the middle of two neighbours among the numbers may round to it.
+double middle(double lower, double upper) {
+  const double m = std::midpoint(lower, upper);
+  return m < upper ? m : lower;
+}
+/// Ends of the segments of ascending centroids.
 std::vector<size_t> assign(const Sorted& values, const std::vector<double>& centroids) {
   std::vector<size_t> ends;
   for (size_t k = 0; k + 1 < centroids.size(); ++k)
-    ends.push_back(values.above(std::midpoint(centroids[k], centroids[k + 1])));
+    ends.push_back(values.above(middle(centroids[k], centroids[k + 1])));
   ends.push_back(values.size());
   return ends;
 }
@@ -167,7 +173,8 @@ class Optimal {
   std::vector<std::vector<uint32_t>> cut_;
 };
 
-/// Centroids without values go to the far end of the cluster of largest distortion, one after the other.
+/// Centroids without values go to the far end of the cluster of largest distortion, one after the other. One that lies
+/// on a value keeps it, so each of them moves once at most.
 void fill_empty(const Sorted& values, std::vector<double>& centroids) {
   for (bool moved = true; moved;) {
     moved = false;
@@ -245,7 +252,7 @@ KMeans kmeans(std::span<const double> values, const KMeansOptions& options, std:
 
   // Codes by the same middles as assign(), so each value has the centroid that its distortion was counted for.
   std::vector<double> middles;
-  for (size_t j = 0; j + 1 < k; ++j) middles.push_back(std::midpoint(c[j], c[j + 1]));
+  for (size_t j = 0; j + 1 < k; ++j) middles.push_back(middle(c[j], c[j + 1]));
   found.codes.reserve(values.size());
   for (size_t i = 0; i < values.size(); ++i) {
     const auto code = std::lower_bound(middles.begin(), middles.end(), values[i]) - middles.begin();

@@ -15,7 +15,7 @@ namespace hone::compress::quantize {
 
 Part in_layers(std::vector<std::string> names) {
   return {"in_layers",
-          [names](const std::string& parameter, const Tensor& w) {
+          [names](const std::string& parameter, const Tensor& w, const Tensor&) {
             const bool in = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
               return compress::detail::is_named(parameter, name);
             });
@@ -27,30 +27,35 @@ Part in_mask(std::map<std::string, Tensor> masks) {
   std::vector<std::string> names;
   for (const auto& entry : masks) names.push_back(entry.first);
   return {"in_mask",
-          [masks = std::move(masks)](const std::string& parameter, const Tensor& w) {
+          [masks = std::move(masks)](const std::string& parameter, const Tensor& w, const Tensor&) {
             return detail::for_parameter(masks, parameter, zeros(w.shape(), DType::boolean));
           },
           std::move(names)};
 }
 Part in_interval(double low, double high) {
-  return {"in_interval",
-          [low, high](const std::string&, const Tensor& w) { return logical_and(ge(w, low), le(w, high)); }};
+  return {"in_interval", [low, high](const std::string&, const Tensor& w, const Tensor&) {
+            return logical_and(ge(w, low), le(w, high));
+          }};
 }
 Part outliers(double share) {
   HONE_CHECK(share >= 0 && share <= 1, ValueError, "outliers: share must be in [0, 1], got ", share);
-  return {"outliers", [share](const std::string&, const Tensor& w) {
+  return {"outliers", [share](const std::string&, const Tensor& w, const Tensor& kept) {
+            const std::vector<double> v = w.to_vector<double>();
+            const std::vector<bool> k = kept.to_vector<bool>();
+            const auto n = static_cast<double>(std::count(k.begin(), k.end(), true));
             Tensor in = zeros(w.shape(), DType::boolean);
-            const Tensor values = contiguous(w);
-            const auto* v = values.data<double>();
             compress::detail::choose_largest(
-                w.numel(), std::llround(share * static_cast<double>(w.numel())), [](int64_t) { return true; },
-                [&](int64_t i) { return std::abs(v[i]); }, [&](int64_t i) { in.data<bool>()[i] = true; });
+                w.numel(), std::llround(share * n), [&](int64_t i) { return k[static_cast<size_t>(i)]; },
+                [&](int64_t i) { return std::abs(v[static_cast<size_t>(i)]); },
+                [&](int64_t i) { in.data<bool>()[i] = true; });
             return in;
           }};
 }
 Part operator!(Part part) {
   return {"!" + part.name,
-          [part](const std::string& parameter, const Tensor& w) { return logical_not(part.holds(parameter, w)); },
+          [part](const std::string& parameter, const Tensor& w, const Tensor& kept) {
+            return logical_not(part.holds(parameter, w, kept));
+          },
           part.layers};
 }
 
@@ -65,7 +70,7 @@ struct Chosen {
 Chosen grid_of(const nn::NamedParameter& named, const MixedOptions& o) {
   const auto& [name, p] = named;
   const detail::Kept kept = detail::kept_of("mixed", name, p);
-  const Tensor held = o.part.holds(name, cast(to(p.raw().detach(), cpu), DType::f64));
+  const Tensor held = o.part.holds(name, cast(to(p.raw().detach(), cpu), DType::f64), compress::detail::mask_of(p));
   HONE_CHECK(held.defined() && held.shape() == p.shape() && held.dtype() == DType::boolean, ValueError, "mixed: part '",
              o.part.name, "' must answer '", name, "' with bools of shape ", p.shape());
   const std::vector<bool> in = held.to_vector<bool>();
@@ -95,8 +100,8 @@ QuantizeReport mixed(nn::Module& module, const MixedOptions& o) {
   constexpr const char* kWhat = "mixed";
   detail::check(kWhat, {.range = o.inside.range, .shift = o.inside.shift});
   HONE_CHECK(o.part.holds, ValueError, kWhat, ": the options lack a part, the A that is quantized");
-  HONE_CHECK(o.coarse_step > 0 && std::isfinite(o.coarse_step), ValueError, kWhat,
-             ": coarse_step must be above 0, got ", o.coarse_step);
+  HONE_CHECK(o.coarse_step > 0 && std::isfinite(o.coarse_step) && std::isfinite(1 / o.coarse_step), ValueError, kWhat,
+             ": coarse_step must be above 0, with a finite inverse, got ", o.coarse_step);
   const auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
   detail::check_used(str(kWhat, ": part '", o.part.name, "'"), o.part.layers, parameters);
   const NoGrad no_grad;
@@ -132,11 +137,13 @@ namespace {
 
 constexpr int64_t kFloatBits = 32;
 
-void quantize_to(const nn::NamedParameter& n, int64_t bits, Shift shift) {
-  if (bits == kFloatBits) return;
+void check_bits(const std::string& of, int64_t bits) {
+  HONE_CHECK((bits >= 2 && bits <= 16) || bits == kFloatBits, ValueError, of, " must be in [2, 16] or 32, got ", bits);
+}
+detail::Grid grid_at(const char* what, const nn::NamedParameter& n, int64_t bits, Shift shift) {
   const double half = std::exp2(static_cast<double>(bits - 1));
-  const detail::Kept kept = detail::kept_of("plan_bits", n.name, n.parameter);
-  detail::set_grid(n.parameter, {{detail::fit(kept.values, {.range = {-half, half - 1}, .shift = shift})}});
+  const detail::Kept kept = detail::kept_of(what, n.name, n.parameter);
+  return {{detail::fit(kept.values, {.range = {-half, half - 1}, .shift = shift})}};
 }
 
 /// The choice of each layer with the least loss in all whose costs sum to at most `budget`; the first of equals. Of
@@ -157,7 +164,7 @@ std::vector<size_t> least_loss(const std::vector<std::vector<double>>& loss,
         Sum t{s.cost + cost[l][c], s.loss + loss[l][c], s.choices};
         if (t.cost + rest > budget) continue;
         t.choices.push_back(c);
-        const auto [it, fresh] = next.try_emplace(std::llround(t.cost / budget * 65536), t);
+        const auto [it, fresh] = next.try_emplace(budget > 0 ? std::llround(t.cost / budget * 65536) : 0, t);
         if (!fresh && (t.loss < it->second.loss || (t.loss == it->second.loss && t.cost < it->second.cost)))
           it->second = std::move(t);
       }
@@ -189,8 +196,7 @@ BitPlan plan_bits(nn::Module& module, const std::function<double()>& score, cons
   constexpr const char* kWhat = "plan_bits";
   HONE_CHECK(score, ValueError, kWhat, ": there is no score to measure by");
   HONE_CHECK(!o.bits.empty(), ValueError, kWhat, ": there are no bits to choose from");
-  for (const int64_t b : o.bits)
-    HONE_CHECK((b >= 2 && b <= 16) || b == kFloatBits, ValueError, kWhat, ": bits must be in [2, 16] or 32, got ", b);
+  for (const int64_t b : o.bits) check_bits(str(kWhat, ": bits"), b);
   const auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
   BitPlan plan{.choices = o.bits, .shift = o.shift};
   std::sort(plan.choices.begin(), plan.choices.end());
@@ -204,15 +210,29 @@ BitPlan plan_bits(nn::Module& module, const std::function<double()>& score, cons
     all += kept.back();
     plan.layers.push_back(n.name);
   }
-  detail::Restore as_it_was(module);
-  plan.whole = score();
+  const detail::Former former(module);
+  const auto measured = [&](const std::string& with, const auto& change) {
+    double s = 0;
+    try {
+      change();
+      s = score();
+    } catch (...) {
+      former.restore();
+      throw;
+    }
+    former.restore();
+    HONE_CHECK(std::isfinite(s), NumericError, kWhat, ": the score with ", with, " is ", s, "; it must be finite");
+    return s;
+  };
+  plan.whole = measured("nothing quantized", [] {});
   std::vector<std::vector<double>> loss, cost;
   for (size_t l = 0; l < parameters.size(); ++l) {
     plan.score.emplace_back(), loss.emplace_back(), cost.emplace_back();
     for (const int64_t b : plan.choices) {
-      quantize_to(parameters[l], b, o.shift);
-      plan.score[l].push_back(b == kFloatBits ? plan.whole : score());
-      as_it_was.restore();
+      const auto& n = parameters[l];
+      plan.score[l].push_back(b == kFloatBits ? plan.whole : measured(str("'", n.name, "' at ", b, " bits"), [&] {
+        detail::set_grid(n.parameter, grid_at(kWhat, n, b, o.shift));
+      }));
       loss[l].push_back(plan.whole - plan.score[l].back());
       cost[l].push_back(kept[l] * static_cast<double>(b));
     }
@@ -226,17 +246,25 @@ BitPlan plan_bits(nn::Module& module, const std::function<double()>& score, cons
 }
 
 QuantizeReport apply(nn::Module& module, const BitPlan& plan) {
-  const auto parameters = detail::chosen("apply", module, plan.layers, {}, true);
-  HONE_CHECK(parameters.size() == plan.layers.size() && plan.bits.size() == plan.layers.size(), ValueError,
-             "apply: the plan has ", plan.layers.size(), " layers, the module ", parameters.size(), " of their names");
-  for (const auto& n : parameters) detail::check_type("apply", n);
-  QuantizeReport report;
+  constexpr const char* kWhat = "apply";
+  const auto parameters = detail::chosen(kWhat, module, plan.layers, {}, true);
+  HONE_CHECK(parameters.size() == plan.layers.size() && plan.bits.size() == plan.layers.size(), ValueError, kWhat,
+             ": the plan has ", plan.layers.size(), " layers with ", plan.bits.size(), " widths, the module ",
+             parameters.size(), " parameters of their names");
+  std::vector<std::pair<nn::NamedParameter, detail::Grid>> all;
   for (const auto& n : parameters) {
     const auto at = std::find(plan.layers.begin(), plan.layers.end(), n.name) - plan.layers.begin();
+    HONE_CHECK(at < static_cast<std::ptrdiff_t>(plan.layers.size()), ValueError, kWhat, ": the plan does not have '",
+               n.name, "' by its whole name");
     const int64_t bits = plan.bits[static_cast<size_t>(at)];
-    if (bits == kFloatBits) continue;
-    quantize_to(n, bits, plan.shift);
-    report.layers.push_back(detail::measure("apply", n));
+    check_bits(str(kWhat, ": bits of '", n.name, "'"), bits);
+    detail::check_type(kWhat, n);
+    if (bits != kFloatBits) all.emplace_back(n, grid_at(kWhat, n, bits, plan.shift));
+  }
+  QuantizeReport report;
+  for (const auto& [n, grid] : all) {
+    detail::set_grid(n.parameter, grid);
+    report.layers.push_back(detail::measure(kWhat, n));
   }
   return report;
 }

@@ -120,7 +120,9 @@ double Observer::squared_error(Interval r) const {
 }
 
 // P: the counts inside the range, what lies outside added to its ends. Q: the counts inside, those of one code spread
-// evenly over the bins of it that are not empty. The bin of 0 is left out of both: ReLU makes it say nothing.
+// evenly over the bins of it that are not empty. Both are shares of all: what a range clips away, Q lacks. As a share
+// of what is inside, the one bin that a range leaves of data away from 0 would be all of P and of Q, without
+// divergence. The bin of 0 is left out of both: ReLU makes it say nothing.
 double Observer::divergence(Interval r) const {
   const Affine a = Affine::of(r, options_.spec);
   const auto bin_of = [this](double x) {
@@ -155,7 +157,7 @@ double Observer::divergence(Interval r) const {
     const double p = (n + (b == first ? outside_low : 0) + (b == last ? outside_high : 0)) / all;
     if (p == 0) continue;
     // An end that holds nothing of its own has no q: the smallest share stands for it.
-    const double q = n == 0 ? 1e-9 : sums[code(b)] / used[code(b)] / inside;
+    const double q = n == 0 ? 1e-9 : sums[code(b)] / used[code(b)] / all;
     divergence += p * std::log(p / q);
   }
   return divergence;

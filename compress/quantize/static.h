@@ -53,12 +53,16 @@ struct StaticOptions {
 
 struct StaticCounts {
   int64_t integer = 0, real = 0;  ///< nodes that compute on codes, and in f32 (quantize and dequantize left out)
+  /// Layers whose weights lie on a grid that the kernels' codes do not express, so that they were rounded anew: a
+  /// shift, several levels, or a weight whose code is beyond ±127 (8 bits) or ±7 (4 bits), as −8 is.
+  int64_t regridded = 0;
 };
 
 /// `network` in eval mode, batch norms folded (graph::fold_batch_norm), on integers: convolutions and linear layers
 /// (ops/packed/int8.h) with the ReLU, clamp and max pooling behind them, additions, pooling, concat, the activations of
 /// ops/fused.h by table, and what only moves elements (ops/packed/codes.h). A layer whose result no such op reads gives
-/// f32: the logits are not rounded to codes. For inference alone. The network is not changed.
+/// f32: the logits are not rounded to codes. Weights on a grid (fake-quantized) keep its codes where kernels have them.
+/// For inference alone. The network is not changed.
 /// GraphError naming a node without an integer form; ValueError: no data, more than one input, options; NumericError:
 /// NaN or infinity in an activation, weight or bias.
 graph::Network quantize_static(const graph::Network& network, const Calibration& data, StaticOptions options = {},
@@ -66,8 +70,9 @@ graph::Network quantize_static(const graph::Network& network, const Calibration&
 
 /// `network` in eval mode, batch norms folded, with convolutions and linear layers on integers and all else in f32:
 /// each sample's activation becomes codes by a range of its own just before a layer (int8_quantize_rows). No
-/// calibration data; more work a layer than static quantization. bits: of weights, 8 or 4; a scale an output. For
-/// inference alone; the network is not changed. ValueError; NumericError for a NaN or infinity in a weight.
+/// calibration data; more work a layer than static quantization. bits: of weights, 8 or 4; a scale an output, or their
+/// grid, as in quantize_static. For inference alone; the network is not changed. ValueError; NumericError naming a
+/// weight or bias with a NaN or infinity.
 graph::Network quantize_dynamic(const graph::Network& network, int64_t bits = 8);
 
 }  // namespace hone::compress::quantize

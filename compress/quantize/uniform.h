@@ -34,8 +34,10 @@ enum class Rounding : uint8_t { nearest_even, truncate };
 
 /// Names are those of named_parameters() ("fc1.weight") or of what they begin with ("fc1").
 struct UniformOptions {
-  Range range = {};                 ///< with Shift::mean and none, low ≤ 0 ≤ high
-  std::optional<double> step = {};  ///< above 0; none: the finest for which no weight leaves the range
+  Range range = {};  ///< with Shift::mean and none, low ≤ 0 ≤ high
+  /// Above 0, with a finite inverse; none: the finest for which no weight leaves the range. With Shift::zero_point Δ is
+  /// (max(w, 0) − min(w, 0)) / (high − low) instead: as z is rounded, one end of the weights may pass by half a step.
+  std::optional<double> step = {};
   StepRule step_rule = StepRule::multiply;
   Shift shift = Shift::mean;
   Rounding rounding = Rounding::nearest_even;
