@@ -77,6 +77,7 @@
 #include "hone/ops/nn/zoo.h"
 #include "hone/ops/norm.h"
 #include "hone/ops/packed/block_sparse.h"
+#include "hone/ops/packed/codebook.h"
 #include "hone/ops/packed/codes.h"
 #include "hone/ops/packed/csr.h"
 #include "hone/ops/packed/fixed_point.h"

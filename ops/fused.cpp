@@ -89,7 +89,7 @@ void conv_run(RunContext& c) {
   if (out.dtype != f32 || !detail::panel_conv_suits(s) || !detail::panel_conv_fits(s, a.pool)) return staged(c, a, y);
   float* const panels = c.workspace.get<float>(detail::panel_elements(s.groups, s.o, s.taps()));
   detail::pack_panels(detail::contiguous_input<float>(weight, c.workspace), s.groups, s.o, s.c, s.kh, s.kw, panels);
-  detail::panel_conv(s, detail::contiguous_input<float>(x, c.workspace), panels,
+  detail::panel_conv(s, detail::contiguous_input<float>(x, c.workspace), {.values = panels},
                      c.has(2) ? detail::contiguous_input<float>(c.in[2], c.workspace) : nullptr, a.activation, a.pool,
                      out.as<float>(), c.workspace);
 }

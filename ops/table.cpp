@@ -12,6 +12,7 @@
 #include "hone/ops/matmul.h"
 #include "hone/ops/norm.h"
 #include "hone/ops/packed/block_sparse.h"
+#include "hone/ops/packed/codebook.h"
 #include "hone/ops/packed/codes.h"
 #include "hone/ops/packed/csr.h"
 #include "hone/ops/packed/int8.h"
@@ -51,10 +52,10 @@ constexpr const OpDef* kTable[] = {
     &kMatmul, &kLinear,
     // ops/norm.h
     &kLayerNorm, &kLayerNormGrad, &kBatchNorm, &kBatchNormGrad,
-    // ops/packed/block_sparse.h, codes.h, csr.h, int8.h, n_m.h, panels.h
+    // ops/packed/block_sparse.h, codebook.h, codes.h, csr.h, int8.h, n_m.h, panels.h
     &kInt8Quantize, &kInt8QuantizeRows, &kInt8Dequantize, &kInt8Add, &kInt8MaxPool2d, &kInt8AvgPool2d, &kInt8Lookup,
     &kInt8Linear, &kInt8Conv2d,
-    &kPanelLinear, &kPanelConv2d,
+    &kPanelLinear, &kPanelConv2d, &kCodebookLinear, &kCodebookConv2d,
     &kBlockSparseLinear, &kBlockSparseConv2d, &kCsrLinear, &kCsrConv2d, &kNMLinear, &kNMConv2d,
     // ops/pool.h
     &kMaxPool2d, &kAdaptiveMaxPool2d, &kMaxPool2dGrad, &kMaxPool2dGather, &kAvgPool2d, &kAdaptiveAvgPool2d, &kAvgPool2dGrad,

@@ -169,21 +169,24 @@ TEST(Allocation, ExecutorsRun) {
   const Tensor small = rand({1, 1, 32, 32}), images = rand({2, 3, 32, 32}), turned = transpose(rand({2, 3, 32, 32}));
   compress::prune(lenet, {.density = 0.1});
   const int before = num_threads();
-  std::vector<graph::Network> sparse;  // by each format
+  std::vector<graph::Network> sparse;  // by each format; then by codebooks
   for (const graph::WeightForm& form : {graph::WeightForm::csr(), graph::WeightForm::blocks(4, 2)}) {
     sparse.push_back(graph::optimize(graph::trace(lenet, images)));
     graph::sparsify(sparse.back(), images, {.runs = 1, .margin = -1e12, .forms = {form}});
   }
+  compress::quantize::share_weights(lenet);
+  sparse.push_back(graph::optimize(graph::trace(lenet, images)));
+  graph::sparsify(sparse.back(), images, {.runs = 1, .margin = -1e12, .forms = {graph::WeightForm::codebook()}});
   for (const int threads : {1, 2}) {
     set_num_threads(threads);
-    graph::Executor csr(sparse[0], {.batch = 2}), blocks(sparse[1], {.batch = 2});
+    graph::Executor csr(sparse[0], {.batch = 2}), blocks(sparse[1], {.batch = 2}), codes(sparse[2], {.batch = 2});
     graph::Executor one(graph::trace(resnet, small)), two(graph::trace(lenet, images), {.batch = 2});
     graph::Executor fast(graph::optimize(graph::trace(resnet, small))),  // these kernels ask for scratch memory
         faster(graph::optimize(graph::trace(lenet, images)), {.batch = 2});
     const auto step = [&] {
       one.run(small), two.run(images), two.run(turned);
       fast.run(small), faster.run(images), faster.run(turned);
-      csr.run(images), blocks.run(images);
+      csr.run(images), blocks.run(images), codes.run(images);
     };
     for (int i = 0; i < 3; ++i) step();
     const MemoryStats stats = memory_stats();

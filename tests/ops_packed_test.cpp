@@ -90,12 +90,21 @@ std::vector<OpRow> packed_rows() {
   const auto csr = [](const Tensor& w) { return CsrMatrix::pack(w, mask_of(w.shape())); };
   const auto blocks = [](const Tensor& w) { return BlockSparseMatrix::pack(w, 4, 2, mask_of(w.shape())); };
   const auto two_of_four = [](const Tensor& w) { return NMMatrix::pack(w, 2, 4, mask_of(w.shape())); };
+  const auto codebook = [](const Tensor& w, int64_t groups) {
+    return CodebookMatrix::pack(w * cast(mask_of(w.shape()), f32), groups);
+  };
   return {
+      linear_row("codebook_linear",
+                 [=](const auto& x, const auto& w, const auto& b) { return codebook_linear(x, codebook(w, 1), b); }),
       linear_row("csr_linear", [=](const auto& x, const auto& w, const auto& b) { return csr_linear(x, csr(w), b); }),
       linear_row("block_sparse_linear",
                  [=](const auto& x, const auto& w, const auto& b) { return block_sparse_linear(x, blocks(w), b); }),
       linear_row("n_m_linear",
                  [=](const auto& x, const auto& w, const auto& b) { return n_m_linear(x, two_of_four(w), b); }),
+      conv_row("codebook_conv2d",
+               [=](const auto& x, const auto& w, const auto& b) {
+                 return codebook_conv2d(x, codebook(w, kOptions.groups), b, {kOptions});
+               }),
       conv_row("csr_conv2d",
                [=](const auto& x, const auto& w, const auto& b) {
                  return csr_conv2d(x, csr(w), {3, 2}, b, {kOptions});

@@ -165,6 +165,108 @@ TEST(Sparsify, TiedWeightsAreStoredOnce) {
   for (size_t i = 1; i < 4; ++i) EXPECT_EQ(first.inputs[i], second.inputs[i]);
 }
 
+void share(nn::Module& module, int64_t clusters) { compress::quantize::share_weights(module, {.clusters = clusters}); }
+
+TEST(Codebooks, ComputeWhatTheSharedNetworkDoesWithTheBitsOfPanels) {
+  for (const int64_t clusters : {1, 16, 64}) {
+    manual_seed(11);
+    std::mt19937 rng(11);
+    Mixed module;
+    if (clusters == 16) mask_weights(module, 0.5, rng);
+    share(module, clusters);
+    const Network traced = graph::trace(module, randn({1, 4, 11, 11}));
+    for (const int64_t batch : {1, 19}) {
+      const Tensor x = randn({batch, 4, 11, 11}), want = eval(module, x);
+      for (Network net : {traced, graph::optimize(traced, {.pack = false}), graph::optimize(traced)}) {
+        const bool packed = ops_of(net)[0] == "panel_conv2d";
+        const Tensor before = eval(net, x);
+        const SparseReport report = graph::sparsify(net, x, forced({WeightForm::codebook()}));
+        ASSERT_EQ(report.layers.size(), 7u);
+        for (const SparseLayer& l : report.layers) {
+          ASSERT_EQ(l.forms.size(), 2u) << l.name;
+          EXPECT_EQ(l.forms[1].form.kind, WeightForm::Kind::codebook);
+          EXPECT_LE(l.forms[1].form.a, clusters + 1) << l.name;
+          EXPECT_TRUE(!packed || l.forms[1].bytes < l.forms[0].bytes) << l.name;
+        }
+        const std::string what = str(clusters, " values, batch ", batch);
+        expect_computes(net, x, packed ? before : want, packed, what);
+        Network again = compress::pack(net).network();
+        EXPECT_EQ(graph::difference(net, again), "") << what;
+        EXPECT_TRUE(equal(eval(again, x), eval(net, x))) << what;
+      }
+    }
+  }
+}
+
+TEST(Codebooks, LeNetByABytePerWeight) {
+  manual_seed(12);
+  nn::LeNet module;
+  share(module, 16);
+  const Tensor x = randn({3, 3, 32, 32});
+  Network net = graph::optimize(graph::trace(module, x));
+  const int64_t macs = net.macs();
+  const SparseReport report = graph::sparsify(net, x, forced({WeightForm::codebook()}));
+  EXPECT_EQ(ops_of(net), (std::vector<std::string>{"codebook_conv2d", "codebook_conv2d", "flatten", "codebook_linear",
+                                                   "codebook_linear", "codebook_linear"}));
+  EXPECT_EQ(net.macs(), macs);
+  EXPECT_EQ(net.value(net.nodes()[3].inputs[1]).name, "fc1.weight.codes");
+  EXPECT_EQ(net.value(net.nodes()[3].inputs[2]).name, "fc1.weight.centroids");
+  for (const graph::Value& v : net.values()) EXPECT_EQ(v.name.find("panels"), std::string::npos) << v.name;
+  for (const SparseLayer& l : report.layers) {
+    EXPECT_EQ(to_string(l.forms[1].form), "codebook of 16") << l.name;
+    EXPECT_EQ(l.forms[1].bytes, l.forms[0].bytes / 4 + 16 * 4) << l.name;
+    EXPECT_NE(report.table().find(l.reason), std::string::npos);
+  }
+  EXPECT_TRUE(graph::sparsify(net, x, forced({WeightForm::codebook()})).layers.empty()) << "codebooks already";
+}
+
+TEST(Codebooks, OfFewValuesAloneAndWhereTheyAreNamed) {
+  manual_seed(13);
+  nn::Sequential module{nn::Linear{{.in = 32, .out = 16}}, nn::Linear{{.in = 16, .out = 32}},
+                        nn::Linear{{.in = 32, .out = 2}}};
+  NoGrad no_grad;
+  const auto values = [&](size_t i, int64_t count) {
+    const ParameterRef p = module.parameters()[2 * i];
+    const Tensor w = randn({count});
+    const Tensor filled = empty(p.raw().shape());
+    for (int64_t k = 0; k < filled.numel(); ++k) filled.data<float>()[k] = w.data<float>()[k % count];
+    p.replace(filled);
+  };
+  values(0, 256);  // of 512
+  values(1, 257);
+  values(2, 33);  // of 64
+  const Tensor x = randn({2, 32});
+  const Network traced = graph::trace(module, x);
+  Network net = graph::optimize(traced), other = net;
+  const SparseReport report = graph::sparsify(net, x, forced({WeightForm::codebook(), WeightForm::csr()}));
+  EXPECT_EQ(ops_of(net), (std::vector<std::string>{"codebook_linear", "panel_linear", "panel_linear"}));
+  EXPECT_EQ(report.layers[0].forms[1].form.a, 256);
+  EXPECT_EQ(report.layers[1].reason, "stays dense: no weight is 0");
+  graph::sparsify(other, x, {.runs = 1, .margin = -1e12});
+  EXPECT_EQ(ops_of(other), std::vector<std::string>(3, "panel_linear"));
+
+  // A convolution that pack() leaves, for it has too many taps.
+  nn::Sequential deep{nn::Conv2d{{.in = 200, .out = 16, .kernel = 3}}};
+  share(deep, 4);
+  const Tensor image = randn({1, 200, 5, 5});
+  Network unpacked = graph::optimize(graph::trace(deep, image));
+  EXPECT_EQ(graph::sparsify(unpacked, image, forced({WeightForm::codebook()})).layers[0].forms.size(), 1u);
+  EXPECT_EQ(ops_of(unpacked), std::vector<std::string>{"conv2d"});
+}
+
+TEST(Codebooks, TiedWeightsAreStoredOnce) {
+  manual_seed(14);
+  Mixed module;
+  share(module, 16);
+  const Tensor x = randn({1, 4, 11, 11});
+  Network net = graph::optimize(graph::trace(module, x));
+  graph::sparsify(net, x, forced({WeightForm::codebook()}));
+  const graph::Node &first = net.nodes()[net.find_node("fc2")], &second = net.nodes()[net.nodes().size() - 2];
+  ASSERT_STREQ(second.op->name, "codebook_linear");
+  EXPECT_NE(&first, &second);
+  for (size_t i = 1; i < 3; ++i) EXPECT_EQ(first.inputs[i], second.inputs[i]);
+}
+
 // A row with these times, dense first.
 SparseLayer timed(int64_t kept, std::vector<double> times) {
   SparseLayer l{.name = "fc", .weight = {10, 100}, .kept = kept, .forms = {}, .reason = {}};
@@ -196,6 +298,15 @@ TEST(SparsifyChoice, FollowsTheTimesAndSaysWhy) {
   expect(timed(600, {200, 800, 300}), 0.05, 0,
          "stays dense: 200 us, 300 us by 8x1 blocks with 60.0 % kept, with 4,800 bytes to read, 4,000 dense");
   expect(timed(400, {200, 800, 900}), -4, 1, "CSR: 800 us, 200 us dense, with 40.0 % kept");
+  const auto codebook = [](double us) {
+    SparseLayer l = timed(1000, {6, us});
+    l.forms[1] = {{WeightForm::Kind::codebook, 16}, 1064, us};
+    return l;
+  };
+  expect(codebook(3), 0.05, 1, "codebook of 16: 3.00 us, 6.00 us dense, with 1,064 bytes to read, 4,000 dense");
+  expect(codebook(9), -1, 1, "codebook of 16: 9.00 us, 6.00 us dense, with 1,064 bytes to read, 4,000 dense");
+  expect(codebook(9), 0.05, 0,
+         "stays dense: 6.00 us, 9.00 us by codebook of 16, with 1,064 bytes to read, 4,000 dense");
 }
 
 TEST(SparsifyChoice, OfANetworkIsWhatItsReportSays) {

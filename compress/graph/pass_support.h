@@ -7,6 +7,7 @@
 #include "hone/compress/graph/network.h"
 #include "hone/core/autograd.h"
 #include "hone/core/parallel.h"
+#include "hone/ops/fused.h"
 
 namespace hone::graph::detail {
 
@@ -22,6 +23,10 @@ bool is_output(const Network& net, ValueId v);
 std::optional<size_t> sole_reader(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v);
 /// No output of the node but the first is read.
 bool only_first_is_read(const Network& net, const std::vector<std::vector<int32_t>>& uses, const Node& n);
+
+/// Whether pack() packs the weight of a convolution of x: neither where its sizes depend on the batch nor where panels
+/// do not suit them.
+bool panels_suit(const Network& net, ValueId x, const Shape& weight, const FusedConvAttrs& a);
 
 /// No gradients, and no recorder sees what a pass computes.
 struct Quiet {

@@ -57,6 +57,19 @@ bool only_first_is_read(const Network& net, const std::vector<std::vector<int32_
   return true;
 }
 
+bool panels_suit(const Network& net, ValueId v, const Shape& weight, const FusedConvAttrs& a) {
+  const Dims& x = net.value(v).shape;
+  if (!is_fixed(Dims(x.begin() + 1, x.end()))) return false;
+  View image, y;
+  image.ndim = y.ndim = 4;
+  for (int d = 0; d < 4; ++d) image.sizes[d] = x[static_cast<size_t>(d)].at(1);
+  y.sizes[0] = image.sizes[0], y.sizes[1] = weight[0];
+  y.sizes[2] = (image.sizes[2] + 2 * a.conv.pad_h - a.conv.dilation_h * (weight[2] - 1) - 1) / a.conv.stride_h + 1;
+  y.sizes[3] = (image.sizes[3] + 2 * a.conv.pad_w - a.conv.dilation_w * (weight[3] - 1) - 1) / a.conv.stride_w + 1;
+  const ConvGeometry s = hone::detail::conv_geometry(a.conv, image, weight[2], weight[3], y);
+  return s.o > 0 && hone::detail::panel_conv_suits(s) && hone::detail::panel_conv_fits(s, a.pool);
+}
+
 }  // namespace detail
 
 namespace {
@@ -283,25 +296,6 @@ int64_t fuse(Network& net) {
 
 // ---- packing ----
 
-namespace {
-
-/// A convolution's sizes at batch 1; nullopt where they depend on the batch or panels do not suit.
-bool panels_suit(const Network& net, const Node& n, const FusedConvAttrs& a) {
-  const Dims& x = net.value(n.inputs[0]).shape;
-  const Shape weight = at(net.value(n.inputs[1]).shape, 0);
-  if (!is_fixed(Dims(x.begin() + 1, x.end()))) return false;
-  View image, y;
-  image.ndim = y.ndim = 4;
-  for (int d = 0; d < 4; ++d) image.sizes[d] = x[static_cast<size_t>(d)].at(1);
-  y.sizes[0] = image.sizes[0], y.sizes[1] = weight[0];
-  y.sizes[2] = (image.sizes[2] + 2 * a.conv.pad_h - a.conv.dilation_h * (weight[2] - 1) - 1) / a.conv.stride_h + 1;
-  y.sizes[3] = (image.sizes[3] + 2 * a.conv.pad_w - a.conv.dilation_w * (weight[3] - 1) - 1) / a.conv.stride_w + 1;
-  const ConvGeometry s = hone::detail::conv_geometry(a.conv, image, weight[2], weight[3], y);
-  return s.o > 0 && hone::detail::panel_conv_suits(s) && hone::detail::panel_conv_fits(s, a.pool);
-}
-
-}  // namespace
-
 int64_t pack(Network& net) {
   const Quiet quiet;
   std::map<std::pair<ValueId, int64_t>, ValueId> packed;  // by weight and groups
@@ -318,7 +312,7 @@ int64_t pack(Network& net) {
     if (conv) {
       FusedConvAttrs a =
           n.op == &kConv2d ? FusedConvAttrs{n.attributes.as<ConvAttrs>(), {}, {}} : n.attributes.as<FusedConvAttrs>();
-      if (!panels_suit(net, n, a)) continue;
+      if (!detail::panels_suit(net, n.inputs[0], weight.shape(), a)) continue;
       groups = a.conv.groups;
       a.conv.size_h = weight.size(2), a.conv.size_w = weight.size(3);
       attributes.fixed = PanelConvAttrs{weight.size(0), a};

@@ -1,12 +1,14 @@
 #include "hone/compress/graph/sparsify.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <optional>
 #include <tuple>
+#include <unordered_set>
 
 #include "hone/compress/graph/pass_support.h"
 #include "hone/core/basic_ops.h"
@@ -14,10 +16,12 @@
 #include "hone/ops/fused.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/packed/block_sparse.h"
+#include "hone/ops/packed/codebook.h"
 #include "hone/ops/packed/csr.h"
 #include "hone/ops/packed/n_m.h"
 #include "hone/ops/packed/panels.h"
 #include "hone/ops/packed/sparse_run.h"
+#include "hone/ops/simd/codebook_kernels.h"
 
 namespace hone::graph {
 namespace {
@@ -37,10 +41,13 @@ std::string time_of(const TimedForm& f) { return fixed(f.microseconds, f.microse
 /// A convolution or linear layer, however its weight is stored.
 struct Layer {
   size_t node;
-  Tensor weight;  ///< dense; undefined where `obstacle` says why it cannot be sparse
+  Tensor weight;  ///< dense; undefined where `obstacle` says why it has no other form
   std::optional<FusedConvAttrs> conv = {};
   ActivationAttrs activation = {};  ///< of a linear layer
+  bool panels = true;               ///< suit it
   std::string obstacle = {};
+
+  int64_t groups() const { return conv ? conv->conv.groups : 1; }
 };
 
 /// The dense weight that a node reads; undefined where it is not constant.
@@ -89,7 +96,10 @@ std::optional<Layer> layer_of(const Network& net, size_t i) {
     l.obstacle = str("a weight of shape ", w.shape(), " is not tried");
   } else {
     l.weight = w;
-    if (l.conv) l.conv->conv.size_h = w.size(2), l.conv->conv.size_w = w.size(3);
+    if (l.conv) {
+      l.conv->conv.size_h = w.size(2), l.conv->conv.size_w = w.size(3);
+      l.panels = detail::panels_suit(net, n.inputs[0], w.shape(), *l.conv);
+    }
   }
   return l;
 }
@@ -134,13 +144,33 @@ int64_t most_of(const Tensor& weight, int64_t m) {
   return most;
 }
 
+/// How many values there are, told apart by their bits; some number above `most` where more are.
+int64_t values_of(const Tensor& weight, int64_t most) {
+  std::unordered_set<uint32_t> values;
+  const float* w = weight.data<float>();
+  for (int64_t i = 0; i < weight.numel() && static_cast<int64_t>(values.size()) <= most; ++i)
+    values.insert(std::bit_cast<uint32_t>(w[i]));
+  return static_cast<int64_t>(values.size());
+}
+
 Attrs attrs_of(const Layer& l, int64_t m = 0) {
   const hone::detail::SparseAttrs weight{l.weight.size(0), l.weight.numel() / l.weight.size(0), m};
   if (l.conv) return hone::detail::SparseConvAttrs{*l.conv, weight};
   return hone::detail::SparseLinearAttrs{weight, l.activation};
 }
+std::optional<Form> codebook_form(const Layer& l) {
+  const int64_t most = std::min(hone::simd::kMostCodes, l.weight.numel() / 2), values = values_of(l.weight, most);
+  if (!l.panels || values > most) return std::nullopt;
+  const CodebookMatrix w = CodebookMatrix::pack(l.weight, l.groups());
+  const int64_t outs = l.weight.size(0);
+  return Form{{Kind::codebook, values},
+              l.conv ? &kCodebookConv2d : &kCodebookLinear,
+              l.conv ? Attrs(PanelConvAttrs{outs, *l.conv}) : Attrs(PanelLinearAttrs{outs, l.activation}),
+              {{"codes", w.codes}, {"centroids", w.centroids}}};
+}
 /// Nothing where the form does not suit the layer.
-std::optional<Form> sparse_form(const Layer& l, const WeightForm& f) {
+std::optional<Form> form_of(const Layer& l, const WeightForm& f) {
+  if (f.kind == Kind::codebook) return codebook_form(l);
   if (f.kind == Kind::csr) {
     const CsrMatrix w = CsrMatrix::pack(l.weight);
     return Form{f,
@@ -149,7 +179,7 @@ std::optional<Form> sparse_form(const Layer& l, const WeightForm& f) {
                 {{"values", w.values}, {"columns", w.columns}, {"row_starts", w.row_starts}}};
   }
   if (f.kind == Kind::blocks) {
-    if (l.conv && l.conv->conv.groups > 1 && l.weight.size(0) / l.conv->conv.groups % f.a != 0) return std::nullopt;
+    if (l.groups() > 1 && l.weight.size(0) / l.groups() % f.a != 0) return std::nullopt;
     const BlockSparseMatrix w = BlockSparseMatrix::pack(l.weight, f.a, f.b);
     return Form{f,
                 l.conv ? &kBlockSparseConv2d : &kBlockSparseLinear,
@@ -165,13 +195,14 @@ std::optional<Form> sparse_form(const Layer& l, const WeightForm& f) {
               {{"values", w.values}, {"positions", w.positions}}};
 }
 
-/// The layer as it is, and where some weight is 0 its sparse forms.
+/// The layer as it is, its sparse forms where some weight is 0, and its codebook.
 std::vector<Form> forms_of(const Network& net, const Layer& l, int64_t kept, const std::vector<WeightForm>& forms) {
   const Node& n = net.nodes()[l.node];
   std::vector<Form> made{{{}, n.op, n.attributes.fixed, {{"", detail::elements(net, n.inputs[1])}}}};
-  if (kept == l.weight.numel()) return made;
-  for (const WeightForm& f : forms)
-    if (auto form = sparse_form(l, f)) made.push_back(std::move(*form));
+  for (const WeightForm& f : forms) {
+    if (kept == l.weight.numel() && f.kind != Kind::codebook) continue;
+    if (auto form = form_of(l, f)) made.push_back(std::move(*form));
+  }
   return made;
 }
 
@@ -241,11 +272,11 @@ SparseLayer time_layer(const Network& net, const Layer& l, const std::vector<For
 }
 
 /// Constants of the forms in use: tied weights share them.
-using Stored = std::map<std::tuple<ValueId, Kind, int64_t, int64_t>, std::vector<ValueId>>;
+using Stored = std::map<std::tuple<ValueId, Kind, int64_t, int64_t, int64_t>, std::vector<ValueId>>;
 
 void replace(Network& net, const Layer& l, const Form& f, Stored& stored) {
   const ValueId w = net.nodes()[l.node].inputs[1];
-  auto [it, fresh] = stored.try_emplace({w, f.form.kind, f.form.a, f.form.b});
+  auto [it, fresh] = stored.try_emplace({w, f.form.kind, f.form.a, f.form.b, l.groups()});
   if (fresh) {
     std::string name = net.value(w).name;
     if (name.ends_with(".panels")) name.resize(name.size() - std::string(".panels").size());
@@ -265,7 +296,7 @@ void check(const SparsifyOptions& o) {
   HONE_CHECK(std::isfinite(o.margin) && o.margin < 1, ValueError, "sparsify: margin ", o.margin, " must be below 1");
   const auto is_side = [](int64_t n) { return n == 1 || n == 2 || n == 4 || n == 8 || n == 16; };
   for (const WeightForm& f : o.forms) {
-    HONE_CHECK(f.kind != Kind::dense, ValueError, "sparsify: forms are sparse ones; dense always takes part");
+    HONE_CHECK(f.kind != Kind::dense, ValueError, "sparsify: forms are other ones; dense always takes part");
     HONE_CHECK(f.kind != Kind::blocks || (is_side(f.a) && is_side(f.b)), ValueError, "sparsify: ", to_string(f),
                ": sides must be 1, 2, 4, 8 or 16");
     HONE_CHECK(f.kind != Kind::n_m || f.b == 2 || f.b == 4 || f.b == 8, ValueError, "sparsify: n of every ", f.b,
@@ -280,6 +311,7 @@ std::string to_string(const WeightForm& f) {
     case Kind::csr: return "CSR";
     case Kind::blocks: return str(f.a, "x", f.b, " blocks");
     case Kind::n_m: return str(f.a, ":", f.b);
+    case Kind::codebook: return f.a > 0 ? str("codebook of ", f.a) : "codebook";
     default: return "dense";
   }
 }
@@ -303,18 +335,20 @@ void choose(SparseLayer& l, double margin) {
   }
   const TimedForm &dense = l.forms[0], &sparse = l.forms[best];
   const double density = static_cast<double>(l.kept) / static_cast<double>(l.total());
+  const bool is_codebook = sparse.form.kind == Kind::codebook;
   const std::string form = to_string(sparse.form), kept = str(" with ", fixed(100 * density, 1), " % kept");
+  const std::string bytes = str(", with ", hone::detail::grouped(sparse.bytes), " bytes to read, ",
+                                hone::detail::grouped(dense.bytes), " dense");
   if (sparse.microseconds < (1 - margin) * dense.microseconds) {
     l.chosen = best;
-    l.reason = str(form, ": ", time_of(sparse), ", ", time_of(dense), " dense,", kept);
+    l.reason = str(form, ": ", time_of(sparse), ", ", time_of(dense), " dense", is_codebook ? bytes : "," + kept);
     return;
   }
-  l.reason = str("stays dense: ", time_of(dense), ", ", time_of(sparse), " by ", form, kept);
+  l.reason = str("stays dense: ", time_of(dense), ", ", time_of(sparse), " by ", form, is_codebook ? "" : kept);
   if (sparse.microseconds < dense.microseconds)
     l.reason += str(", which saves less than ", fixed(100 * margin, 0), " %");
-  else if (sparse.bytes >= dense.bytes)
-    l.reason += str(", with ", hone::detail::grouped(sparse.bytes), " bytes to read, ",
-                    hone::detail::grouped(dense.bytes), " dense");
+  else if (is_codebook || sparse.bytes >= dense.bytes)
+    l.reason += bytes;
   else
     l.reason +=
         str("; in proportion it pays below ", fixed(100 * density * dense.microseconds / sparse.microseconds, 1), " %");

@@ -18,6 +18,7 @@ using simd::PoolGeometry;
 
 constexpr int64_t kTogether = 4;            // panels of one piece of a linear layer
 constexpr int64_t kRows = 48;               // and rows
+constexpr int64_t kTaps = 256;              // looked up together: of kTogether panels 64 KiB
 constexpr int64_t kFinishFloats = 1 << 14;  // of one piece of finish_planes()
 
 /// [columns of all groups]: the bias, zeros beside it.
@@ -59,14 +60,27 @@ bool runs_over_positions(const ConvGeometry& s, int64_t lanes) {
 int64_t panel_elements(int64_t groups, int64_t outs, int64_t depth) {
   return Shape{groups, panel_columns(outs), depth}.numel() + kPanelSlack;
 }
-void pack_panels(const float* weight, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw,
-                 float* panels) {
-  std::fill_n(panels, panel_elements(groups, outs, channels * kh * kw), 0.0f);
+template <class T>
+void pack_panels(const T* weight, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw, T* panels) {
+  std::fill_n(panels, panel_elements(groups, outs, channels * kh * kw), T{0});
   each_weight(groups, outs, channels, kh, kw, [&](int64_t to, int64_t from) { panels[to] = weight[from]; });
 }
-void unpack_panels(const float* panels, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw,
-                   float* weight) {
+template <class T>
+void unpack_panels(const T* panels, int64_t groups, int64_t outs, int64_t channels, int64_t kh, int64_t kw, T* weight) {
   each_weight(groups, outs, channels, kh, kw, [&](int64_t from, int64_t to) { weight[to] = panels[from]; });
+}
+template void pack_panels(const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+template void pack_panels(const uint8_t*, int64_t, int64_t, int64_t, int64_t, int64_t, uint8_t*);
+template void unpack_panels(const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+template void unpack_panels(const uint8_t*, int64_t, int64_t, int64_t, int64_t, int64_t, uint8_t*);
+
+const float* Panels::taps(int64_t first, int64_t outs, int64_t depth, int64_t t, int64_t n, float* scratch) const {
+  if (values) return values + first * depth;
+  for (int64_t o = 0; o < outs; o += kPanel) {
+    const int64_t width = panel_width(outs - o);
+    simd::look_up(codes + (first + o) * depth + t * width, n * width, table, used, scratch + o * n);
+  }
+  return scratch;
 }
 
 bool panel_conv_suits(const ConvGeometry& s) {
@@ -86,7 +100,7 @@ bool panel_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool) {
   return places < kMostPlaces && products < kMostPlaces && s.taps() < kMostPlaces;
 }
 
-void panel_conv(const ConvGeometry& s, const float* x, const float* panels, const float* bias,
+void panel_conv(const ConvGeometry& s, const float* x, const Panels& weight, const float* bias,
                 const ActivationAttrs& activation, const FusedPoolAttrs& pool, float* y, Workspace& workspace) {
   const simd::PanelKernels& kernels = simd::panel_kernels();
   const bool flat = runs_over_positions(s, kernels.lanes), pools = pool.present();
@@ -107,7 +121,7 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
       positions[p++] = static_cast<int32_t>(i * s.stride_h * bands.width + j * s.stride_w);
   const float* const start = padded_bias(bias, s.groups, s.o, workspace);
 
-  // Scratch of one piece: the band's input; products, with and without the function; pooled positions.
+  // Scratch of one piece: the band's input; products, with and without the function; pooled positions; a panel.
   const int64_t input = s.c * bands.plane + kConvSlack;
   const int64_t products = kPanel * bands.conv_rows * (flat ? bands.width : s.ow) + kConvSlack;
   const int64_t pooled = pools && !flat ? kPanel * bands.rows * g.out_cols + kConvSlack : 0;
@@ -116,7 +130,7 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
   const int64_t block = ceil_div(panel_count, blocks) * kPanel;  // outputs
   const auto band_of_image = [&](int64_t image, int64_t band, int64_t first, float* scratch) {
     float *const in = scratch, *const made = in + input, *const shown = function ? made + products : made;
-    float* const windows = shown + products;
+    float *const windows = shown + products, *const panel = windows + pooled;
     const int64_t begin = band * bands.rows, end = std::min(begin + bands.rows, g.out_rows);
     const int64_t row = pools ? g.first_row(begin) : begin, stop = pools ? g.end_row(end - 1) : end, rows = stop - row;
     const int64_t group = image % s.groups;
@@ -125,7 +139,7 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
     const int64_t out_plane = g.out_rows * g.out_cols, last = std::min(first + block, s.o);
     for (int64_t o = first; o < last; o += kPanel) {
       const int64_t width = panel_width(s.o - o), outs = std::min(width, s.o - o);
-      const float* const w = panels + (group * columns + o) * depth;
+      const float* const w = weight.taps(group * columns + o, outs, depth, 0, depth, panel);
       float* const to = y + (image * s.o + o) * out_plane + begin * g.out_cols;
       const int64_t length = flat ? (rows - 1) * bands.width + s.ow : rows * s.ow;
       if (flat) {
@@ -151,12 +165,13 @@ void panel_conv(const ConvGeometry& s, const float* x, const float* panels, cons
     }
   };
   const int64_t in_block = ceil_div(s.o, block);
-  pieces<float>(
-      s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
-      input + (function ? 2 : 1) * products + pooled, workspace, [&](int64_t begin, int64_t end, float* scratch) {
-        for (int64_t u = begin; u < end; ++u)
-          band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block, scratch);
-      });
+  pieces<float>(s.n * s.groups * bands.count * in_block, kPieceMacs / std::max<int64_t>(macs / in_block, 1),
+                input + (function ? 2 : 1) * products + pooled + weight.scratch_floats(std::min(s.o, kPanel), depth),
+                workspace, [&](int64_t begin, int64_t end, float* scratch) {
+                  for (int64_t u = begin; u < end; ++u)
+                    band_of_image(u / (bands.count * in_block), u / in_block % bands.count, u % in_block * block,
+                                  scratch);
+                });
 }
 
 void finish_planes(int64_t planes, int64_t rows, int64_t cols, const float* x, const ActivationAttrs& activation,
@@ -183,7 +198,7 @@ void finish_planes(int64_t planes, int64_t rows, int64_t cols, const float* x, c
                });
 }
 
-void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, const float* panels, const float* bias,
+void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, const Panels& weight, const float* bias,
                   const ActivationAttrs& activation, float* y, Workspace& workspace) {
   const simd::PanelKernels& kernels = simd::panel_kernels();
   const bool relu = activation.activation() == Activation::relu;
@@ -196,13 +211,27 @@ void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, con
   float* const made = function ? workspace.get<float>(rows * outs) : y;
   const int64_t block = kTogether * kPanel, blocks = ceil_div(outs, block);
   const int64_t macs = std::max<int64_t>(together * depth * std::min(outs, block), 1);
-  parallel_for(ceil_div(rows, together) * blocks, kPieceMacs / macs, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t row = u / blocks * together, first = u % blocks * block;
-      kernels.product({x + row * depth, positions, std::min(together, rows - row), taps, depth, panels + first * depth,
-                       start + first, std::min(block, outs - first), relu, made + row * outs + first, outs});
-    }
-  });
+  // Codes are looked up a few taps at a time; the sums so far lie in scratch in between.
+  const int64_t most = weight.codes ? std::min(depth, kTaps) : depth;
+  const int64_t sums = most < depth ? together * block + kPanelSlack : 0;
+  const auto of_block = [&](int64_t row, int64_t first, float* scratch) {
+    const int64_t count = std::min(together, rows - row), width = std::min(block, outs - first);
+    int64_t t = 0;
+    do {
+      const int64_t n = std::min(most, depth - t);
+      const bool begins = t == 0, ends = t + n == depth;
+      const float* const w = weight.taps(first, width, depth, t, n, scratch + sums);
+      kernels.product({x + row * depth, positions, count, taps + t, n, w, begins ? start + first : scratch, width,
+                       relu && ends, ends ? made + row * outs + first : scratch, ends ? outs : block,
+                       begins ? 0 : block});
+      t += n;
+    } while (t < depth);
+  };
+  pieces<float>(ceil_div(rows, together) * blocks, kPieceMacs / macs,
+                sums + weight.scratch_floats(std::min(outs, block), most), workspace,
+                [&](int64_t begin, int64_t end, float* scratch) {
+                  for (int64_t u = begin; u < end; ++u) of_block(u / blocks * together, u % blocks * block, scratch);
+                });
   if (!function) return;
   parallel_for(rows * outs, 1 << 15, [&](int64_t begin, int64_t end) {
     const void* const from[] = {made + begin};

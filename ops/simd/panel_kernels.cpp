@@ -55,6 +55,7 @@ struct Tile {
   const float* w;
   int64_t panel, width;  // elements of a panel, and of one tap of it
   const float* start;
+  int64_t start_pitch;
   bool relu;
   float* y;
   int64_t pitch, outs;
@@ -74,9 +75,9 @@ template <int P, int Q, int PV> HWY_NOINLINE void tile(const Tile& a) {
     w[q] = a.w + q * a.panel;
 #pragma GCC unroll 16
     for (int v = 0; v < PV; ++v) {
-      const V start = hn::LoadU(d, a.start + q * kPanel + v * kLanes);
 #pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) acc[p][q * PV + v] = start;
+      for (int p = 0; p < P; ++p)
+        acc[p][q * PV + v] = hn::LoadU(d, a.start + p * a.start_pitch + q * kPanel + v * kLanes);
     }
   }
   const int32_t* HWY_RESTRICT taps = a.taps;
@@ -131,9 +132,11 @@ template <int Q, int PV, int P = positions_for(Q* PV)> HWY_INLINE void tile_of(i
 // Q panels by all positions.
 template <int Q, int PV> HWY_INLINE void panels(const PanelProduct& p, Tile a) {
   constexpr int64_t kMost = positions_for(Q * PV);
+  const float* const start = a.start;
   for (int64_t i = 0; i < p.count; i += kMost) {
     a.positions = p.positions + i;
-    a.y = p.y + i * p.pitch + (a.start - p.start);
+    a.start = start + i * p.start_pitch;
+    a.y = p.y + i * p.pitch + (start - p.start);
     tile_of<Q, PV>(std::min(kMost, p.count - i), a);
   }
 }
@@ -142,7 +145,8 @@ void product(const PanelProduct& p) {
   constexpr int kVectors = vectors_of(kPanel), kNarrow = vectors_of(kPanel / 2);
   // Few positions leave registers for several panels at once: enough sums side by side to hide the latency of each.
   constexpr int kTogether = std::max(1, 8 / kVectors);
-  Tile a{p.x, nullptr, p.taps, p.depth, p.w, p.depth * kPanel, kPanel, p.start, p.relu, nullptr, p.pitch, p.outs};
+  Tile a{p.x,           nullptr, p.taps,  p.depth, p.w,   p.depth * kPanel, kPanel, p.start,
+         p.start_pitch, p.relu,  nullptr, p.pitch, p.outs};
   const auto next = [&a](int64_t n) {
     a.w += n * a.panel;
     a.start += n * kPanel;

@@ -31,11 +31,12 @@ struct PanelProduct {
   const int32_t* taps;
   int64_t depth;  ///< number of taps
   const float* w;
-  const float* start;  ///< panel_columns(outs)
+  const float* start;  ///< panel_columns(outs), of each position or of all
   int64_t outs;
   bool relu;  ///< max(y, 0), NaN for NaN
   float* y;
-  int64_t pitch;  ///< of y's positions
+  int64_t pitch;            ///< of y's positions
+  int64_t start_pitch = 0;  ///< of start's, which may be y; 0: the same start for all
 };
 
 /// Max pooling of one plane; every window holds an element of the plane.

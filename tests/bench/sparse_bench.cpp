@@ -1,8 +1,8 @@
 // Layers by sparse weights beside the same layers by dense ones: from what density on does sparse win? HONE_THREADS
 // sets the threads; options are Google Benchmark's:
 //   HONE_THREADS=1 sparse_bench --benchmark_filter=fc_120x400/b1/ --benchmark_repetitions=5
-// A name is layer/batch/format; panels is the dense layer as graph::pack leaves it, csr_5 keeps 5 % of the weights,
-// block4x4_20 a fifth of the blocks.
+// A name is layer/batch/format; panels is the dense layer as graph::pack leaves it, codebook_16 the same in 16 values,
+// csr_5 keeps 5 % of the weights, block4x4_20 a fifth of the blocks.
 
 #include <benchmark/benchmark.h>
 #include <hone/hone.h>
@@ -65,6 +65,11 @@ void add_layer(const Layer& layer, int64_t batch) {
   add(name + "dense", [=] { return conv ? conv2d(x, dense, bias) : linear(x, dense, bias); });
   const PanelMatrix panels = PanelMatrix::pack(dense);
   add(name + "panels", [=] { return conv ? panel_conv2d(x, panels, bias) : panel_linear(x, panels, bias); });
+  for (const int64_t count : {16, 256}) {
+    const CodebookMatrix w = CodebookMatrix::pack(cast(randint(0, count, layer.weight), u8), randn({count}));
+    add(name + "codebook_" + std::to_string(count),
+        [=] { return conv ? codebook_conv2d(x, w, bias) : codebook_linear(x, w, bias); });
+  }
   for (const int percent : {1, 2, 5, 10, 20, 30, 50}) {
     const std::string suffix = "_" + std::to_string(percent);
     const CsrMatrix csr = CsrMatrix::pack(weight(layer, percent / 100.0, 1, 1));
