@@ -419,6 +419,35 @@ TEST(Pack, IsSafeOnAnyStream) {
   EXPECT_LT(loaded, 500);
 }
 
+Bytes of_hexadecimal(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  Bytes bytes;
+  for (char digits[3] = {}; in >> digits[0] >> digits[1];)
+    bytes.push_back(static_cast<uint8_t>(std::stoi(digits, nullptr, 16)));
+  return bytes;
+}
+
+/// What fuzzing begins with: files of versions before this one load, and are what pack() writes.
+TEST(Pack, TheCorpusLoadsOrIsRefused) {
+  int good = 0, damaged = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(HONE_CORPUS_DIR)) {
+    const std::string name = entry.path().stem();
+    SCOPED_TRACE(name);
+    const Bytes bytes = of_hexadecimal(entry.path());
+    ASSERT_TRUE(bytes.size() > 8 && bytes.size() < 4096) << bytes.size();
+    if (name.starts_with("damaged")) {
+      ++damaged;
+      EXPECT_THROW(Packed::parse(bytes).network(), FormatError);
+    } else {
+      ++good;
+      const Coder coder = name.starts_with("huffman") ? Coder::huffman : Coder::range;
+      EXPECT_EQ(compress::pack(Packed::parse(bytes).network(), {.coder = coder}).bytes(), bytes);
+    }
+  }
+  EXPECT_EQ(good, 12);
+  EXPECT_EQ(damaged, 10);
+}
+
 TEST(Pack, BelievesNoClaim) {
   const Bytes good = compress::pack(sample_network(10)).bytes();
   const auto claim = [&](uint64_t decoded) {

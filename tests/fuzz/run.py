@@ -35,13 +35,16 @@ def seeds(kind):
             yield bytes([coder, 15, 40, 0]) + bytes(range(60))
             yield bytes([coder, 3, 200, 1]) + bytes(40)
         yield bytes([0, 3, 16, 0, 0b01000101, 0b01010110, 0b11000110, 0b11])
+    elif kind == "packed":  # written by packed_corpus
+        for path in sorted((pathlib.Path(__file__).resolve().parent / "packed").glob("*.hex")):
+            yield bytes.fromhex(path.read_text(encoding="ascii"))
 
 
 def main():
     exe, kind, folder, seconds = sys.argv[1:]
     corpus = pathlib.Path(folder)
     corpus.mkdir(parents=True, exist_ok=True)
-    if kind in ("checkpoint", "graph", "packed"):  # of the very run or network that the target has
+    if kind in ("checkpoint", "graph"):  # of the very run or network that the target has
         subprocess.run([exe], env={**os.environ, "HONE_FUZZ_SEED": str(corpus / "seed")}, check=True)
     for i, seed in enumerate(seeds(kind)):
         (corpus / f"seed{i}").write_bytes(seed)
