@@ -59,9 +59,10 @@ class Packed {
   void save(const std::string& path) const;
 
   const std::vector<uint8_t>& bytes() const { return bytes_; }  ///< the whole file
-  /// Bytes of all tensors and masks of the network: what network() will allocate, beside at most twelve bytes an
-  /// element of the largest tensor while it decodes, and the graph: at most 65,536 values, nodes, operands and
-  /// attributes, and 1.3 kB for each byte of the names in the file, at most a megabyte of them.
+  /// Bytes of all tensors and masks of the network: what network() will allocate (in blocks of up to a quarter more),
+  /// beside at most twelve bytes an element of the largest tensor while it decodes, and the graph: at most 65,536
+  /// values, nodes, operands and attributes, and 1.3 kB for each byte of its names, of which there is a megabyte at
+  /// most.
   int64_t decoded_bytes() const { return decoded_bytes_; }
 
   /// The network: same ops, attributes, names, values, masks. `ops`: a user's own, beside op_table(). FormatError for
