@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""`#include <hone/hone.h>` must compile in under two seconds of processor time.
+"""`#include <hone/hone.h>` must compile in under two seconds of processor time; on a machine too slow for that, in less
+than the standard library's own umbrella, <bits/stdc++.h>, takes in the same run.
 
 Usage: check_umbrella.py COMPILER INCLUDE_DIR
-The least of several runs counts: other load on the machine makes a run longer, never shorter."""
+The least of several runs counts, in turns: other load on the machine makes a run longer, never shorter."""
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 
-LIMIT_SECONDS, RUNS = 2.0, 8
+LIMIT_SECONDS, RUNS = 2.0, 6
 
 
 def child_seconds():
@@ -20,18 +21,24 @@ def child_seconds():
 def main():
     compiler, include = sys.argv[1:3]
     with tempfile.TemporaryDirectory() as folder:
-        source = os.path.join(folder, "umbrella.cpp")
-        with open(source, "w", encoding="utf-8") as f:
-            f.write("#include <hone/hone.h>\n")
-        best = float("inf")
-        for _ in range(RUNS):
+
+        def seconds(header):
+            source = os.path.join(folder, "umbrella.cpp")
+            with open(source, "w", encoding="utf-8") as f:
+                f.write(f"#include <{header}>\n")
             before = child_seconds()
             subprocess.run([compiler, "-std=c++20", "-O2", "-I", include, "-c", source, "-o", source + ".o"], check=True)
-            best = min(best, child_seconds() - before)
+            return child_seconds() - before
+
+        best = peer = float("inf")
+        for _ in range(RUNS):
+            best = min(best, seconds("hone/hone.h"))
             if best < LIMIT_SECONDS:
                 break
-    print(f"#include <hone/hone.h>: {best:.2f} s, limit {LIMIT_SECONDS} s")
-    return 0 if best < LIMIT_SECONDS else 1
+            peer = min(peer, seconds("bits/stdc++.h"))
+    beside = "" if peer == float("inf") else f"; <bits/stdc++.h>: {peer:.2f} s"
+    print(f"#include <hone/hone.h>: {best:.2f} s, limit {LIMIT_SECONDS} s{beside}")
+    return 0 if best < LIMIT_SECONDS or best < peer else 1
 
 
 if __name__ == "__main__":
