@@ -38,7 +38,7 @@ struct Weight {
         packed(CodebookMatrix::pack(codes, centroids, groups)) {}
 };
 
-/// activation(x Wᵀ + bias), by plain loops in f64 over codes and centroids.
+/// x Wᵀ + bias, by plain loops in f64 over codes and centroids.
 Tensor linear_reference(const Tensor& x, const Weight& w, const Tensor& bias) {
   const int64_t rows = x.size(0), in = x.size(1), outs = w.codes.size(0);
   const Tensor y = empty({rows, outs});

@@ -66,7 +66,7 @@ class Packed {
   int64_t decoded_bytes() const { return decoded_bytes_; }
 
   /// The network: same ops, attributes, names, values, masks. `ops`: a user's own, beside op_table(). FormatError for
-  /// any content that is not of the format; no more is allocated than decoded_bytes() says, however hostile the file.
+  /// any content that is not of the format; memory is bounded as decoded_bytes() says, however hostile the file.
   /// MemoryError.
   graph::Network network(std::span<const OpDef* const> ops = {}) const;
 
