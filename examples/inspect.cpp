@@ -96,7 +96,9 @@ std::string form(const PackedPart& part) {
   if (part.kept == 0) return "nothing";
   if (part.codebook == 0) return name(part.dtype);
   if (!is_floating(part.dtype)) return str(name(part.dtype), ", ", part.codebook, " values");
-  return str(part.grid ? "grid of " : "codebook of ", part.codebook);
+  if (part.scales > 0) return str(part.scales, " grids of ", part.codebook);
+  const std::string beside = part.others > 0 ? str(", ", part.others, " beside") : "";
+  return str(part.grid ? "grid of " : "codebook of ", part.codebook, beside);
 }
 
 /// The tensors of a module, by their names: the largest is the weight, the others beside it.

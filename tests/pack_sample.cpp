@@ -67,6 +67,22 @@ int main(int argc, char** argv) {
     write(graph::trace(net, sample), folder + "pruned" + with, coder);
     write(tensors_of_every_dtype(), folder + "dtypes" + with, coder);
   }
+  // Rows and groups on grids of their own, and floats among codes.
+  namespace quantize = compress::quantize;
+  quantize::dynamic(net, {.by = quantize::LevelBy::channel, .range = {-8, 7}, .only = {"fc1.weight"}});
+  Tensor(net.fc2.weight.raw()).copy_(randn({3, 40}));
+  const auto groups =
+      quantize::Affine::of(net.fc2.weight.raw(), {.bits = 4, .granularity = quantize::Granularity::group, .group = 16});
+  Tensor(net.fc2.weight.raw()).copy_(groups.values(groups.codes(net.fc2.weight.raw())));
+  net.conv.weight = Parameter(round(randn({6, 2, 3, 3})) * 0.3);
+  Sample other = net;
+  other.fc1.weight = Parameter(randn({40, 96}));
+  quantize::mixed(other, {.part = !quantize::outliers(0.1), .inside = {.range = {-4, 3}}, .only = {"fc1.weight"}});
+  for (const auto coder : {compress::Coder::range, compress::Coder::huffman}) {
+    const std::string with = coder == compress::Coder::range ? "" : "_huffman";
+    write(compress::pack(graph::trace(net, sample)).network(), folder + "grids" + with, coder);
+    write(compress::pack(graph::trace(other, sample)).network(), folder + "others" + with, coder);
+  }
   nn::ResNet resnet({.depth = 8, .width = 4});
   write(graph::trace(resnet, randn({1, 3, 32, 32})), folder + "resnet", compress::Coder::range);
 }

@@ -93,6 +93,11 @@ int main(int argc, char** argv) {
     put("codebook", traced(net));
     net.fc.weight = Parameter(round(w * 20.0) * 0.05);
     put("grid", traced(net));
+    const auto channels =
+        compress::quantize::Affine::of(w, {.bits = 6, .granularity = compress::quantize::Granularity::channel});
+    put("rows", beside({{"rows", channels.values(channels.codes(w))}}));
+    put("others", beside({{"others", where(lt(rand({24, 8}), 0.05), w, round(w * 6.0) / 7.0)},
+                          {"whole", where(lt(rand({300}), 0.1), randn({300}), full({300}, 2.5))}}));
     put("dtypes", every_dtype());
     put("uniform", beside({{"far", eq(arange(0, 100000), 99999.0)}, {"same", full({40, 40}, 0.25)}}));
   }

@@ -431,12 +431,56 @@ class Tensors:
             before = symbols[-1] >> max(depth - 6, 0)
         return symbols
 
+    def scale(self, m):
+        return struct.unpack("<d", struct.pack("<Q", self.value("f64", m)))[0]
+
     def multiples(self, count):
-        scale = struct.unpack("<f", struct.pack("<I", self.r.plain(32)))[0]
+        scale = self.scale(self.r.plain(6))
         k = [self.first.read(self.r)]
         while len(k) < count:
             k.append(k[-1] + self.between.read(self.r) + 1)
         return [struct.unpack("<I", struct.pack("<f", scale * n))[0] for n in k]
+
+    def by_codebook(self, dtype, n):
+        if not self.again.read(self.r):
+            count = self.N.read(self.r)
+            if dtype == "f32" and self.grid.read(self.r):
+                self.codebook = self.multiples(count)
+            else:
+                self.codebook = []
+                m = self.r.plain(6) if dtype in MANTISSA else 0
+                for i in range(count):
+                    if i > 0 and dtype not in MANTISSA:
+                        self.codebook.append(self.codebook[-1] + self.between.read(self.r) + 1)
+                    else:
+                        self.codebook.append(self.value(dtype, m))
+        return [self.codebook[s] for s in self.symbols(len(self.codebook), n)]
+
+    def by_runs(self, there, cols, n):
+        length = self.N.read(self.r)
+        assert 4 <= length <= cols
+        low, count, m = self.first.read(self.r), self.N.read(self.r), self.r.plain(6)
+        runs = [(i // cols, i % cols // length) for i, t in enumerate(there) if t]
+        scales = {}
+        for run in runs:
+            if run not in scales:
+                scales[run] = self.scale(m)
+        return [struct.unpack("<I", struct.pack("<f", scales[run] * (low + s)))[0]
+                for run, s in zip(runs, self.symbols(count, n))]
+
+    def kept_values(self, dtype, n, there, cols):
+        if self.book.read(self.r):
+            return self.by_codebook(dtype, n)
+        m = self.r.plain(6) if dtype in MANTISSA else 0
+        if m == 63:
+            return self.by_runs(there, cols, n)
+        if m != 62:
+            return [self.value(dtype, m) for _ in range(n)]
+        is_other = self.mask([n])
+        m = self.r.plain(6)
+        others = iter([self.value(dtype, m) for _ in range(sum(is_other))])
+        rest = iter(self.by_codebook(dtype, n - sum(is_other)))
+        return [next(others if o else rest) for o in is_other]
 
     def tensor(self, leaf):
         """Its mask (None: none) and elements."""
@@ -452,22 +496,9 @@ class Tensors:
             there = self.mask(leaf["shape"])
         kept = n if there is None else sum(there)
         values = []
-        if kept > 0 and self.book.read(self.r):
-            if not self.again.read(self.r):
-                count = self.N.read(self.r)
-                grid = dtype == "f32" and self.grid.read(self.r)
-                self.codebook = self.multiples(count) if grid else []
-                count = 0 if grid else count
-                m = self.r.plain(6) if dtype in MANTISSA and not grid else 0
-                for i in range(count):
-                    if i > 0 and dtype not in MANTISSA:
-                        self.codebook.append(self.codebook[-1] + self.between.read(self.r) + 1)
-                    else:
-                        self.codebook.append(self.value(dtype, m))
-            values = [self.codebook[s] for s in self.symbols(len(self.codebook), kept)]
-        elif kept > 0:
-            m = self.r.plain(6) if dtype in MANTISSA else 0
-            values = [self.value(dtype, m) for _ in range(kept)]
+        if kept > 0:
+            rows = leaf["shape"][0] if len(leaf["shape"]) >= 2 else 1
+            values = self.kept_values(dtype, kept, there or [1] * n, n // rows)
         if there is not None:
             rest = iter(values)
             values = [next(rest) if t else 0 for t in there]

@@ -38,10 +38,12 @@ struct PackedPart {
   int64_t elements = 0;
   int64_t kept = 0;      ///< elements that are coded: those that a mask keeps, or that are not 0
   int64_t codebook = 0;  ///< distinct values that codes stand for; 0: the values stand there themselves
-  bool grid = false;     ///< those are whole multiples of one scale
+  bool grid = false;     ///< those are whole multiples of a scale
+  int64_t scales = 0;    ///< so many scales, each of a row or a run of one: `codebook` counts multiples; 0: one or none
+  int64_t others = 0;    ///< kept elements that have no code beside those that have one: the values stand there
   // What no code that knows symbols by their frequency alone goes below, in bits.
   double mask_entropy = 0;  ///< an element: whether it is kept
-  double code_entropy = 0;  ///< a kept element: its code; 0 without a codebook
+  double code_entropy = 0;  ///< an element that has a code: its code
   // Shares of the file; a range coder spends parts of bytes.
   double mask_bytes = 0;
   double codebook_bytes = 0;  ///< next to nothing where it is that of the tensor before
@@ -84,7 +86,9 @@ class Packed {
 
 /// Packs all that the network is: what a mask hides is not stored (0 after loading), everything else exactly, unless
 /// options round. A codebook or fake-quantized parameter is its values: a dense or masked one after loading. Tensors of
-/// at most 256 distinct values become a codebook and codes, where that is smaller. ValueError for options, names of
+/// at most 256 distinct values become a codebook and codes, where that is smaller, and so do f32 tensors whose rows, or
+/// runs of 8 to 1024 elements of a row, have at most 256 multiples of a scale each, and tensors of which so few values
+/// are met again and again: the others stand beside. ValueError for options, names of
 /// more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or a megabyte of names, a
 /// tensor of 2^32 elements or more, and one so uniform that its file would be smaller by more than 2^17; DeviceError
 /// unless on the CPU.

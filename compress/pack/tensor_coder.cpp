@@ -5,7 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "hone/compress/pack/entropy.h"
 #include "hone/compress/pack/huffman.h"
@@ -19,6 +19,8 @@ using coding::CostMeter;
 namespace {
 
 constexpr size_t kMostValues = 256;  // of a codebook
+constexpr uint32_t kOften = 4;       // so often a value is met that may have a code where others have none
+constexpr size_t kSample = 4096;
 
 int exponent_bits(DType d) { return d == DType::f64 ? 11 : 8; }
 int width(DType d) { return static_cast<int>(8 * size_of(d)); }
@@ -48,44 +50,21 @@ int mantissa_of(uint64_t any, int most) {
   return any == 0 ? 0 : most - std::countr_zero(any);
 }
 
-constexpr int64_t kMostMultiple = int64_t{1} << 24;  // times an f32 is exact in a double
+constexpr int64_t kMostMultiple = int64_t{1} << 24;          // of a codebook's scale
+constexpr uint64_t kFormOfRowGrid = 63, kFormOfOthers = 62;  // in the place of mantissa bits
 
-uint64_t multiple(float scale, int64_t k) {
-  return std::bit_cast<uint32_t>(static_cast<float>(static_cast<double>(scale) * static_cast<double>(k)));
-}
-int64_t nearest_multiple(float scale, uint64_t pattern) {
-  const double k =
-      static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(pattern))) / static_cast<double>(scale);
+int64_t nearest_multiple(double scale, uint64_t pattern) {
+  const double k = static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(pattern))) / scale;
   return std::abs(k) <= kMostMultiple ? std::llround(k) : kMostMultiple + 1;
 }
 
-/// A scale of which all these f32 values, ascending, are whole multiples, as those of a uniform quantizer are; 0: none
-/// was found. It is sought near the largest value over each number that the smallest distance suggests.
-float scale_of(const std::vector<uint64_t>& patterns) {
-  const auto value = [&](size_t i) {
-    return static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(patterns[i])));
-  };
-  double distance = INFINITY, largest = 0;
-  for (size_t i = 0; i < patterns.size(); ++i) {
-    if (!std::isfinite(value(i))) return 0;
-    if (i > 0) distance = std::min(distance, value(i) - value(i - 1));
-    largest = std::max(largest, std::abs(value(i)));
-  }
-  constexpr int kParts = 4, kUlps = 3;
-  if (patterns.size() < 3 || !(distance > 0)) return 0;
-  for (int parts = 1; parts <= kParts; ++parts) {
-    const double times = std::round(largest / (distance / parts));
-    if (times > static_cast<double>(kMostMultiple / 2)) return 0;
-    const auto near = std::bit_cast<uint32_t>(static_cast<float>(largest / times));
-    for (uint32_t bits = near - kUlps; bits <= near + kUlps; ++bits) {
-      const auto scale = std::bit_cast<float>(bits);
-      if (std::isnormal(scale) && std::all_of(patterns.begin(), patterns.end(), [&](uint64_t p) {
-            return multiple(scale, nearest_multiple(scale, p)) == p;
-          }))
-        return scale;
-    }
-  }
-  return 0;
+/// A scale of which all these f32 patterns are whole multiples, as those of a uniform quantizer are; 0: none was found.
+double scale_of(const std::vector<uint64_t>& patterns) {
+  std::vector<double> values;
+  for (const uint64_t p : patterns) values.push_back(std::bit_cast<float>(static_cast<uint32_t>(p)));
+  const double scale = scale_of_multiples(values, kMostMultiple / 2);
+  const auto fits = [&](uint64_t p) { return multiple(scale, nearest_multiple(scale, p)) == p; };  // not of -0
+  return scale != 0 && std::all_of(patterns.begin(), patterns.end(), fits) ? scale : 0;
 }
 
 coding::MaskShape mask_shape(const Shape& shape) {
@@ -95,20 +74,6 @@ coding::MaskShape mask_shape(const Shape& shape) {
   for (int d = 2; d < shape.ndim(); ++d) m.group *= shape[d];
   return m;
 }
-
-/// Passes on, and adds up what it costs.
-struct Metered : BinaryCoder {
-  explicit Metered(BinaryCoder& c) : inner(c) {}
-  bool code(bool bit, uint32_t p1) override {
-    bit = inner.code(bit, p1);
-    cost.code(bit, p1);
-    return bit;
-  }
-  bool decodes() const override { return inner.decodes(); }
-  double take() { return std::exchange(cost, {}).bits() / 8; }
-  BinaryCoder& inner;
-  CostMeter cost;
-};
 
 /// Bits as they are: their number, then each.
 void code_plain(BinaryCoder& coder, coding::NumberModel& length, std::vector<uint8_t>& bytes, size_t bits) {
@@ -123,6 +88,13 @@ void code_plain(BinaryCoder& coder, coding::NumberModel& length, std::vector<uin
 }
 
 }  // namespace
+
+bool Metered::code(bool bit, uint32_t p1) {
+  bit = inner.code(bit, p1);
+  cost.code(bit, p1);
+  return bit;
+}
+double Metered::take() { return std::exchange(cost, {}).bits() / 8; }
 
 void round_mantissa(DType dtype, void* data, int64_t n, int bits) {
   const int mantissa = width(dtype) - 1 - exponent_bits(dtype), dropped = mantissa - bits;
@@ -166,7 +138,14 @@ uint64_t TensorModel::code_value(BinaryCoder& coder, DType dtype, uint64_t patte
   return pattern;
 }
 
+double TensorModel::code_scale(BinaryCoder& coder, double scale, int mantissa) {
+  scale = std::bit_cast<double>(floats(DType::f64).code(coder, std::bit_cast<uint64_t>(scale), mantissa));
+  HONE_CHECK(std::isfinite(scale) && scale > 0, FormatError, "a scale of ", scale);
+  return scale;
+}
+
 int TensorModel::code_mantissa(BinaryCoder& coder, DType dtype, uint64_t any) {
+  if (!is_floating(dtype)) return 0;
   const int most = floats(dtype).mantissa_bits();
   const auto bits = static_cast<int>(coder.code_bits(static_cast<uint64_t>(mantissa_of(any, most)), 6));
   HONE_CHECK(bits <= most, FormatError, "a mantissa of ", bits, " bits");
@@ -221,7 +200,7 @@ void TensorModel::code_codebook(BinaryCoder& coder, Codebook& book) {
   book.values.resize(size);
   bool grid = book.scale != 0;
   if (book.dtype == DType::f32 && (grid = grid_.code(coder, grid))) {
-    book.scale = std::bit_cast<float>(static_cast<uint32_t>(coder.code_bits(std::bit_cast<uint32_t>(book.scale), 32)));
+    book.scale = code_scale(coder, book.scale, code_mantissa(coder, DType::f64, std::bit_cast<uint64_t>(book.scale)));
     int64_t before = 0;
     for (size_t i = 0; i < size; ++i) {
       int64_t k = coder.decodes() ? 0 : nearest_multiple(book.scale, book.values[i]);
@@ -236,12 +215,9 @@ void TensorModel::code_codebook(BinaryCoder& coder, Codebook& book) {
     }
     return;
   }
-  int mantissa = 0;
-  if (is_floating(book.dtype)) {
-    uint64_t any = 0;
-    for (const uint64_t v : book.values) any |= v;
-    mantissa = code_mantissa(coder, book.dtype, any);
-  }
+  uint64_t any = 0;
+  for (const uint64_t v : book.values) any |= v;
+  const int mantissa = code_mantissa(coder, book.dtype, any);
   uint64_t before = 0;  // the key of the value before
   for (size_t i = 0; i < size; ++i) {
     uint64_t& v = book.values[i];
@@ -283,57 +259,110 @@ void TensorModel::code_elements(BinaryCoder& outer, DType dtype, const Shape& sh
   const uint64_t counts[] = {kept.n, data.size() - kept.n};
   part_.mask_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(data.size());
   if (kept.n == 0) return;
-  Way way = encodes ? cheapest_way(dtype, kept) : Way{};
-  if (code_way(coder, dtype, way)) {
-    part_.codebook = static_cast<int64_t>(last_.values.size());
-    part_.grid = last_.scale != 0;
-    part_.codebook_bytes = coder.take();
-    code_codes(coder, kept);
-  } else {
-    code_values(coder, dtype, kept, way);
-  }
-  part_.value_bytes = coder.take();
+  const int64_t cols = mask_shape(shape).cols;
+  Way way = encodes ? cheapest_way(dtype, cols, kept) : Way{};
+  code_way(coder, dtype, cols, kept, way);
+  part_.value_bytes += coder.take();
 }
 
-/// Tries what there is: the values themselves, a codebook, one of multiples of a scale, the last one.
-TensorModel::Way TensorModel::cheapest_way(DType dtype, const Kept& kept) const {
-  Way plain;
-  std::unordered_set<uint64_t> values;
-  for (size_t i = 0; i < kept.data.size(); ++i) {
-    if (!kept.at(i)) continue;
-    plain.any |= kept.data[i];
-    if (values.size() <= kMostValues) values.insert(kept.data[i]);
+/// The values themselves; a codebook of them, a list or multiples of a scale or the last one; a scale a run; a codebook
+/// of those that are met again and again, and the others themselves.
+std::vector<TensorModel::Way> TensorModel::possible_ways(DType dtype, int64_t cols, const Kept& kept) const {
+  std::vector<Way> ways(1);
+  const auto each = [&](const auto& f) {
+    for (size_t i = 0; i < kept.data.size(); ++i)
+      if (kept.at(i)) f(kept.data[i]);
+  };
+  std::unordered_map<uint64_t, uint32_t> counts;
+  size_t once = 0, seen = 0;
+  each([&](uint64_t v) {
+    ways[0].any |= v;
+    // Where half of the first ones are met once, others are many: no use counting all of them.
+    if (seen++ > kSample && once > kSample / 2) return;
+    const uint32_t count = ++counts[v];
+    once += count == 1 ? 1 : count == 2 ? -size_t{1} : 0;
+  });
+  Way few = ways[0];
+  few.book.dtype = dtype;
+  if (counts.size() <= kMostValues) {
+    few.kind = Way::Kind::codebook;
+    for (const auto& [v, count] : counts) few.book.values.push_back(v);
+  } else if (is_floating(dtype) && !(seen > kSample && once > kSample / 2)) {
+    few.kind = Way::Kind::others;
+    std::vector<std::pair<uint32_t, uint64_t>> often;  // by count, the most frequent first
+    for (const auto& [v, count] : counts)
+      if (count >= kOften) often.emplace_back(~count, v);
+    std::sort(often.begin(), often.end());
+    for (const auto& [count, v] : often)
+      if (few.book.values.size() < kMostValues) few.book.values.push_back(v);
   }
-  if (values.size() > kMostValues) return plain;
-
-  Way list = plain;
-  list.few = true;
-  list.book = {.dtype = dtype, .values = {values.begin(), values.end()}};
   const auto by_value = [dtype](uint64_t a, uint64_t b) { return key_of(dtype, a) < key_of(dtype, b); };
-  std::sort(list.book.values.begin(), list.book.values.end(), by_value);
-  std::vector<Way> ways = {plain, list};
-  if (const float scale = dtype == DType::f32 ? scale_of(list.book.values) : 0.0f; scale != 0) {
-    ways.push_back(list);
-    ways.back().book.scale = scale;
+  std::sort(few.book.values.begin(), few.book.values.end(), by_value);
+  const auto holds = [&](const std::vector<uint64_t>& sorted, uint64_t v) {
+    return std::binary_search(sorted.begin(), sorted.end(), v, by_value);
+  };
+  if (few.kind == Way::Kind::others) each([&](uint64_t v) { few.other.push_back(!holds(few.book.values, v)); });
+  if (!few.book.values.empty()) {
+    ways.push_back(few);
+    if (const double scale = dtype == DType::f32 ? scale_of(few.book.values) : 0; scale != 0) {
+      ways.push_back(few);
+      ways.back().book.scale = scale;
+    }
+    const auto in_last = [&](uint64_t v) { return holds(last_.values, v); };
+    if (last_.dtype == dtype && std::all_of(few.book.values.begin(), few.book.values.end(), in_last)) {
+      ways.push_back(few);
+      ways.back().again = true;
+    }
   }
-  const auto in_last = [&](uint64_t v) { return std::count(last_.values.begin(), last_.values.end(), v) > 0; };
-  if (last_.dtype == dtype && std::all_of(list.book.values.begin(), list.book.values.end(), in_last)) {
-    ways.push_back(list);
-    ways.back().again = true;
+  if (dtype == DType::f32) {
+    if (auto grid = row_grid_of(kept, cols, kMostValues)) {
+      ways.push_back(ways[0]);
+      ways.back().kind = Way::Kind::row_grid;
+      ways.back().grid = std::move(*grid);
+    }
   }
+  return ways;
+}
+
+TensorModel::Way TensorModel::cheapest_way(DType dtype, int64_t cols, const Kept& kept) const {
+  std::vector<Way> ways = possible_ways(dtype, cols, kept);
+  if (ways.size() == 1) return ways[0];
   std::vector<double> bits;
   for (const Way& way : ways) {
     CostMeter cost;
+    Metered metered(cost);
     TensorModel copy(*this);
     Way tried = way;
-    copy.code_way(cost, dtype, tried) ? copy.code_codes(cost, kept) : copy.code_values(cost, dtype, kept, tried);
+    copy.code_way(metered, dtype, cols, kept, tried);
     bits.push_back(cost.bits());
   }
-  return ways[static_cast<size_t>(std::min_element(bits.begin(), bits.end()) - bits.begin())];
+  return std::move(ways[static_cast<size_t>(std::min_element(bits.begin(), bits.end()) - bits.begin())]);
 }
 
-bool TensorModel::code_way(BinaryCoder& coder, DType dtype, Way& way) {
-  if (!book_.code(coder, way.few)) return false;
+void TensorModel::code_way(Metered& coder, DType dtype, int64_t cols, const Kept& kept, Way& way) {
+  using Kind = Way::Kind;
+  if (book_.code(coder, way.kind == Kind::codebook)) return code_by_codebook(coder, dtype, kept, way);
+  if (!is_floating(dtype)) return code_values(coder, dtype, kept, 0);
+  const int most = floats(dtype).mantissa_bits();
+  const uint64_t form = coder.code_bits(way.kind == Kind::row_grid ? kFormOfRowGrid
+                                        : way.kind == Kind::others ? kFormOfOthers
+                                                                   : static_cast<uint64_t>(mantissa_of(way.any, most)),
+                                        6);
+  if (form == kFormOfRowGrid) {
+    HONE_CHECK(dtype == DType::f32, FormatError, "a grid by rows of ", dtype);
+    return code_row_grid(coder, cols, kept, way.grid);
+  }
+  if (form == kFormOfOthers) return code_others(coder, dtype, kept, way);
+  HONE_CHECK(form <= static_cast<uint64_t>(most), FormatError, "a mantissa of ", form, " bits");
+  code_values(coder, dtype, kept, static_cast<int>(form));
+}
+
+void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept, int mantissa) {
+  for (size_t i = 0; i < kept.data.size(); ++i)
+    if (kept.at(i)) kept.data.set(i, code_value(coder, dtype, kept.data[i], mantissa));
+}
+
+void TensorModel::code_by_codebook(Metered& coder, DType dtype, const Kept& kept, Way& way) {
   if (again_.code(coder, way.again)) {
     HONE_CHECK(last_.dtype == dtype && !last_.values.empty(), FormatError, "a codebook again where none was before");
   } else {
@@ -341,32 +370,76 @@ bool TensorModel::code_way(BinaryCoder& coder, DType dtype, Way& way) {
     code_codebook(coder, way.book);
     last_ = std::move(way.book);
   }
-  return true;
-}
-
-void TensorModel::code_values(BinaryCoder& coder, DType dtype, const Kept& kept, const Way& way) {
-  const int mantissa = is_floating(dtype) ? code_mantissa(coder, dtype, way.any) : 0;
-  for (size_t i = 0; i < kept.data.size(); ++i)
-    if (kept.at(i)) kept.data.set(i, code_value(coder, dtype, kept.data[i], mantissa));
-}
-
-void TensorModel::code_codes(BinaryCoder& coder, const Kept& kept) {
   const std::vector<uint64_t>& values = last_.values;
+  part_.codebook = static_cast<int64_t>(values.size());
+  part_.grid = last_.scale != 0;
+  part_.codebook_bytes = coder.take();
   std::vector<uint16_t> codes(kept.n);
   if (!coder.decodes()) {
-    std::map<uint64_t, uint16_t> code;
+    std::unordered_map<uint64_t, uint16_t> code;
     for (size_t k = 0; k < values.size(); ++k) code[values[k]] = static_cast<uint16_t>(k);
     for (size_t i = 0, k = 0; i < kept.data.size(); ++i)
       if (kept.at(i)) codes[k++] = code.at(kept.data[i]);
   }
-  code_symbols(coder, static_cast<uint32_t>(values.size()), codes);
+  code_codes(coder, static_cast<uint32_t>(values.size()), codes);
+  for (size_t i = 0, k = 0; i < kept.data.size(); ++i)
+    if (kept.at(i)) kept.data.set(i, values[codes[k++]]);
+}
+
+void TensorModel::code_codes(Metered& coder, uint32_t alphabet, std::span<uint16_t> codes) {
+  code_symbols(coder, alphabet, codes);
   std::array<uint64_t, kMostValues> counts{};
-  for (size_t i = 0, k = 0; i < kept.data.size(); ++i) {
-    if (!kept.at(i)) continue;
-    ++counts[codes[k]];
-    kept.data.set(i, values[codes[k++]]);
+  for (const uint16_t c : codes) ++counts[c];
+  part_.code_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(std::max<size_t>(codes.size(), 1));
+}
+
+void TensorModel::code_row_grid(Metered& coder, int64_t cols, const Kept& kept, RowGrid& grid) {
+  grid.length = static_cast<int64_t>(counts_.code(coder, static_cast<uint64_t>(grid.length)));
+  HONE_CHECK(grid.length >= kShortestRun && grid.length <= cols, FormatError, "runs of ", grid.length,
+             " elements in rows of ", cols);
+  grid.low = first_multiple_.code(coder, grid.low);
+  HONE_CHECK(grid.low >= -kMostMultiple && grid.low <= kMostMultiple, FormatError, "a multiple beyond 2^24");
+  const uint64_t count = counts_.code(coder, grid.count);
+  HONE_CHECK(count >= 1 && count <= kMostValues, FormatError, "a grid of ", count, " multiples");
+  uint64_t any = 0;
+  for (const double s : grid.scales) any |= std::bit_cast<uint64_t>(s);
+  const int mantissa = code_mantissa(coder, DType::f64, any);
+  if (coder.decodes()) {
+    size_t runs = 0;
+    each_run(kept, cols, grid.length, [&](size_t, size_t) { return ++runs; });
+    grid.scales.resize(runs);
   }
-  part_.code_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(kept.n);
+  for (double& s : grid.scales) s = code_scale(coder, s, mantissa);
+  part_.codebook = static_cast<int64_t>(count);
+  part_.grid = true;
+  part_.scales = static_cast<int64_t>(grid.scales.size());
+  part_.codebook_bytes = coder.take();
+  grid.codes.resize(kept.n);
+  code_codes(coder, static_cast<uint32_t>(count), grid.codes);
+  size_t run = 0, k = 0;
+  each_run(kept, cols, grid.length, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i)
+      if (kept.at(i)) kept.data.set(i, multiple(grid.scales[run], grid.low + grid.codes[k++]));
+    return ++run;
+  });
+}
+
+void TensorModel::code_others(Metered& coder, DType dtype, const Kept& kept, Way& way) {
+  way.other.resize(kept.n);
+  code_mask(coder, Shape{static_cast<int64_t>(kept.n)}, way.other);
+  std::vector<uint8_t> others(kept.data.size()), few(kept.data.size());
+  for (size_t i = 0, k = 0; i < kept.data.size(); ++i)
+    if (kept.at(i)) (way.other[k++] != 0 ? others : few)[i] = 1;
+  way.other = {};
+  const auto count = static_cast<size_t>(std::count(others.begin(), others.end(), uint8_t{1}));
+  HONE_CHECK(count < kept.n, FormatError, "a codebook for none of ", kept.n, " values");
+  uint64_t any = 0;
+  for (size_t i = 0; i < kept.data.size(); ++i)
+    if (others[i] != 0) any |= kept.data[i];
+  code_values(coder, dtype, {kept.data, others, count}, code_mantissa(coder, dtype, any));
+  part_.others = static_cast<int64_t>(count);
+  part_.value_bytes = coder.take();
+  code_by_codebook(coder, dtype, {kept.data, few, kept.n - count}, way);
 }
 
 void TensorModel::code(BinaryCoder& coder, DType dtype, const Shape& shape, void* data, std::span<uint8_t> mask) {

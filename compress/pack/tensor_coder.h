@@ -1,13 +1,13 @@
 #pragma once
 // The elements of tensors through the range coder: masks, codebooks, plain values. Internal; docs/format.md.
 
-#include <cstring>
 #include <map>
 #include <span>
 #include <vector>
 
 #include "hone/compress/pack/mask_coder.h"
 #include "hone/compress/pack/pack.h"
+#include "hone/compress/pack/row_grid.h"
 #include "hone/core/tensor.h"
 
 namespace hone::compress::detail {
@@ -41,22 +41,14 @@ class FloatModel {
   std::vector<coding::Counter> exponents_;  // a counter a node of the tree of bits
 };
 
-/// An array of any dtype as patterns.
-class Elements {
- public:
-  Elements(void* data, DType dtype, int64_t n)
-      : data_(static_cast<std::byte*>(data)), width_(static_cast<size_t>(size_of(dtype))), n_(static_cast<size_t>(n)) {}
-  size_t size() const { return n_; }
-  uint64_t operator[](size_t i) const {
-    uint64_t v = 0;
-    std::memcpy(&v, data_ + i * width_, width_);  // little-endian
-    return v;
-  }
-  void set(size_t i, uint64_t v) const { std::memcpy(data_ + i * width_, &v, width_); }
-
- private:
-  std::byte* data_;
-  size_t width_, n_;
+/// Passes on, and adds up what it costs.
+struct Metered : coding::BinaryCoder {
+  explicit Metered(coding::BinaryCoder& c) : inner(c) {}
+  bool code(bool bit, uint32_t p1) override;
+  bool decodes() const override { return inner.decodes(); }
+  double take();  ///< bytes since the last time
+  coding::BinaryCoder& inner;
+  coding::CostMeter cost;
 };
 
 /// Codes tensors one after another: later ones profit from earlier ones.
@@ -73,33 +65,34 @@ class TensorModel {
   struct Codebook {
     DType dtype = DType::f32;
     std::vector<uint64_t> values = {};  // patterns, ascending by value
-    float scale = 0;                    // not 0: each is a whole multiple of it, rounded to f32
+    double scale = 0;                   // not 0: each is a multiple() of it
   };
   /// How values are coded: an encoder's choice.
   struct Way {
-    bool few = false, again = false;  // by a codebook; the last one
-    Codebook book = {};
-    uint64_t any = 0;  // the disjunction of all patterns
-  };
-  /// The elements that a mask keeps; all where it is empty.
-  struct Kept {
-    Elements data;
-    std::span<const uint8_t> mask;
-    size_t n;
-    bool at(size_t i) const { return mask.empty() || mask[i] != 0; }
+    enum class Kind : uint8_t { values, codebook, row_grid, others } kind = Kind::values;
+    bool again = false;               // the codebook of `codebook` and `others` is the last one
+    Codebook book = {};               // or this
+    uint64_t any = 0;                 // the disjunction of all patterns
+    RowGrid grid = {};                // of `row_grid`
+    std::vector<uint8_t> other = {};  // of `others`, a kept element each; 1: its value itself is coded
   };
   void code_elements(coding::BinaryCoder&, DType, const Shape&, void* data, std::span<uint8_t> mask);
-  Way cheapest_way(DType dtype, const Kept& kept) const;
-  /// Whether codes follow, and of which codebook: last_. False: values do.
-  bool code_way(coding::BinaryCoder&, DType dtype, Way& way);
-  void code_values(coding::BinaryCoder&, DType dtype, const Kept& kept, const Way& way);
-  void code_codes(coding::BinaryCoder&, const Kept& kept);
+  std::vector<Way> possible_ways(DType dtype, int64_t cols, const Kept& kept) const;
+  Way cheapest_way(DType dtype, int64_t cols, const Kept& kept) const;
+  void code_way(Metered&, DType dtype, int64_t cols, const Kept& kept, Way& way);
+  void code_values(coding::BinaryCoder&, DType dtype, const Kept& kept, int mantissa);
+  void code_by_codebook(Metered&, DType dtype, const Kept& kept, Way& way);
+  void code_row_grid(Metered&, int64_t cols, const Kept& kept, RowGrid& grid);
+  void code_others(Metered&, DType dtype, const Kept& kept, Way& way);
+  /// And what their counts say of their entropy.
+  void code_codes(Metered&, uint32_t alphabet, std::span<uint16_t> codes);
   void code_mask(coding::BinaryCoder&, const Shape& shape, std::span<uint8_t> mask);
   void code_symbols(coding::BinaryCoder&, uint32_t alphabet, std::span<uint16_t> symbols);
   void code_codebook(coding::BinaryCoder&, Codebook& book);
   uint64_t code_value(coding::BinaryCoder&, DType dtype, uint64_t pattern, int mantissa);
-  /// The mantissa bits that are coded of values whose patterns' disjunction is `any`.
+  /// The mantissa bits that are coded of floating values whose patterns' disjunction is `any`; 0 of integers.
   int code_mantissa(coding::BinaryCoder&, DType dtype, uint64_t any);
+  double code_scale(coding::BinaryCoder&, double scale, int mantissa);
   FloatModel& floats(DType dtype);
 
   Coder coder_;
