@@ -81,7 +81,9 @@ Tensor ParameterRef::value() const {
   Tensor value = s_->raw;
   if (s_->type == WeightType::codebook) value = codebook(value, s_->codes);
   if (s_->type == WeightType::fake_quantized)
-    value = fake_quantize(value, s_->scale->raw, s_->points, s_->levels, {ScaleGradient::normalized});
+    value = fake_quantize(
+        value, s_->scale->raw, s_->points, s_->levels,
+        {ScaleGradient::normalized, true, s_->mask_gradient == MaskGradient::dense ? s_->mask : Tensor()});
   if (s_->mask.defined()) value = masked(value, s_->mask, s_->mask_gradient);
   if (recorder) recorder->weight(s_.get(), value);
   return value;

@@ -148,9 +148,11 @@ void check_grid(const ShapeContext& c, int x, int first) {
   }
 }
 void fake_quantize_shapes(ShapeContext& c) {
-  check_inputs(c, 3, 4);
+  check_inputs(c, 3, 5);
   check_floating(c, 0, "x");
   check_grid(c, 0, 1);
+  HONE_CHECK(!c.has(4) || (c.dtype(4) == DType::boolean && c.shape(4) == c.shape(0)), ShapeError, c.op, ": kept ",
+             c.has(4) ? c.shape(4) : Shape(), " must be bool, of x's shape ", c.shape(0));
   c.add(c.shape(0), c.dtype(0));
 }
 void fake_quantize_grad_shapes(ShapeContext& c) {
@@ -296,10 +298,16 @@ const OpDef kFakeQuantize = {
     .backward = [](BackwardContext& c) {
       FakeQuantizeAttrs a = c.attrs<FakeQuantizeAttrs>();
       if (!c.needs(1)) a.scale_gradient = static_cast<int64_t>(ScaleGradient::none);
-      const Outputs grads =
-          apply(kFakeQuantizeGrad, a, {c.grad(), c.input(0), c.input(1), c.input(2), c.has(3) ? c.input(3) : Tensor()});
-      if (c.needs(0)) c.set(0, grads[0]);
-      if (!a.has(ScaleGradient::none)) c.set(1, grads[1]);
+      const auto grads = [&](const Tensor& g) {
+        return apply(kFakeQuantizeGrad, a, {g, c.input(0), c.input(1), c.input(2), c.has(3) ? c.input(3) : Tensor()});
+      };
+      const bool of_scale = !a.has(ScaleGradient::none), apart = of_scale && c.has(4);
+      if (apart) c.set(1, grads(masked(c.grad(), c.input(4)))[1]);
+      if (apart) a.scale_gradient = static_cast<int64_t>(ScaleGradient::none);
+      if (apart && !c.needs(0)) return;
+      const Outputs all = grads(c.grad());
+      if (c.needs(0)) c.set(0, all[0]);
+      if (of_scale && !apart) c.set(1, all[1]);
     }};
 const OpDef kFakeQuantizeGrad = {
     .name = "fake_quantize_grad",
@@ -313,7 +321,7 @@ Tensor codebook(const Tensor& centroids, const Tensor& codes) { return apply(kCo
 Tensor fake_quantize(const Tensor& x, const Tensor& scale, const Tensor& points, const Tensor& levels,
                      FakeQuantizeOptions o) {
   const FakeQuantizeAttrs attrs{static_cast<int64_t>(o.scale_gradient), o.clip_gradient};
-  return apply(kFakeQuantize, attrs, {x, scale, points, levels});
+  return apply(kFakeQuantize, attrs, {x, scale, points, levels, o.kept});
 }
 
 }  // namespace hone

@@ -27,6 +27,7 @@ enum class ScaleGradient : uint8_t {
 struct FakeQuantizeOptions {
   ScaleGradient scale_gradient = ScaleGradient::plain;
   bool clip_gradient = true;  ///< x has no gradient where a bound is hit
+  Tensor kept = {};           ///< bool, x's shape: the elements that the scale learns from; undefined: all
 };
 /// x on a grid: with level l's scale Δ and points (μ, low, high, ·), and q = (x − μ)/Δ,
 ///   ŷ = Δ · clamp(round(q), low, high) + μ,
@@ -36,7 +37,7 @@ struct FakeQuantizeOptions {
 /// (L = 1), or one for each index of dim 0. Straight-through gradients (Bengio et al., "Estimating or propagating
 /// gradients through stochastic neurons", 2013; for the scale Esser et al., "Learned step size quantization", 2020):
 ///   ∂ŷ/∂x = 1 where low ≤ q ≤ high, else 0;  ∂ŷ/∂Δ = round(q) − q there, else the bound that is hit.
-/// Differentiable once. ShapeError, DTypeError, ValueError for a scale or points against the above.
+/// Differentiable once. ShapeError, DTypeError, ValueError for a scale, points or `kept` against the above.
 Tensor fake_quantize(const Tensor& x, const Tensor& scale, const Tensor& points, const Tensor& levels = {},
                      FakeQuantizeOptions options = {});
 

@@ -21,7 +21,7 @@ struct Options {
   CommonOptions common;
   int64_t seeds = 1, images = 60000, validation = 5000, epochs = 15, teacher_epochs = 12;
   std::vector<std::string> only;
-  std::string distil = "wide", keep, score;
+  std::string distil, keep, score;
   double scale = 1;
   bool mnist = false, held_out = false;
 };
@@ -150,7 +150,7 @@ class Job {
   /// The trained network's own accuracy, of the images that count.
   double dense_accuracy() {
     const compress::Packed packed = compress::pack(graph::trace(*dense_, subject_.sample));
-    return score(packed, "dense").accuracy();
+    return score(packed, subject_.name + " dense").accuracy();
   }
 
   Found run(const Level& level) {
@@ -365,9 +365,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--scale", o.scale, "Factor for the epochs of compression")->check(positive())->capture_default_str();
   app.add_option("--distil", o.distil,
-                 "Who teaches what is retrained: none, self (the trained network), wide (a wider LeNet)")
-      ->check(CLI::IsMember({"none", "self", "wide"}))
-      ->capture_default_str();
+                 "Who teaches what is retrained: none, self (the trained network; the default with --mnist), wide (a "
+                 "wider LeNet; else the default)")
+      ->check(CLI::IsMember({"none", "self", "wide"}));
   app.add_option("--images", o.images, "Training images used")->check(CLI::Range(64, 60000));
   app.add_option("--validation", o.validation, "Training images held out")
       ->check(CLI::Range(1, 59999))
@@ -376,5 +376,8 @@ int main(int argc, char** argv) {
   app.add_flag("--held-out", o.held_out, "Score on the training images that are not trained on, not on the test set");
   app.add_flag("--mnist", o.mnist, "The images are MNIST's: the paper's LeNet-300-100 and LeNet-5-Caffe");
   app.add_option("--score", o.score, "Only score this packed file on the test images");
-  return run_example(app, argc, argv, o.common, [&] { run(o); });
+  return run_example(app, argc, argv, o.common, [&] {
+    if (o.distil.empty()) o.distil = o.mnist ? "self" : "wide";
+    run(o);
+  });
 }

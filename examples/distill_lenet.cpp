@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "fashion.h"
 
@@ -23,7 +24,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  int64_t seeds = 3, steps = 0;
+  int64_t seeds = 3, steps = 0, teacher_steps = 0;
   std::vector<std::string> only;
   std::string keep;
   bool tune = false, held_out = false;
@@ -52,19 +53,18 @@ struct Part {
   double temperature = 2;  ///< of soft targets; chosen by --tune, as the methods' settings
   std::vector<std::string> methods = {};
 };
+const std::vector<std::string> kAllMethods = {"alone",         "soft",      "teacher_class", "ensemble",
+                                              "large_teacher", "decoupled", "hint",          "attention",
+                                              "relational",    "mutual",    "self"};
 const std::vector<Part> kParts = {
-    {.name = "1%", .images = 550, .steps = 860, .methods = {"alone", "soft", "teacher_class", "ensemble"}},
+    {.name = "1%", .images = 550, .steps = 860, .methods = kAllMethods},
     {.name = "1%+unlabelled",
      .images = 550,
      .shown = Shown::unlabelled,
      .steps = 5160,
      .temperature = 1,
      .methods = {"ensemble"}},
-    {.name = "10%",
-     .images = 5500,
-     .steps = 2580,
-     .methods = {"alone", "soft", "teacher_class", "ensemble", "decoupled", "hint", "attention", "relational", "mutual",
-                 "self", "large_teacher"}},
+    {.name = "10%", .images = 5500, .steps = 2580, .methods = kAllMethods},
     {.name = "10%+unlabelled",
      .images = 5500,
      .shown = Shown::unlabelled,
@@ -77,7 +77,7 @@ const std::vector<Part> kParts = {
      .steps = 5160,
      .methods = {"alone", "soft", "ensemble"}},
     {.name = "10%+equal", .images = 5500, .equal = true, .steps = 2580, .methods = {"alone", "soft", "ensemble"}},
-    {.name = "100%", .images = 55000, .steps = 10320, .temperature = 1, .methods = {"alone", "large_teacher"}},
+    {.name = "100%", .images = 55000, .steps = 10320, .temperature = 1, .methods = kAllMethods},
     {.name = "100%+mirrored",
      .images = 55000,
      .shown = Shown::mirrored,
@@ -85,7 +85,9 @@ const std::vector<Part> kParts = {
      .methods = {"alone", "large_teacher"}},
 };
 
-int64_t teacher_steps(int64_t images) { return images <= 550 ? 860 : images <= 5500 ? 3440 : 10320; }
+int64_t teacher_steps(const Options& o, int64_t images) {
+  return o.teacher_steps > 0 ? o.teacher_steps : images <= 550 ? 860 : images <= 5500 ? 3440 : 10320;
+}
 
 /// How a student is taught, and the one setting that --tune tries values of. A temperature is the part's own.
 struct Method {
@@ -159,14 +161,15 @@ void fit(const std::vector<ParameterRef>& parameters, data::Loader& batches, int
 /// One seed's labelled images, the teachers that learnt from them, and their answers.
 class Task {
  public:
-  Task(int64_t images, uint64_t seed, const data::Dataset& all, std::string folder)
-      : seed_(seed), folder_(std::move(folder)), all_(all), labelled_(all) {
+  Task(const Options& o, int64_t images, uint64_t seed, const data::Dataset& all)
+      : o_(o), seed_(seed), all_(all), labelled_(all) {
     const double share = static_cast<double>(images) / static_cast<double>(all.size());
     if (share < 1) labelled_ = data::random_split(all, {share}, seed)[0];
   }
 
-  compress::Ensemble teacher(Teaches who) {
-    compress::Ensemble teachers;
+  /// temperature: that of the loss, at which an ensemble's answers are averaged.
+  compress::Ensemble teacher(Teaches who, double temperature) {
+    compress::Ensemble teachers({.temperature = temperature});
     if (who == Teaches::large) return teachers.add(teacher_net(all_, kLargeSeed));
     for (uint64_t k = 0; k < (who == Teaches::ensemble ? kTeachers : 1); ++k)
       teachers.add(teacher_net(labelled_, seed_ + 1000 * k));
@@ -184,20 +187,21 @@ class Task {
  private:
   /// The network of this name: from the folder, or trained and put there.
   template <class Train> nn::LeNet kept(const std::string& name, nn::LeNet net, const Train& train) const {
-    const auto path = std::filesystem::path(folder_) / (name + ".safetensors");
-    if (!folder_.empty() && std::filesystem::exists(path)) {
+    const auto path = std::filesystem::path(o_.keep) / (name + ".safetensors");
+    if (!o_.keep.empty() && std::filesystem::exists(path)) {
       net.load(path.string());
       return net;
     }
     train(net);
-    if (!folder_.empty()) net.save(path.string());
+    if (!o_.keep.empty()) net.save(path.string());
     return net;
   }
 
   /// Trained with mixup on shifted and mirrored images: whoever teaches may use every means.
   nn::LeNet teacher_net(const data::Dataset& images, uint64_t seed) const {
     manual_seed(seed);
-    return kept(str("teacher-", images.size(), "-seed-", seed), nn::LeNet({.width = kTeacherWidth}),
+    const int64_t steps = teacher_steps(o_, images.size());
+    return kept(str("teacher-", images.size(), "-", steps, "-seed-", seed), nn::LeNet({.width = kTeacherWidth}),
                 [&](nn::LeNet& net) {
                   data::Loader batches(images, {.batch = kBatch,
                                                 .shuffle = true,
@@ -208,13 +212,13 @@ class Task {
                     const auto [x, y] = data::mixup(batch, {.classes = 10, .alpha = kMixup, .seed = seed}, step);
                     return cross_entropy(net(x), y);
                   };
-                  fit(net.parameters(), batches, teacher_steps(images.size()), kTeacherLr, loss);
+                  fit(net.parameters(), batches, steps, kTeacherLr, loss);
                 });
   }
 
   /// The images that a part's students see, and what their teacher says of each.
-  const TeacherCache& answers(Shown shown, Teaches who) {
-    std::optional<TeacherCache>& cache = caches_[{shown, who}];
+  const TeacherCache& answers(Shown shown, Teaches who, double temperature) {
+    std::optional<TeacherCache>& cache = caches_[{shown, who, who == Teaches::ensemble ? temperature : 1}];
     if (cache) return *cache;
     const data::Dataset images = shown == Shown::augmented    ? shifted_and_mirrored(labelled_)
                                  : shown == Shown::unlabelled ? all_
@@ -222,11 +226,11 @@ class Task {
     const bool mirrors = shown == Shown::mirrored;
     const compress::TeacherCacheOptions options{.transform = fashion_transforms(mirrors ? "flip" : "none")};
     if (who == Teaches::nobody) return cache.emplace(zeros({(mirrors ? 2 : 1) * images.size(), 10}), images, options);
-    return cache.emplace(Teacher(teacher(who)), images, options);
+    return cache.emplace(Teacher(teacher(who, temperature)), images, options);
   }
 
   void teach(nn::LeNet& net, const Part& part, const Method& m, double value, int64_t steps) {
-    const TeacherCache& cache = answers(part.shown, m.teacher);
+    const TeacherCache& cache = answers(part.shown, m.teacher, m.setting == "temperature" ? value : part.temperature);
     data::Loader batches = cache.loader({.batch = kBatch, .shuffle = true, .seed = seed_, .drop_last = true});
     std::vector<ParameterRef> learning = net.parameters();
     const auto learns_too = [&](nn::Module& other) {
@@ -292,10 +296,10 @@ class Task {
     return fit_features([&] { return compress::relational_kd_loss(ours(2), theirs(2), {.distance = 1, .angle = 2}); });
   }
 
+  const Options& o_;
   uint64_t seed_;
-  std::string folder_;
   data::Dataset all_, labelled_;
-  std::map<std::pair<Shown, Teaches>, std::optional<TeacherCache>> caches_;
+  std::map<std::tuple<Shown, Teaches, double>, std::optional<TeacherCache>> caches_;
 };
 
 /// Accuracies over the seeds.
@@ -353,7 +357,7 @@ void run(const Options& o) {
     std::vector<Task>& seeds = tasks[part.images];
     const auto score = [&](const std::string& name, int64_t steps, const auto& network) {
       for (int64_t s = std::ssize(seeds); s < o.seeds; ++s)
-        seeds.emplace_back(part.images, o.common.seed + static_cast<uint64_t>(s), all, o.keep);
+        seeds.emplace_back(o, part.images, o.common.seed + static_cast<uint64_t>(s), all);
       Row row{.name = part.name + "/" + name, .steps = steps};
       for (Task& task : seeds) {
         auto net = network(task);
@@ -366,8 +370,8 @@ void run(const Options& o) {
       if (!wanted(o, part, m)) continue;
       if (m.teacher != Teaches::nobody && shown_teachers.emplace(part.images, m.teacher).second) {
         const int64_t images = m.teacher == Teaches::large ? all.size() : part.images;
-        report(score(kTeacherNames[static_cast<size_t>(m.teacher)], teacher_steps(images),
-                     [&](Task& t) { return t.teacher(m.teacher); }),
+        report(score(kTeacherNames[static_cast<size_t>(m.teacher)], teacher_steps(o, images),
+                     [&](Task& t) { return t.teacher(m.teacher, part.temperature); }),
                nullptr, results);
       }
       const double chosen = m.setting == "temperature" ? part.temperature : m.value;
@@ -412,6 +416,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   app.add_option("--steps", o.steps, "Steps of each student; 0: each part's own")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  app.add_option("--teacher-steps", o.teacher_steps, "Steps of each teacher; 0: by the number of images")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
   app.add_option("--only", o.only, "These alone: PART, METHOD or PART/METHOD,…")

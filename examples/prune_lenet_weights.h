@@ -15,6 +15,7 @@ struct Method {
   Criterion criterion = magnitude();
   std::function<PruneSchedule(int64_t steps)> schedule = {};  ///< none: one shot
   PruneScope scope = PruneScope::global;
+  Pattern pattern = {};  ///< n:m has a density of its own
   int64_t PruneLeNetOptions::*epochs = &PruneLeNetOptions::retrain;
   Start start = Start::trained;
   bool observed = false;    ///< the criterion averages training's own gradients
@@ -36,6 +37,10 @@ inline std::vector<Method> methods() {
       {.name = "snip", .criterion = snip()},
       {.name = "hessian", .criterion = hessian()},
       {.name = "random", .criterion = compress::random()},
+      {.name = "magnitude, 2:4", .pattern = n_m(2, 4)},
+      {.name = "magnitude, 4:8", .pattern = n_m(4, 8)},
+      {.name = "magnitude, blocks of 4 x 4", .pattern = block(4, 4)},
+      {.name = "taylor, blocks of 4 x 4", .criterion = taylor(), .pattern = block(4, 4), .per_sample = true},
       {.name = "iterative",
        .schedule = [](int64_t steps) { return Iterative{.rounds = 4, .every = std::max<int64_t>(1, steps / 4)}; },
        .epochs = &PruneLeNetOptions::epochs},
@@ -68,7 +73,8 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
   nn::LeNet net = m.start == Start::untrained ? seed.untrained : seed.dense;
   data::Loader few(seed.fashion.training.first(m.per_sample || m.criterion.order > 1 ? 1000 : 5000),
                    {.batch = m.per_sample ? 1 : 100, .transform = fashion_transforms()});
-  PruneOptions options{.criterion = m.criterion, .density = density, .scope = m.scope};
+  PruneOptions options{.criterion = m.criterion, .scope = m.scope, .pattern = m.pattern};
+  if (m.pattern.kind != Pattern::Kind::n_m) options.density = density;
   if (m.criterion.order > 0 && !m.observed)
     options.losses = over(few, [&](const data::Batch& b) {
       const Tensor logits = net(b.inputs);
@@ -98,7 +104,7 @@ inline std::vector<Case> weights_cases(const PruneLeNetOptions& o) {
   using namespace prune_lenet_weights;
   std::vector<Case> cases;
   for (const Method& m : methods())
-    for (const double density : o.densities)
+    for (const double density : m.pattern.kind == Pattern::Kind::n_m ? std::vector{0.5} : o.densities)
       cases.push_back({m.name, density, [=, &o](Seed& seed) { return prune_and_fit(m, density, o, seed); }});
   for (const double density : o.densities)
     cases.push_back({"train_lenet --prune", density, [=, &o](Seed& seed) {

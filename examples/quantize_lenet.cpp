@@ -304,30 +304,32 @@ void run(const Options& o) {
     common.seed += static_cast<uint64_t>(s);
     manual_seed(common.seed);
     const Fashion fashion = open_fashion(common, o.validation);
-    const data::Dataset& scored = o.held_out ? fashion.validation : fashion.test;
-    const auto folder = o.keep.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(o.keep);
     const auto path_of = [&](std::string name, const char* suffix) {
       std::replace_if(
           name.begin(), name.end(), [](char c) { return c == ' ' || c == ','; }, '_');
-      const std::string mine = o.keep.empty() ? str("_", getpid()) : "";
-      return (folder / str("quantize_lenet_", name, "_seed_", common.seed, mine, suffix)).string();
+      return str(o.keep, "/quantize_lenet_", name, "_seed_", common.seed, suffix);
     };
-    /// Scores what a packed file of the network holds, for a row; the file stays with --keep alone.
-    const auto add = [&](Row& row, const Quantized& q) {
-      const std::string path = path_of(row.name, ".hone");
+    /// Scores what a packed file of the network holds; the file of the end stays, with --keep.
+    const auto score = [&](const Row& row, const Quantized& q, bool at_end, Figures& accuracy) {
+      const TemporaryFile temporary("quantized.hone");
+      const std::string path = at_end && !o.keep.empty() ? path_of(row.name, ".hone") : temporary.path;
       compress::pack(network_of(q)).save(path);
-      const compress::Packed packed = compress::Packed::load(path);
+      compress::Packed packed = compress::Packed::load(path);
       graph::Network network = packed.network();
-      row.after.values.push_back(o.held_out ? evaluate(network, scored).accuracy
-                                            : score_in_a_process_of_its_own(path, data_options(common)).accuracy());
-      if (o.keep.empty()) std::filesystem::remove(path);
+      accuracy.values.push_back(o.held_out ? evaluate(network, fashion.validation).accuracy
+                                           : score_in_a_process_of_its_own(path, data_options(common)).accuracy());
+      return packed;
+    };
+    const auto add = [&](Row& row, const Quantized& q) {
+      const compress::Packed packed = score(row, q, true, row.after);
       row.file_bytes.values.push_back(static_cast<double>(packed.bytes().size()));
       row.drop.values.push_back(rows[0].after.values.back() - row.after.values.back());
-      if (s == 0) to_time.push_back(graph::optimize(network));
+      if (s == 0) to_time.push_back(graph::optimize(packed.network()));
     };
 
     nn::LeNet trained;
-    const std::string kept = path_of(str("floats of ", o.epochs, " epochs"), ".safetensors");
+    const std::string kept =
+        path_of(str("floats of ", o.epochs, " epochs on ", fashion.training.size()), ".safetensors");
     if (!o.keep.empty() && std::filesystem::exists(kept)) {
       trained.load(kept);
     } else {
@@ -345,8 +347,7 @@ void run(const Options& o) {
       Row& row = rows[i + 1];
       row.bits = q.bits_per_weight;
       if (q.epochs > 0) {
-        graph::Network at_once = network_of(q);
-        row.before.values.push_back(evaluate(at_once, scored).accuracy);
+        score(row, q, false, row.before);
         train(*q.net, fashion, q.epochs, q.lr, q.after_step);
       }
       add(row, q);

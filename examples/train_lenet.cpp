@@ -435,5 +435,9 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", o.seeds, "Runs, of seeds one after the other; files are the first one's")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
-  return run_example(app, argc, argv, o.common, [&] { run(o); });
+  return run_example(app, argc, argv, o.common, [&] {
+    HONE_CHECK(o.prune.density > 0 || (o.pack.empty() && o.save_pruned.empty()), ValueError,
+               "--pack and --save-pruned are of the pruned network; --prune 0 makes none");
+    run(o);
+  });
 }

@@ -225,12 +225,21 @@ TEST(Allocation, PackedFilesTakeWhatTheySay) {
   for (const compress::Coder coder : {compress::Coder::range, compress::Coder::huffman})
     for (const Shape& shape : {Shape{1, kElements}, {kElements, 1}, {1, kElements / 4, 2, 2}})
       for (const int64_t period : {1, 8})
-        for (const std::string kind : {"bool", "masked", "zeros left out"}) {
+        for (const std::string kind : {"bool", "masked", "zeros left out", "grids by runs", "others"}) {
+          if (kind[0] >= 'c' && kind[0] <= 'o' && kind != "masked" && (shape[1] != kElements || period == 1)) continue;
           const Tensor mask = dotted(shape, period);
+          const Tensor few = cast(mask, f32) + 1.0;
           const graph::Network net = identity_beside([&](graph::Network& n) {
             for (const char* name : {"a", "b"}) {
               if (kind == "bool") {
                 n.add_buffer(name, Buffer(clone(mask)));
+              } else if (kind == "grids by runs") {  // as many scales as there can be
+                Tensor w = reshape(few, {kElements / 8, 8});
+                w = w * (reshape(cast(arange(0, kElements / 8), f32), {kElements / 8, 1}) + 1.0);
+                n.add_buffer(name, Buffer(clone(reshape(w, shape))));
+              } else if (kind == "others") {
+                const Tensor odd = reshape(cast(arange(0, kElements), f32), shape) * 1e-3 + 5.0;
+                n.add_buffer(name, Buffer(where(dotted(shape, 5), odd, few)));
               } else {
                 Parameter p(cast(mask, bf16));
                 if (kind == "masked") p.ref().set_mask(mask);

@@ -57,6 +57,42 @@ TEST(IntegerRules, BiasCorrectionKnowsGroupsAndRowsOfRows) {
   EXPECT_LT(worst(linear, rows, outputs, true), 0.1 * worst(linear, rows, outputs, false));
 }
 
+/// The channels of one value are those of dim 1 to a convolution, of the last dim to a linear layer.
+TEST(IntegerRules, BiasCorrectionKnowsHowEachReaderReads) {
+  const NoGrad no_grad;
+  for (const bool conv_first : {true, false}) {
+    manual_seed(3);
+    nn::Conv2d first{{.in = 1, .out = 24, .kernel = 3, .padding = 1}}, conv{{.in = 24, .out = 4, .kernel = 1}};
+    nn::Linear linear{{.in = 4, .out = 3}};
+    struct Both : nn::Module {
+      nn::Conv2d first, conv;
+      nn::Linear linear;
+      bool conv_first;
+      HONE_MODULE(Both, first, conv, linear)
+      Both(nn::Conv2d f, nn::Conv2d c, nn::Linear l, bool order) : first(f), conv(c), linear(l), conv_first(order) {}
+      Tensor forward(const Tensor& x) {
+        const Tensor h = relu(first(x)), a = conv_first ? conv(h) : Tensor(), b = linear(h);
+        return concat({flatten(a.defined() ? a : conv(h), 1), flatten(b, 1)}, 1);
+      }
+    } module{first, conv, linear, conv_first};
+    const Tensor x = rand({50, 1, 4, 4}) + 1.0;
+    const Network net = graph::trace(module, x);
+    const auto worst = [&](bool correct) {
+      Network small =
+          quantize_static(net, calibration({x}), {.bits = 4, .bias_correction = correct, .float_fallback = true});
+      Network f32 = net;
+      const Tensor error = mean(small(x) - f32(x), {0});
+      const Tensor by_conv = mean(reshape(slice(error, 0, 0, 64), {4, 16}), {1});
+      const Tensor by_linear = mean(reshape(slice(error, 0, 64, error.numel()), {96, 3}), {0});
+      return std::pair(largest(by_conv), largest(by_linear));
+    };
+    const auto [conv_with, linear_with] = worst(true);
+    const auto [conv_without, linear_without] = worst(false);
+    EXPECT_LT(conv_with, 0.4 * conv_without) << conv_first;
+    EXPECT_LT(linear_with, 0.4 * linear_without) << conv_first;
+  }
+}
+
 TEST(IntegerRules, BiasesBeyondTheirWeightsAreKept) {
   // 1e4 in units of 1e-12 / 127 does not fit 32 bits: the scale gives way, not the bias.
   manual_seed(3);
@@ -231,6 +267,11 @@ TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {
   };
   const Tensor rows = randn({20, 6}), image = randn({10, 2, 8, 8});
   refused([](auto& m, const Tensor& x) { return m.b(m.a(x) + slice(x, 1, 0, 1)); }, rows, "add");  // broadcast
+  const auto with_indices = [](auto& m, const Tensor& x) {
+    const Outputs pooled = max_pool2d_with_indices(m.conv(x), {2, 2});
+    return m.conv(slice(pooled[0] + cast(pooled[1], f32) * 0.0, 1, 0, 2));
+  };
+  refused(with_indices, image, "max_pool2d");
   refused([](auto& m, const Tensor& x) { return m.conv(avg_pool2d(x, 2, {.padding = {1}})); }, image, "avg_pool2d");
   refused([](auto& m, const Tensor& x) { return m.conv(adaptive_avg_pool2d(x, 3)); }, image, "avg_pool2d");
   nn::Linear wide{{.in = kMostInt8Taps + 1, .out = 1}};

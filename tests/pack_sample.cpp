@@ -83,6 +83,17 @@ int main(int argc, char** argv) {
     write(compress::pack(graph::trace(net, sample)).network(), folder + "grids" + with, coder);
     write(compress::pack(graph::trace(other, sample)).network(), folder + "others" + with, coder);
   }
+  // A row that keeps more than 2^16 weights, and a mask whose columns it made.
+  graph::Network wide;
+  const graph::ValueId x = wide.add_input("x", f32, {{0, 1}});
+  const auto add = [&](const char* name, const Shape& shape, double density) {
+    Parameter p(ones(shape));
+    p.ref().set_mask(lt(rand(shape), density));
+    wide.add_parameter(name, std::move(p));
+  };
+  add("long", {2, 70000}, 0.97), add("behind", {40, 2}, 0.5);
+  wide.set_outputs({wide.add_node({.name = "relu", .op = &kRelu, .inputs = {x}, .outputs = {}, .attributes = {}})});
+  write(wide, folder + "wide", compress::Coder::range);
   nn::ResNet resnet({.depth = 8, .width = 4});
   write(graph::trace(resnet, randn({1, 3, 32, 32})), folder + "resnet", compress::Coder::range);
 }

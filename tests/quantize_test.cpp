@@ -488,6 +488,14 @@ TEST(PlanBits, AScoreThatIsNoNumberIsNamed) {
   }
 }
 
+TEST(Uniform, RefusesWhatItCannotDoBeforeItChangesALayer) {
+  Net net = make(21);
+  Tensor(net.fc2.weight.raw()).requires_grad_(false).fill_(1.0);
+  expect_error<ValueError>([&] { uniform(net, {.range = {-0x1p31, 0x1p31}, .shift = Shift::zero_point}); }, "2^31");
+  expect_error<ValueError>([&] { uniform(net, {.global = true, .learned = true}); }, "global");
+  for (const ParameterRef& p : net.parameters()) EXPECT_EQ(p.type(), WeightType::dense);
+}
+
 TEST(PlanBits, OfNoKeptWeightIsTheLeastWidth) {
   Net net = make(15);
   net.fc1.weight.ref().set_mask(zeros({20, 12}, boolean));

@@ -39,6 +39,29 @@ void expect_same(const ParameterRef& a, const ParameterRef& b, const std::string
   EXPECT_EQ(a.scale().defined(), b.scale().defined()) << what;
 }
 
+/// Hidden weights may learn on (Surgery, RigL); a step is fitted to those that are kept.
+TEST(FakeQuantized, ALearnedStepTakesNoGradientFromHiddenWeights) {
+  manual_seed(4);
+  const Tensor w = randn({6, 5}), mask = half({6, 5}), g = randn({6, 5});
+  std::vector<Tensor> of_step, of_weights;
+  for (const MaskGradient rule : {MaskGradient::masked, MaskGradient::dense}) {
+    Parameter p(clone(w));
+    p.ref().set_mask(mask, rule);
+    p.ref().set_grid({full({6}, 0.3), expand(tensor({0.01, -4.0, 3.0, 0.0}, {1, 4}), {6, 4}), {}, true});
+    sum(p.value() * g).backward();
+    of_step.push_back(p.ref().scale().grad());
+    of_weights.push_back(p.grad());
+    p.ref().zero_grad();
+    Tensor(p.ref().raw()).requires_grad_(false);  // the step alone
+    p.ref().scale().zero_grad();
+    sum(p.value() * g).backward();
+    EXPECT_TRUE(equal(p.ref().scale().grad(), of_step[0]));
+  }
+  EXPECT_TRUE(equal(of_step[0], of_step[1]));
+  EXPECT_TRUE(equal(of_weights[0], masked(of_weights[1], mask)));
+  EXPECT_FALSE(equal(of_weights[0], of_weights[1]));
+}
+
 TEST(Codebook, ValueGradientAndMask) {
   manual_seed(1);
   Parameter p(randn({3, 4}));

@@ -11,7 +11,7 @@ using graph::ValueKind;
 
 namespace {
 
-constexpr size_t kMostParts = 1 << 16, kLongestText = 255, kMostText = 1 << 20;
+constexpr size_t kMostParts = 1 << 16, kLongestText = 255, kMostText = 1 << 16;
 constexpr int64_t kLargestSize = int64_t{1} << 40;
 
 /// What the model of texts has read before the first. Part of the format.
@@ -86,10 +86,8 @@ FieldList fields_of(const graph::Attributes& attributes) {
   FieldList list{.per_batch = attributes.per_batch};
   const std::vector<Field> defaults = all_fields(Attrs(attributes.fixed.type()));
   std::vector<Field> fields = all_fields(attributes.fixed);
-  for (size_t i = 0; i < fields.size(); ++i) {
-    const bool same_bits = std::bit_cast<uint64_t>(fields[i].real) == std::bit_cast<uint64_t>(defaults[i].real);
-    if (!(fields[i] == defaults[i]) || !same_bits) list.fields.push_back(std::move(fields[i]));
-  }
+  for (size_t i = 0; i < fields.size(); ++i)
+    if (!(fields[i] == defaults[i])) list.fields.push_back(std::move(fields[i]));
   return list;
 }
 
@@ -131,7 +129,7 @@ void TextModel::code(BinaryCoder& coder, std::string& text) {
     const uint8_t c = code_byte(coder, coder.decodes() || i == text.size() ? 0 : static_cast<uint8_t>(text[i]));
     if (c == 0) break;
     HONE_CHECK(i < kLongestText && ++total_ <= kMostText, FormatError, "a name of more than ", kLongestText,
-               " bytes, or a megabyte of names");
+               " bytes, or 64 KiB of names");
     text_ += static_cast<char>(c);
   }
   text = former_ = text_;

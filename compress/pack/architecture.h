@@ -1,6 +1,7 @@
 #pragma once
 // A network without its tensors as plain data, and as bits. Internal; docs/format.md.
 
+#include <bit>
 #include <map>
 #include <optional>
 #include <set>
@@ -21,7 +22,11 @@ struct Field {
   int64_t integer = 0;  ///< of a boolean and a dtype, too
   double real = 0;
   Shape shape = {};
-  friend bool operator==(const Field&, const Field&) = default;
+  /// Of the same bits: −0 is not 0.
+  friend bool operator==(const Field& a, const Field& b) {
+    return a.name == b.name && a.type == b.type && a.integer == b.integer && a.shape == b.shape &&
+           std::bit_cast<uint64_t>(a.real) == std::bit_cast<uint64_t>(b.real);
+  }
 };
 
 struct FieldList {

@@ -82,7 +82,8 @@ void MaskModel::code_elements(BinaryCoder& coder, const MaskShape& shape, std::s
         mixer_.add(density(channel, r * group + c % group, prior, 64));
         mixer_.add(
             made ? static_cast<uint32_t>(std::clamp<int64_t>(
-                       prior * (made_[static_cast<size_t>(c / per_maker)] + 1) * makers / (total + makers), 1, 65535))
+                       prior * (int64_t{made_[static_cast<size_t>(c / per_maker)]} + 1) * makers / (total + makers), 1,
+                       65535))
                  : prior);
         mixer_.add(near[kept(1, c >= 1) | kept(2, c >= 2) << 1 | kept(3, c >= 3) << 2 | kept(cols, r >= 1) << 3 |
                         kept(2 * cols, r >= 2) << 4 | static_cast<size_t>(c % 4) << 5]);

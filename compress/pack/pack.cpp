@@ -251,40 +251,49 @@ Packed pack(const Network& network, const PackOptions& options) {
   return Packed::parse(std::move(bytes));
 }
 
+/// Magic, version and the claim of a file's first bytes; FormatError. Sets all but the bytes.
+void Packed::read_header(std::span<const uint8_t> first, uint64_t file_bytes) {
+  const auto check = [&](bool good, const auto&... why) { HONE_CHECK(good, FormatError, source_, ": ", why...); };
+  check(first.size() > kSizeAt && std::equal(kMagic, kMagic + 3, first.begin()), "is no packed network");
+  check(first[3] == kMagic[3], "packed format version ", int{first[3]}, ", this build reads version ", int{kMagic[3]});
+  stream_ = kSizeAt;
+  uint64_t decoded = 0;
+  for (int shift = 0;; shift += 7) {
+    check(stream_ < first.size() && shift < 56, "its decoded size has no end");
+    decoded |= static_cast<uint64_t>(first[stream_] % 128) << shift;
+    if (first[stream_++] < 128) break;
+  }
+  const uint64_t most = std::max<uint64_t>(kFree, file_bytes * kMostPerByte);
+  check(decoded <= most, "claims to decode to ", decoded, " bytes, out of ", file_bytes);
+  decoded_bytes_ = static_cast<int64_t>(decoded);
+}
+
 Packed Packed::parse(std::vector<uint8_t> bytes, std::string source) {
   Packed p;
   p.source_ = std::move(source);
-  const auto check = [&](bool good, const auto&... why) { HONE_CHECK(good, FormatError, p.source_, ": ", why...); };
-  check(bytes.size() > kSizeAt && std::equal(kMagic, kMagic + 3, bytes.begin()), "is no packed network");
-  check(bytes[3] == kMagic[3], "packed format version ", int{bytes[3]}, ", this build reads version ", int{kMagic[3]});
+  p.read_header(bytes, bytes.size());
   uint32_t sum = 0;
   for (size_t i = 0; i < 4; ++i) sum |= uint32_t{bytes[kChecksumAt + i]} << 8 * i;
-  check(sum == checksum(std::span<const uint8_t>(bytes).subspan(kSizeAt)), "is damaged: its checksum does not match");
-  size_t at = kSizeAt;
-  uint64_t decoded = 0;
-  for (int shift = 0;; shift += 7) {
-    check(at < bytes.size() && shift < 56, "its decoded size has no end");
-    decoded |= static_cast<uint64_t>(bytes[at] % 128) << shift;
-    if (bytes[at++] < 128) break;
-  }
-  const auto most = std::max(kFree, static_cast<int64_t>(bytes.size()) * kMostPerByte);
-  check(decoded <= static_cast<uint64_t>(most), "claims to decode to ", decoded, " bytes, out of ", bytes.size());
+  HONE_CHECK(sum == checksum(std::span<const uint8_t>(bytes).subspan(kSizeAt)), FormatError, p.source_,
+             ": is damaged: its checksum does not match");
   p.bytes_ = std::move(bytes);
-  p.decoded_bytes_ = static_cast<int64_t>(decoded);
-  p.stream_ = at;
   return p;
 }
 
 Packed Packed::load(const std::string& path) {
   const hone::detail::InputFile file(path);
-  std::vector<uint8_t> bytes;
+  std::vector<uint8_t> bytes(std::min<size_t>(file.size(), kSizeAt + 8));
+  if (!bytes.empty()) file.read(0, bytes.data(), bytes.size());
+  Packed first;  // a file that is none is not read whole
+  first.source_ = "'" + path + "'";
+  first.read_header(bytes, file.size());
   try {
     bytes.resize(static_cast<size_t>(file.size()));
   } catch (const std::bad_alloc&) {
     throw MemoryError(str("'", path, "': the system has no memory for its ", file.size(), " bytes"));
   }
-  if (!bytes.empty()) file.read(0, bytes.data(), bytes.size());
-  return parse(std::move(bytes), "'" + path + "'");
+  file.read(0, bytes.data(), bytes.size());
+  return parse(std::move(bytes), first.source_);
 }
 
 void Packed::save(const std::string& path) const { write_file_atomically(path, bytes_.data(), bytes_.size()); }

@@ -62,8 +62,8 @@ class Packed {
 
   const std::vector<uint8_t>& bytes() const { return bytes_; }  ///< the whole file
   /// Bytes of all tensors and masks of the network: what network() will allocate (in blocks of up to a quarter more),
-  /// beside at most twelve bytes an element of the largest tensor while it decodes, and the graph: at most 65,536
-  /// values, nodes, operands and attributes, and 1.3 kB for each byte of its names, of which there is a megabyte at
+  /// beside at most twelve bytes an element of the largest tensor while it decodes, 4 MiB, and the graph: at most
+  /// 65,536 values, nodes, operands and attributes, and 1.3 kB for each byte of its names, of which there are 64 KiB at
   /// most.
   int64_t decoded_bytes() const { return decoded_bytes_; }
 
@@ -77,6 +77,7 @@ class Packed {
   std::string table() const;
 
  private:
+  void read_header(std::span<const uint8_t> first, uint64_t file_bytes);
   template <class F> auto decode(const F& f) const;
   std::vector<uint8_t> bytes_;
   std::string source_;
@@ -86,12 +87,11 @@ class Packed {
 
 /// Packs all that the network is: what a mask hides is not stored (0 after loading), everything else exactly, unless
 /// options round. A codebook or fake-quantized parameter is its values: a dense or masked one after loading. Tensors of
-/// at most 256 distinct values become a codebook and codes, where that is smaller, and so do f32 tensors whose rows, or
-/// runs of 8 to 1024 elements of a row, have at most 256 multiples of a scale each, and tensors of which so few values
-/// are met again and again: the others stand beside. ValueError for options, names of
-/// more than 255 bytes or with a zero byte; FormatError for a graph of more than 65,536 parts or a megabyte of names, a
-/// tensor of 2^32 elements or more, and one so uniform that its file would be smaller by more than 2^17; DeviceError
-/// unless on the CPU.
+/// at most 4096 distinct values become a codebook and codes, where that is smaller, and so do f32 tensors whose rows,
+/// or runs of 8 to 1024 elements of a row, are multiples of a scale each, at most 4096, and tensors of which so few
+/// values are met again and again: the others stand beside. ValueError for options, names of more than 255 bytes or
+/// with a zero byte; FormatError for a graph of more than 65,536 parts or 64 KiB of names, a tensor of 2^32 elements or
+/// more, and one so uniform that its file would be smaller by more than 2^17; DeviceError unless on the CPU.
 Packed pack(const graph::Network& network, const PackOptions& options = {});
 
 }  // namespace hone::compress

@@ -18,9 +18,9 @@ using coding::CostMeter;
 
 namespace {
 
-constexpr size_t kMostValues = 256;  // of a codebook
-constexpr uint32_t kOften = 4;       // so often a value is met that may have a code where others have none
-constexpr size_t kSample = 4096;
+constexpr size_t kMostValues = 4096;  // of a codebook
+constexpr uint32_t kOften = 4;        // so often a value is met that may have a code where others have none
+constexpr size_t kAlwaysFew = 256, kSample = 4096;
 
 int exponent_bits(DType d) { return d == DType::f64 ? 11 : 8; }
 int width(DType d) { return static_cast<int>(8 * size_of(d)); }
@@ -275,44 +275,46 @@ std::vector<TensorModel::Way> TensorModel::possible_ways(DType dtype, int64_t co
   };
   std::unordered_map<uint64_t, uint32_t> counts;
   size_t once = 0, seen = 0;
+  const auto many = [&] { return seen > kSample && once > kSample / 2; };  // values that are hardly met again
   each([&](uint64_t v) {
     ways[0].any |= v;
-    // Where half of the first ones are met once, others are many: no use counting all of them.
-    if (seen++ > kSample && once > kSample / 2) return;
+    if (many()) return;
     const uint32_t count = ++counts[v];
+    ++seen;
     once += count == 1 ? 1 : count == 2 ? -size_t{1} : 0;
   });
-  Way few = ways[0];
-  few.book.dtype = dtype;
-  if (counts.size() <= kMostValues) {
-    few.kind = Way::Kind::codebook;
-    for (const auto& [v, count] : counts) few.book.values.push_back(v);
-  } else if (is_floating(dtype) && !(seen > kSample && once > kSample / 2)) {
-    few.kind = Way::Kind::others;
-    std::vector<std::pair<uint32_t, uint64_t>> often;  // by count, the most frequent first
-    for (const auto& [v, count] : counts)
-      if (count >= kOften) often.emplace_back(~count, v);
-    std::sort(often.begin(), often.end());
-    for (const auto& [count, v] : often)
-      if (few.book.values.size() < kMostValues) few.book.values.push_back(v);
-  }
   const auto by_value = [dtype](uint64_t a, uint64_t b) { return key_of(dtype, a) < key_of(dtype, b); };
-  std::sort(few.book.values.begin(), few.book.values.end(), by_value);
   const auto holds = [&](const std::vector<uint64_t>& sorted, uint64_t v) {
     return std::binary_search(sorted.begin(), sorted.end(), v, by_value);
   };
-  if (few.kind == Way::Kind::others) each([&](uint64_t v) { few.other.push_back(!holds(few.book.values, v)); });
-  if (!few.book.values.empty()) {
-    ways.push_back(few);
-    if (const double scale = dtype == DType::f32 ? scale_of(few.book.values) : 0; scale != 0) {
-      ways.push_back(few);
-      ways.back().book.scale = scale;
-    }
+  const auto add_codebook = [&](Way way) {
+    std::vector<uint64_t>& values = way.book.values;
+    way.book.dtype = dtype;
+    std::sort(values.begin(), values.end(), by_value);
+    if (way.kind == Way::Kind::others) each([&](uint64_t v) { way.other.push_back(!holds(values, v)); });
     const auto in_last = [&](uint64_t v) { return holds(last_.values, v); };
-    if (last_.dtype == dtype && std::all_of(few.book.values.begin(), few.book.values.end(), in_last)) {
-      ways.push_back(few);
-      ways.back().again = true;
-    }
+    const double scale = dtype == DType::f32 ? scale_of(values) : 0;
+    const bool again = last_.dtype == dtype && std::all_of(values.begin(), values.end(), in_last);
+    ways.push_back(way);
+    if (scale != 0) ways.push_back(way), ways.back().book.scale = scale;
+    if (again) ways.push_back(std::move(way)), ways.back().again = true;
+  };
+  if (!many() && counts.size() <= std::min(kMostValues, std::max<size_t>(kAlwaysFew, kept.n / 2))) {
+    Way few = ways[0];
+    few.kind = Way::Kind::codebook;
+    for (const auto& [v, count] : counts) few.book.values.push_back(v);
+    add_codebook(std::move(few));
+  }
+  if (!many() && is_floating(dtype) && counts.size() > kAlwaysFew) {
+    Way some = ways[0];
+    some.kind = Way::Kind::others;
+    std::vector<std::pair<uint32_t, uint64_t>> often;  // the most frequent first
+    for (const auto& [v, count] : counts)
+      if (count >= kOften) often.emplace_back(~count, v);
+    std::sort(often.begin(), often.end());
+    often.resize(std::min(often.size(), kMostValues));
+    for (const auto& [count, v] : often) some.book.values.push_back(v);
+    if (!often.empty() && often.size() < counts.size()) add_codebook(std::move(some));
   }
   if (dtype == DType::f32) {
     if (auto grid = row_grid_of(kept, cols, kMostValues)) {
@@ -388,7 +390,7 @@ void TensorModel::code_by_codebook(Metered& coder, DType dtype, const Kept& kept
 
 void TensorModel::code_codes(Metered& coder, uint32_t alphabet, std::span<uint16_t> codes) {
   code_symbols(coder, alphabet, codes);
-  std::array<uint64_t, kMostValues> counts{};
+  std::vector<uint64_t> counts(alphabet);
   for (const uint16_t c : codes) ++counts[c];
   part_.code_entropy = coding::entropy_bits_of_counts(counts) / static_cast<double>(std::max<size_t>(codes.size(), 1));
 }

@@ -203,7 +203,9 @@ void Converter::plan(const char* what, bool float_fallback) {
   for (size_t i = 0; i < net_.nodes().size(); ++i) {
     const Node& n = net_.nodes()[i];
     // After the last integer op anything goes that reads no codes of its own accord: views and activations.
-    const bool harmless = n.op->alias || hone::detail::activation_of(*n.op, n.attributes.fixed) || n.op == &kMaxPool2d;
+    const bool last = std::none_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return wanted(v); });
+    const bool harmless =
+        last && (n.op->alias || hone::detail::activation_of(*n.op, n.attributes.fixed) || n.op == &kMaxPool2d);
     HONE_CHECK(form_[i] != Form::real || harmless || float_fallback, GraphError, what, ": node '", n.name, "' (",
                n.op->name, ") has no integer form here; float_fallback would run it in f32");
     if (absorbed_[i]) continue;
@@ -356,8 +358,9 @@ void Converter::emit_avg_pool(size_t i) {
 }
 
 /// Mean of what rounding the weights adds to each output.
-std::vector<double> Converter::rounding_shift(const Node& n, const Tensor& w, const Tensor& rounded) const {
-  const std::vector<double>&mean_x = mean.at(n.inputs[0]), a = doubles(w), b = doubles(rounded);
+std::vector<double> Converter::rounding_shift(size_t node, const Tensor& w, const Tensor& rounded) const {
+  const Node& n = net_.nodes()[node];
+  const std::vector<double>&mean_x = mean.at(node), a = doubles(w), b = doubles(rounded);
   const int64_t taps = w.numel() / w.size(0), inner = n.op == &kConv2d ? w.size(2) * w.size(3) : 1;
   const int64_t groups = n.op == &kConv2d ? n.attributes.as<ConvAttrs>().groups : 1;
   std::vector<double> shift(static_cast<size_t>(w.size(0)));
@@ -393,8 +396,8 @@ Weight Converter::weigh(size_t i) {
     r.affine.scale[k] = std::max(r.affine.scale[k], fit / most);
   }
   r.codes = round ? round(i, w, r.affine) : r.affine.codes(w);
-  if (mean.count(n.inputs[0])) {
-    const std::vector<double> shift = rounding_shift(n, w, r.affine.values(r.codes));
+  if (mean.count(i)) {
+    const std::vector<double> shift = rounding_shift(i, w, r.affine.values(r.codes));
     for (size_t k = 0; k < bias.size(); ++k) bias[k] -= shift[k];
   }
   for (size_t k = 0; k < bias.size(); ++k) {

@@ -64,8 +64,9 @@ class Converter {
   const std::set<graph::ValueId>& scaled() const { return scaled_; }
 
   // What the caller knows.
-  std::map<graph::ValueId, Interval> range;            ///< of scaled values, each before it is emitted
-  std::map<graph::ValueId, std::vector<double>> mean;  ///< of inputs of products: for correction of the bias
+  std::map<graph::ValueId, Interval> range;  ///< of scaled values, each before it is emitted
+  std::map<size_t, std::vector<double>>
+      mean;  ///< of the input channels of a product, by node: for correction of the bias
   /// Rounds a product's weight instead of Affine::codes.
   std::function<Tensor(size_t node, const Tensor& w, const Affine& a)> round;
 
@@ -101,7 +102,7 @@ class Converter {
   Tail tail_of(size_t i);
   void plan(const char* what, bool float_fallback);
 
-  std::vector<double> rounding_shift(const graph::Node& n, const Tensor& w, const Tensor& rounded) const;
+  std::vector<double> rounding_shift(size_t node, const Tensor& w, const Tensor& rounded) const;
 
   void settle(graph::ValueId v, double least);
   graph::ValueId add(const std::string& name, const OpDef& op, std::vector<graph::ValueId> inputs, const Attrs& attrs);

@@ -31,6 +31,8 @@ void check(const char* what, const FitOptions& o) {
   const auto whole = [](double v) { return std::abs(v) <= kWidest && v == std::trunc(v); };
   HONE_CHECK(whole(o.range.low) && whole(o.range.high) && o.range.low < o.range.high, ValueError, what,
              ": the range must be two whole numbers in order within 2^31, got ", o.range.low, " and ", o.range.high);
+  HONE_CHECK(o.shift != Shift::zero_point || o.range.high - o.range.low <= kWidest, ValueError, what, ": range ",
+             o.range.low, " to ", o.range.high, " has more than 2^31 steps, too many for a zero point");
   HONE_CHECK(o.shift == Shift::zero_point || (o.range.low <= 0 && o.range.high >= 0), ValueError, what, ": range ",
              o.range.low, " to ", o.range.high, " must hold 0, which is where the shift goes");
   HONE_CHECK(!o.step || (*o.step > 0 && scale_of(o) > 0 && std::isfinite(scale_of(o))), ValueError, what,

@@ -29,28 +29,28 @@ template <class F> auto named(const std::string& name, const F& f) {
 /// What calibration finds out of one value.
 struct Watched {
   std::optional<Observer> observer;  // where its range is wanted
-  bool means = false;                // wanted
-  std::vector<double> sums;          // by index of dim 1, or of the last dim where `last`
-  bool last = false;
-  double count = 0;
+  /// The means over all but one dim, whose elements are the input channels of the products that read it so.
+  struct Means {
+    std::vector<size_t> nodes;
+    std::vector<double> sums;
+    double count = 0;
+    void see(const Tensor& x, int dim) {
+      if (nodes.empty() || x.numel() == 0) return;
+      const int64_t n = x.size(dim);
+      int64_t inner = 1;
+      for (int d = dim + 1; d < x.ndim(); ++d) inner *= x.size(d);
+      sums.resize(static_cast<size_t>(n), 0);
+      const std::vector<double> v = x.to_vector<double>();
+      for (size_t i = 0; i < v.size(); ++i) sums[i / static_cast<size_t>(inner) % static_cast<size_t>(n)] += v[i];
+      count += static_cast<double>(x.numel() / n);
+    }
+  };
+  Means by_channel, by_last;                                    // of convolutions, of linear layers
   std::vector<std::pair<size_t, detail::InputMoment>> moments;  // of the products that read it
-  std::vector<double> mean() const {
-    std::vector<double> m = sums;
-    for (double& v : m) v /= std::max(count, 1.0);
-    return m;
-  }
   void see(const Tensor& x) {
     if (observer) observer->see(x);
     for (auto& [node, moment] : moments) moment.see(x);
-    if (!means || x.numel() == 0) return;
-    const int dim = last ? x.ndim() - 1 : 1;
-    const int64_t n = x.size(dim);
-    int64_t inner = 1;
-    for (int d = dim + 1; d < x.ndim(); ++d) inner *= x.size(d);
-    sums.resize(static_cast<size_t>(n), 0);
-    const std::vector<double> v = x.to_vector<double>();
-    for (size_t i = 0; i < v.size(); ++i) sums[i / static_cast<size_t>(inner) % static_cast<size_t>(n)] += v[i];
-    count += static_cast<double>(x.numel() / n);
+    by_channel.see(x, 1), by_last.see(x, x.ndim() - 1);
   }
 };
 
@@ -66,8 +66,7 @@ std::map<size_t, Tensor> calibrate(const Network& net, const Calibration& data, 
     if (to.form(i) != detail::Form::product || (!o.bias_correction && !o.ada_round)) continue;
     Watched& x = watched[n.inputs[0]];
     if (o.ada_round) x.moments.emplace_back(i, detail::InputMoment(n, graph::at(net.value(n.inputs[1]).shape, 0)));
-    x.means = o.bias_correction;
-    x.last = n.op == &kLinear;
+    if (o.bias_correction) (n.op == &kLinear ? x.by_last : x.by_channel).nodes.push_back(i);
   }
   Network run = net;
   std::vector<ValueId> values;
@@ -83,7 +82,11 @@ std::map<size_t, Tensor> calibrate(const Network& net, const Calibration& data, 
   for (const auto& [v, w] : watched) {
     HONE_CHECK(!w.observer || w.observer->seen() > 0, ValueError, "quantize_static: the calibration data has no batch");
     if (w.observer) to.range[v] = w.observer->range();
-    if (w.means) to.mean[v] = w.mean();
+    for (const Watched::Means* m : {&w.by_channel, &w.by_last})
+      for (const size_t node : m->nodes) {
+        to.mean[node] = m->sums;
+        for (double& sum : to.mean[node]) sum /= std::max(m->count, 1.0);
+      }
     for (const auto& [node, moment] : w.moments) moments[node] = moment.value();
   }
   return moments;

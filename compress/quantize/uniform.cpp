@@ -33,6 +33,7 @@ QuantizeReport uniform(nn::Module& module, const UniformOptions& o) {
   constexpr const char* kWhat = "uniform";
   const detail::FitOptions how{o.range, o.step, o.step_rule, o.shift, o.rounding};
   detail::check(kWhat, how);
+  HONE_CHECK(!o.global || !o.learned, ValueError, kWhat, ": a global step cannot be learned: each layer has its own");
   const auto parameters = detail::chosen(kWhat, module, o.only, o.except, o.biases);
   std::vector<std::vector<double>> weights(o.global ? 1 : parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i) {
