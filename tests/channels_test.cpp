@@ -134,7 +134,7 @@ TEST(RandomNet, DrawsEveryKindOfBlock) {
   for (uint64_t group = 0; group < 8; ++group)
     for (uint64_t seed = 0; seed < 25; ++seed)
       for (const std::string& kind : RandomNet(group * 1000 + seed).kinds) ++drawn[kind];
-  EXPECT_EQ(drawn.size(), 13u);
+  EXPECT_EQ(drawn.size(), 14u);
   for (const auto& [kind, count] : drawn) EXPECT_GE(count, 10) << kind;
 }
 
@@ -287,6 +287,28 @@ TEST(Channels, GoThroughFlipsExpansionsAndTransposedConvolutions) {
         return flat(conv2d_input_grad(x, depthwise, {3, 3}, {.groups = 4}));
       },
       36, {1}, "transposed, depthwise");
+}
+
+TEST(Channels, GoThroughLayerNormsOfOtherDims) {
+  const auto flat = [](const Tensor& x) { return flatten(x, 1); };
+  expect_removal_is_masking([&](const Tensor& x) { return flat(layer_norm(x, {2})); }, 16, {1}, "of rows");
+  expect_removal_is_masking([&](const Tensor& x) { return flat(layer_norm(flatten(x, 2), {4})); }, 16, {1},
+                            "of images");
+  const Tensor scales = randn({4, 2}, f64);  // statistics of no batch
+  expect_removal_is_masking(
+      [&](const Tensor& x) {
+        return flat(x * reshape(layer_norm(scales, {2}), {4, 2, 1}));
+      },
+      16, {1}, "of a constant");
+}
+
+TEST(Channels, StatisticsOfALayerNormThatAreReadBlockThem) {
+  Between module([](const Tensor& x) { return flatten(layer_norm(x, {1}), 1); });
+  const Tensor x = randn({1, 1, 1, 1});
+  Network net = graph::trace(module, x);
+  for (const graph::Node& n : net.nodes())
+    if (n.op == &kLayerNorm) net.set_outputs({net.outputs()[0], n.outputs[1]});
+  EXPECT_NE(compress::channel_groups(net)[0].channels[1].blocked.find("layer_norm"), std::string::npos);
 }
 
 TEST(Channels, TableNamesGroupsAndReasons) {

@@ -286,6 +286,9 @@ class Rules {
         if (n.inputs[i] != kNone) unite(n.inputs[i], d - lead, x, d);
     }
     for (int d = 0; d < ndim(n.outputs[1]); ++d) lock(n.outputs[1], d, "makes it");
+    // The statistics of each row stand in one dim of all rows, whose places are not followed.
+    if (is_unread_aux(net_, net_.uses(), n.outputs[1])) return;
+    for (int d = 0; d < lead; ++d) lock(x, d, "makes statistics, which are read, for each index of it");
   }
 
   void pool(const Node& n) {
@@ -461,6 +464,14 @@ Coupling couple(const Network& network) {
 
 bool is_elementwise(const OpDef* op) { return is_one_of(op, kElementwise); }
 bool is_pool(const OpDef* op) { return is_one_of(op, kPools); }
+
+bool is_unread_aux(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v) {
+  if (net.value(v).kind != graph::ValueKind::result || !uses[static_cast<size_t>(v)].empty()) return false;
+  if (std::find(net.outputs().begin(), net.outputs().end(), v) != net.outputs().end()) return false;
+  const Node& n = net.nodes()[static_cast<size_t>(net.value(v).index)];
+  const auto o = std::find(n.outputs.begin(), n.outputs.end(), v) - n.outputs.begin();
+  return (n.op->aux_outputs >> o & 1) != 0;
+}
 
 std::vector<Layer> layers_of(const Network& net) {
   std::vector<Layer> layers;

@@ -142,8 +142,10 @@ std::vector<Shrink> shrink(Network& net, const Coupling& coupling, const Removal
     }
   }
   net.refresh();
+  const auto uses = net.uses();
   for (size_t i = 0; i < net.values().size(); ++i) {
     const graph::Value& value = net.values()[i];
+    if (is_unread_aux(net, uses, static_cast<ValueId>(i))) continue;
     const Dims& expected = kept.shape(static_cast<ValueId>(i));
     HONE_CHECK(value.shape == expected, GraphError, "prune: '", value.name, "' would have shape ",
                to_string(value.shape), " instead of ", to_string(expected),
