@@ -318,5 +318,48 @@ TEST(Channels, TableNamesGroupsAndReasons) {
     EXPECT_NE(table.find(part), std::string::npos) << part << "\n" << table;
 }
 
+/// A module that does something before its convolution, and one of two convolutions.
+struct Padded : nn::Module {
+  nn::Conv2d conv{{.in = 3, .out = 5, .kernel = 3}};
+  HONE_MODULE(Padded, conv)
+  Tensor forward(const Tensor& x) { return conv(pad(x, {{1, 1}, {1, 1}})); }
+};
+struct Twice : nn::Module {
+  nn::Conv2d a{{.in = 5, .out = 4, .kernel = 1}}, b{{.in = 4, .out = 4, .kernel = 1}};
+  HONE_MODULE(Twice, a, b)
+  Tensor forward(const Tensor& x) { return b(relu(a(x))); }
+};
+struct Plain : nn::Module {
+  HONE_MODULE(Plain)
+  Tensor forward(const Tensor& x) { return relu(x * 2.0); }
+};
+struct Nested : nn::Module {
+  nn::Conv2d first{{.in = 2, .out = 3, .kernel = 1}};
+  Padded pre;
+  Twice two;
+  Plain plain;
+  nn::Linear fc{{.in = 4 * 4, .out = 2}};
+  HONE_MODULE(Nested, first, pre, two, plain, fc)
+  Tensor forward(const Tensor& x) { return fc(flatten(plain(two(pre(first(x)))), 1)); }
+};
+
+TEST(Channels, OfAModuleAreThoseOfItsOneLayer) {
+  Nested module;
+  Network net = graph::trace(module, randn({1, 2, 2, 2}));
+  const auto rows = [&](const char* weight) { return net.parameter(net.find(weight)).shape()[0]; };
+  compress::remove_channels(net, "pre", {0, 4});
+  EXPECT_EQ(rows("pre.conv.weight"), 3);
+  EXPECT_EQ(rows("first.weight"), 3) << "what the padding reads";
+  expect_error<GraphError>([&] { compress::remove_channels(net, "two", {0}); },
+                           {"remove_channels", "'two'", "2 layers", "two.a, two.b"});
+  expect_error<GraphError>([&] { compress::remove_channels(net, "plain", {0}); }, {"'plain'", "no layer"});
+  expect_error<GraphError>([&] { compress::remove_channels(net, "twoo", {0}); }, {"'twoo'", "'two.a'"});
+  compress::remove_channels(net, "plain.relu", {1});  // a node is what it is
+  EXPECT_EQ(rows("two.b.weight"), 3);
+  EXPECT_EQ(rows("two.a.weight"), 4);
+  expect_error<GraphError>([&] { compress::prune_filters(net, {.ratio = 0.5, .only = {"plain"}}); },
+                           {"prune_filters", "'plain'", "no channels of its own"});
+}
+
 }  // namespace
 }  // namespace hone::test

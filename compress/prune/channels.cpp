@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hone/compress/prune/groups.h"
+#include "hone/compress/prune/select.h"
 #include "hone/compress/prune/shrink.h"
 #include "hone/core/text_table.h"
 
@@ -62,9 +63,26 @@ std::string joined(const std::vector<std::string>& names) {
   return s;
 }
 
+size_t layer_named(const Network& net, const char* who, std::string_view name) {
+  const size_t first = net.find_node(name);
+  if (net.nodes()[first].name == name) return first;
+  std::vector<std::string> inside;
+  size_t found = first;
+  for (const Layer& l : layers_of(net)) {
+    const std::string& layer = net.nodes()[l.node].name;
+    if (!is_named(layer, std::string(name))) continue;
+    inside.push_back(layer);
+    found = l.node;
+  }
+  HONE_CHECK(!inside.empty(), GraphError, who, ": module '", name, "' has no layer that makes channels");
+  HONE_CHECK(inside.size() == 1, GraphError, who, ": module '", name, "' has ", inside.size(),
+             " layers; name one of them: ", joined(inside));
+  return found;
+}
+
 void mark(const Network& net, const Coupling& coupling, const char* who, std::string_view name,
           const std::vector<int64_t>& channels, Removal& removed) {
-  const graph::Node& node = net.nodes()[net.find_node(name)];
+  const graph::Node& node = net.nodes()[layer_named(net, who, name)];
   const std::vector<int32_t>& classes = coupling.at(node.outputs[0], channel_dim(net, node));
   const auto n = static_cast<int64_t>(classes.size());
   HONE_CHECK(n > 0, GraphError, who, ": the channels of '", name, "' grow with the batch");

@@ -53,15 +53,15 @@ std::vector<ChannelGroup> channel_groups(const graph::Network& network);
 std::string channel_table(const graph::Network& network);
 
 struct LayerChannels {
-  std::string layer;              ///< of a node, or of the module that owns it
+  std::string layer;              ///< a node's name, or that of a module with one layer
   std::vector<int64_t> channels;  ///< of dim 1 of its output; of the last dim of linear and matmul
 };
 
 /// Removes these channels and all that is coupled to them. Parameters keep their identity: hand each Shrink to the
 /// optimizers of the network's parameters. Masks, gradients, buffers, constants and sizes in attributes follow.
-/// GraphError for a layer that is not there (the nearest names are offered) and for a channel that is blocked, naming
-/// op and value; ValueError for a channel out of range, or where nothing would be left of a layer. On any error nothing
-/// has changed.
+/// GraphError for a layer that is not there (the nearest names are offered), for a module of no or several layers,
+/// which are named, and for a channel that is blocked, naming op and value; ValueError for a channel out of range, or
+/// where nothing would be left of a layer. On any error nothing has changed.
 std::vector<Shrink> remove_channels(graph::Network& network, const std::vector<LayerChannels>& channels);
 std::vector<Shrink> remove_channels(graph::Network& network, std::string_view layer,
                                     const std::vector<int64_t>& channels);

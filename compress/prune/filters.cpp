@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "hone/compress/prune/scores.h"
+#include "hone/compress/prune/select.h"
 #include "hone/core/text_table.h"
 
 namespace hone::compress {
@@ -14,15 +15,13 @@ namespace {
 
 using detail::Coupling;
 using detail::Group;
+using detail::is_named;
 using detail::Removal;
 using graph::Network;
 using graph::ValueId;
 
 constexpr const char* kWho = "prune_filters";
 
-bool is_named(const std::string& layer, const std::string& name) {
-  return layer == name || layer.starts_with(name + ".");
-}
 bool has(const Network& net, const Group& g, const std::string& name) {
   const std::vector<std::string> layers = names_of(net, g);
   return std::any_of(layers.begin(), layers.end(), [&](const std::string& l) { return is_named(l, name); });
@@ -58,7 +57,8 @@ std::vector<Group> chosen(const Network& net, const Coupling& coupling, const Fi
   for (const auto& [layer, n] : o.keep) named.push_back(layer);
   const auto known = [&](const std::string& name) {
     if (std::any_of(all.begin(), all.end(), [&](const Group& g) { return has(net, g, name); })) return;
-    throw GraphError(str(kWho, ": '", net.nodes()[net.find_node(name)].name, "' makes no channels of its own"));
+    net.find_node(name);  // throws where there is none
+    throw GraphError(str(kWho, ": '", name, "' makes no channels of its own"));
   };
   std::for_each(named.begin(), named.end(), known);
   std::for_each(o.except.begin(), o.except.end(), known);

@@ -16,9 +16,12 @@ struct Group {
 std::vector<Group> groups_of(const graph::Network& network, const Coupling& coupling);
 std::string joined(const std::vector<std::string>& names);  ///< "conv1, conv2"
 std::vector<std::string> names_of(const graph::Network& network, const Group& group);
+/// The node of that name, else the one layer in the module of that name. GraphError naming the layers where the module
+/// has none or several.
+size_t layer_named(const graph::Network& network, const char* who, std::string_view name);
 
-/// Marks the classes of a node's channels for removal. As remove_channels() says; `who` begins the messages.
-void mark(const graph::Network& network, const Coupling& coupling, const char* who, std::string_view node,
+/// Marks the classes of a layer's channels for removal. As remove_channels() says; `who` begins the messages.
+void mark(const graph::Network& network, const Coupling& coupling, const char* who, std::string_view layer,
           const std::vector<int64_t>& channels, Removal& removed);
 
 }  // namespace hone::compress::detail
