@@ -23,8 +23,10 @@ namespace hone::compress {
 ///     pruner.step();      // after the optimizer, before gradients are cleared
 ///   }
 ///
-/// It keeps the parameters' identities, not the module: the module may move, and every parameter chosen is masked from
-/// the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays masked, whoever masked it.
+/// It keeps the parameters' identities and the buffers' tensors, not the module: the module may move, and every
+/// parameter chosen is masked from the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays
+/// masked, whoever masked it. Scoring by .losses leaves the buffers that the module had at the beginning as they were,
+/// running statistics in training mode too.
 class Pruner {
  public:
   /// Does what the schedule says for t = 0: OneShot prunes here, and so does every schedule that begins at 0 with an
@@ -66,6 +68,7 @@ class Pruner {
 
   PruneOptions options_;
   std::vector<nn::NamedParameter> parameters_;
+  std::vector<Tensor> buffers_;  // of the module
   detail::ScoreSum observed_;
   int64_t t_ = 0;
 };
