@@ -118,6 +118,22 @@ TEST(FoldConstants, ConstantsAloneAndParametersWhereAsked) {
   EXPECT_EQ(graph::fold_constants(inference, {.parameters = true}), 0);
 }
 
+TEST(Optimize, WithoutPackingKeepsWhatWeightsAreMadeOf) {
+  manual_seed(29);
+  Computed module;
+  module.direction.ref().set_mask(cast(randint(0, 2, {3, 4}), DType::boolean));
+  const Tensor x = randn({2, 4}), want = module(x);
+  Network net = graph::optimize(graph::trace(module, x), {.pack = false});
+  ASSERT_EQ(net.parameters().size(), 2u);
+  EXPECT_TRUE(equal(net.parameter(net.find("direction")).ref().mask(), module.direction.ref().mask()));
+  expect_computes(net, x, want, false, "kept");
+  sum(net(x)).backward();
+  EXPECT_TRUE(net.parameter(net.find("length")).grad().defined());
+  Network packed = graph::optimize(graph::trace(module, x));
+  EXPECT_EQ(packed.parameters().size(), 0u);
+  expect_computes(packed, x, want, false, "packed");
+}
+
 struct Expanded : nn::Module {
   HONE_MODULE(Expanded)
   Tensor forward(const Tensor& x) { return x + expand(full({1}, 3.0), {1000, 1000}); }

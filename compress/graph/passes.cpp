@@ -338,7 +338,7 @@ Network optimize(Network net, OptimizeOptions options, OptimizeCounts* counts) {
   OptimizeCounts c;
   net.eval();
   c.training = drop_training(net);
-  c.constants = fold_constants(net, {.parameters = true});
+  c.constants = fold_constants(net, {.parameters = options.pack});
   if (options.fold_batch_norm) c.batch_norms = fold_batch_norm(net);
   if (options.fuse) c.fused = fuse(net);
   if (options.pack) c.packed = pack(net);

@@ -44,7 +44,9 @@ int64_t pack(Network& network);
 
 struct OptimizeOptions {
   bool fold_batch_norm = true, fuse = true;
-  bool pack = true;  ///< false: the result still trains and keeps its parameters and masks
+  /// Packs weights and computes what is made of parameters alone. False: the result still trains and keeps its
+  /// parameters and masks.
+  bool pack = true;
 };
 
 /// What each pass of optimize() counted.
