@@ -262,6 +262,10 @@ TEST(PrunerTest, AStateOfOtherSettingsIsRefused) {
   refused(with([](auto& o) { o.schedule = compress::CubicRamp{.begin = 1, .end = 20, .from = 0.9}; }), {"from 0.9"});
   refused(with([](auto& o) { o.density = 0.3; }), {"0.1", "0.3"});
   refused(with([](auto& o) { o.densities["weight"] = 0.3; }), {"0.2", "0.3"});
+  refused(with([](auto& o) { o.scope = compress::PruneScope::per_layer; }), {"scope", "global", "per_layer"});
+  refused(with([](auto& o) { o.pattern = compress::block(4, 5); }), {"pattern", "unstructured", "block(4, 5)"});
+  refused(with([](auto& o) { o.biases = true; }), {"parameters", "'weight'", "weight, bias"});
+  refused(with([](auto& o) { o.biases = true, o.except = {"weight"}, o.densities = {{"bias", 0.2}}; }), {"bias"});
   Training same;
   Pruner p(same.net, options);
   p.load_state_dict(state);

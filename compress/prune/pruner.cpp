@@ -160,8 +160,18 @@ std::vector<std::pair<std::string, std::string>> Pruner::settings() const {
   const Criterion& c = options_.criterion;
   std::string density = options_.density ? str(*options_.density) : "none";
   for (const auto& [name, d] : options_.densities) density += str(", ", name, " ", d);
+  std::string parameters;
+  for (const auto& n : parameters_) parameters += (parameters.empty() ? "" : ", ") + n.name;
+  constexpr const char* scopes[] = {"global", "per_layer", "erdos_renyi"};
+  constexpr const char* patterns[] = {"unstructured", "n_m", "block"};
+  const Pattern& p = options_.pattern;
+  std::string pattern = patterns[static_cast<int>(p.kind)];
+  if (p.kind != Pattern::Kind::unstructured) pattern += str("(", p.a, ", ", p.b, ")");
   return {{"pruner", detail::text(options_.schedule)},
           {"density", density},
+          {"scope", scopes[static_cast<int>(options_.scope)]},
+          {"pattern", pattern},
+          {"parameters", parameters},
           {"criterion", str(c.name, ", order ", c.order, ", probes ", c.probes,
                             c.of == GradientOf::loss ? ", of the loss" : ", of the output",
                             c.normalized ? ", normalized" : "", c.lasting ? ", lasting" : "")}};

@@ -54,8 +54,8 @@ class Pruner {
   /// t and what was observed. Masks are in the module's state: with both in a train::Checkpoint a resumed run goes on
   /// to the same bytes.
   TensorFile state_dict() const;
-  /// FormatError naming what differs: a schedule, density or criterion of another name or setting, entries missing,
-  /// unexpected or of another shape; on error nothing has changed.
+  /// FormatError naming what differs: a schedule, density, scope, pattern or criterion of another name or setting,
+  /// other parameters, entries missing, unexpected or of another shape; on error nothing has changed.
   void load_state_dict(const TensorFile& file);
 
  private:
