@@ -88,5 +88,28 @@ TEST(Scoring, OfASensitivityLeavesTheModule) {
   }
 }
 
+TEST(Scoring, GradientsThatAreNotFiniteAreNotObserved) {
+  Scored s;
+  Pruner pruner(
+      s.net,
+      {.criterion = compress::movement(), .density = 0.5, .schedule = compress::CubicRamp{.begin = 2, .end = 2}});
+  const auto gradients = [&](double factor) {
+    s.net.zero_grad();
+    (cross_entropy(s.net(s.x), s.y) * factor).backward();
+  };
+  gradients(1);
+  pruner.observe(4);
+  const TensorFile before = pruner.state_dict();
+  for (const double factor : {std::nan(""), HUGE_VAL}) {
+    gradients(factor);
+    expect_error<NumericError>([&] { pruner.observe(4); }, {"Pruner.observe", "'conv.weight'", "not finite"});
+    for (const auto& [name, t] : pruner.state_dict().tensors) EXPECT_TRUE(equal(t, before.at(name))) << name;
+  }
+  gradients(1);
+  pruner.observe(4);
+  pruner.step();
+  EXPECT_TRUE(pruner.step()) << "it goes on";
+}
+
 }  // namespace
 }  // namespace hone::test

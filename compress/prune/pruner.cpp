@@ -15,12 +15,15 @@
 namespace hone::compress {
 namespace {
 
+bool is_finite(const Tensor& wide) {
+  const Tensor plain = contiguous(wide);
+  const double* v = plain.data<double>();
+  return std::all_of(v, v + plain.numel(), [](double x) { return std::isfinite(x); });
+}
 /// As f64 on the cpu; NumericError unless finite: weights are put in an order by it.
 Tensor finite(const char* what, const std::string& name, const Tensor& t) {
   const Tensor wide = cast(to(t.detach(), cpu), f64);
-  const double* v = wide.data<double>();
-  HONE_CHECK(std::all_of(v, v + wide.numel(), [](double x) { return std::isfinite(x); }), NumericError,
-             "Pruner.step: RigL: the ", what, " of '", name, "' are not finite");
+  HONE_CHECK(is_finite(wide), NumericError, "Pruner.step: RigL: the ", what, " of '", name, "' are not finite");
   return wide;
 }
 
@@ -46,7 +49,13 @@ void Pruner::observe(int64_t samples) {
   detail::check_types(what, parameters_);
   std::vector<Tensor> gradients;
   for (const auto& n : parameters_) gradients.push_back(n.parameter.grad());
-  observed_.add(c, parameters_, gradients, static_cast<double>(samples));
+  detail::ScoreSum next = observed_;
+  next.add(c, parameters_, gradients, static_cast<double>(samples));
+  // Once in a sum they would be in every later score. A look at the sums sees the terms too.
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    HONE_CHECK(is_finite(next.sums[i]), NumericError, what, ": the gradients of '", parameters_[i].name,
+               "', or what criterion '", c.name, "' makes of them, are not finite");
+  observed_ = std::move(next);
 }
 
 bool Pruner::step() {

@@ -37,7 +37,8 @@ class Pruner {
   /// Adds the gradients that the parameters hold, the mean over `samples`, to the scores: between backward() and the
   /// optimizer's step(). A first-order criterion then needs no losses. ValueError for a criterion of another order or
   /// of the output's gradients and for a parameter that is a codebook by now, ShapeError for one that was shrunk
-  /// without apply(); then nothing was added.
+  /// without apply(), NumericError naming the parameter for gradients that are not finite (a step that a scaler skips,
+  /// say); then nothing was added.
   void observe(int64_t samples = 1);
   /// t + 1; true where masks were decided anew. What scores() throws, ValueError for a criterion that has neither
   /// losses nor anything observed and for masks to decide of a parameter that is a codebook by now, GradError for RigL
