@@ -33,7 +33,7 @@ Pruner::Pruner(nn::Module& module, PruneOptions options)
     : options_(std::move(options)),
       parameters_(detail::chosen("Pruner", module, options_)),
       buffers_(detail::buffers_of(module)) {
-  detail::check(options_.schedule, options_.density.value_or(0));
+  detail::check(options_.schedule, options_.density);
   for (const auto& [name, d] : options_.densities) detail::check(options_.schedule, d);
   HONE_CHECK(!std::holds_alternative<RigL>(options_.schedule) || options_.pattern.kind == Pattern::Kind::unstructured,
              ValueError, "Pruner: RigL moves single weights; it takes no pattern");
