@@ -311,6 +311,46 @@ TEST(Channels, StatisticsOfALayerNormThatAreReadBlockThem) {
   EXPECT_NE(compress::channel_groups(net)[0].channels[1].blocked.find("layer_norm"), std::string::npos);
 }
 
+TEST(Channels, OfFusedLayersAreThoseOfTheLayersTheyStandFor) {
+  manual_seed(32);
+  nn::Sequential module{
+      nn::Conv2d{{.in = 1, .out = 8, .kernel = 3, .padding = 1}},
+      nn::MaxPool2d{{.kernel = 2}},
+      nn::Conv2d{{.in = 8, .out = 8, .kernel = 3, .groups = 2}},
+      nn::ReLU{},
+      nn::Flatten{},
+      nn::Linear{{.in = 32, .out = 6}},
+      nn::ReLU{},
+      nn::Linear{{.in = 6, .out = 2}},
+  };
+  module.to(f64);
+  const Tensor x = randn({3, 1, 8, 8}, f64);
+  Network net = graph::trace(module, x), fused = net;
+  EXPECT_EQ(graph::fuse(fused), 3);
+  const auto groups = compress::channel_groups(net), others = compress::channel_groups(fused);
+  ASSERT_EQ(groups.size(), others.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    EXPECT_EQ(groups[g].layers, others[g].layers);
+    EXPECT_EQ(groups[g].prunable(), others[g].prunable()) << groups[g].layers[0];
+  }
+  const auto same = [&](const char* what) {
+    const NoGrad no_grad;
+    net.eval(), fused.eval();
+    EXPECT_TRUE(equal(net(x), fused(x))) << what;
+    EXPECT_EQ(net.parameter_count(), fused.parameter_count()) << what;
+  };
+  for (Network* n : {&net, &fused}) compress::remove_channels(*n, {{"0", {1}}, {"2", {3}}, {"5", {0, 2}}});
+  EXPECT_EQ(fused.parameter(fused.find("2.weight")).shape(), (Shape{6, 3, 3, 3}));
+  same("removed");
+  const compress::Pass data = [&](const auto& visit) { visit(x, [](const Tensor& y) { return sum(square(y)); }); };
+  for (Network* n : {&net, &fused})
+    compress::prune_filters(*n, {.criterion = compress::FilterCriterion::taylor, .macs = 0.6, .data = data});
+  same("pruned");
+  Network packed = graph::optimize(graph::trace(nn::LeNet{}.eval(), randn({1, 3, 32, 32})));
+  expect_error<GraphError>([&] { compress::prune_filters(packed, {.ratio = 0.5}); },
+                           {"prune_filters", "packed", "before optimize"});
+}
+
 TEST(Channels, TableNamesGroupsAndReasons) {
   nn::LeNet module;
   const std::string table = compress::channel_table(graph::trace(module, randn({1, 3, 32, 32})));

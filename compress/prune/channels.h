@@ -13,10 +13,10 @@
 // the channel, were 0 (the batch's statistics, where training, are those of each channel alone).
 //
 // What the ops do with channels is known for: elementwise ops with broadcasting, batch norm, convolutions (dense,
-// grouped, depthwise, transposed), linear, matmul, pooling, dropout, reshape, flatten, squeeze, permute, concat, slice,
-// split, select, pad, expand, flip, and reductions and softmax over other dims. Of a grouped convolution one channel of
-// each group goes at a time; where its groups have one input or output, whole groups go. What normalizes or reduces
-// over channels (layer norm, softmax, mean; a sum loses terms of 0) and ops not named here block them.
+// grouped, depthwise, transposed, fused), linear, matmul, pooling, dropout, reshape, flatten, squeeze, permute, concat,
+// slice, split, select, pad, expand, flip, and reductions and softmax over other dims. Of a grouped convolution one
+// channel of each group goes at a time; where its groups have one input or output, whole groups go. What normalizes or
+// reduces over channels (layer norm, softmax, mean; a sum loses terms of 0) and ops not named here block them.
 
 #include <string>
 #include <string_view>
@@ -39,8 +39,9 @@ struct Channel {
   std::string blocked;               ///< why it cannot go, naming op and value; empty where it can
 };
 
-/// Layers (conv2d, linear, matmul by a parameter) tied by channels that they share, and those channels in the order in
-/// which the layers have them. A layer's channel may be one of several that count as one here (grouped convolutions).
+/// Layers (conv2d and linear, fused or not; matmul by a parameter) tied by channels that they share, and those channels
+/// in the order in which the layers have them. A layer's channel may be one of several that count as one here (grouped
+/// convolutions).
 struct ChannelGroup {
   std::vector<std::string> layers;  ///< names of nodes, in order
   std::vector<Channel> channels;

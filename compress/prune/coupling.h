@@ -23,7 +23,7 @@ struct Coupling {
 
 Coupling couple(const graph::Network& network);
 
-/// A node that makes channels of its own: conv2d, linear, matmul by a parameter.
+/// A node that makes channels of its own: conv2d and linear, fused or not, matmul by a parameter.
 struct Layer {
   size_t node;
   graph::ValueId out;

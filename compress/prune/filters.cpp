@@ -53,6 +53,9 @@ void check(const FilterOptions& o) {
 /// The groups that the options mean, which can lose channels.
 std::vector<Group> chosen(const Network& net, const Coupling& coupling, const FilterOptions& o) {
   std::vector<Group> all = groups_of(net, coupling), groups;
+  HONE_CHECK(
+      !all.empty(), GraphError, kWho,
+      ": the network has no convolution or linear layer; packed ones are for inference: prune before optimize()");
   std::vector<std::string> named = o.only;
   for (const auto& [layer, n] : o.keep) named.push_back(layer);
   const auto known = [&](const std::string& name) {
