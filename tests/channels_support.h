@@ -17,14 +17,15 @@ namespace hone::test {
 
 using Labels = std::vector<int>;  // of the channels of one value
 
-/// Convolutions (dense, grouped, depthwise), batch norms, residual adds, concats, exchanged halves, squeeze and
-/// excitation, channel shuffles, padded shortcuts, transposes, pools and linear layers, drawn from `seed`. Images
+/// Convolutions (dense, grouped, depthwise), batch and layer norms, residual adds, concats, exchanged halves, squeeze
+/// and excitation, channel shuffles, padded shortcuts, transposes, pools and linear layers, drawn from `seed`. Images
 /// [N, 3, 8, 8], five outputs.
 struct RandomNet : nn::Module {
   std::vector<nn::Conv2d> convs;
   std::vector<nn::BatchNorm2d> norms;
+  std::vector<nn::LayerNorm> row_norms;
   std::vector<nn::Linear> layers;
-  HONE_MODULE(RandomNet, convs, norms, layers)
+  HONE_MODULE(RandomNet, convs, norms, row_norms, layers)
 
   std::vector<Labels> labels;                                   // of all values, in the order in which they are made
   std::set<int> locked;                                         // of inputs and outputs
@@ -160,12 +161,13 @@ struct RandomNet : nn::Module {
   void block() {
     constexpr const char* names[] = {"conv",     "depthwise", "multiplier", "grouped", "whole groups",
                                      "residual", "concat",    "pool",       "halves",  "excitation",
-                                     "shuffle",  "padded",    "transposed"};
-    const int kind = draw(13);
+                                     "shuffle",  "padded",    "transposed", "row norm"};
+    const int kind = draw(14);
     const int64_t c = channels();
     // Four channels can be shuffled by either of two equal dims: which is no matter of right and wrong.
     if (((kind == 3 || kind == 10) && (c % 2 != 0 || c < (kind == 3 ? 4 : 6))) ||
-        (kind == 4 && (c % 2 != 0 || c < 4)) || (kind == 7 && size_ <= 2) || (kind == 2 && c > 12))
+        (kind == 4 && (c % 2 != 0 || c < 4)) || (kind == 7 && size_ <= 2) || (kind == 2 && c > 12) ||
+        (kind == 13 && size_ <= 2))
       return block();
     kinds.insert(names[kind]);
     switch (kind) {
@@ -181,6 +183,7 @@ struct RandomNet : nn::Module {
       case 9: return excitation();
       case 10: return shuffle();
       case 11: return padded();
+      case 13: return row_norm();
       default:
         return same([](RandomNet&, const Tensor& x) {
           return permute(transpose(relu(permute(x, {0, 2, 3, 1})), -1, 1), {0, 1, 3, 2});
@@ -241,6 +244,13 @@ struct RandomNet : nn::Module {
       const Shape s = x.shape();
       return reshape(transpose(reshape(x, {s[0], 2, per, s[2], s[3]}), 1, 2), s);
     });
+  }
+  void row_norm() {  // over the last dim: each channel apart
+    row_norms.push_back(nn::LayerNorm({.shape = {size_}}));
+    const NoGrad no_grad;
+    Tensor(row_norms.back().weight.raw()).copy_(randn({size_}));
+    Tensor(row_norms.back().bias.raw()).copy_(randn({size_}));
+    same([i = row_norms.size() - 1](RandomNet& m, const Tensor& x) { return m.row_norms[i](x); });
   }
   void padded() {
     const int64_t before = draw(3), after = 1 + draw(2);

@@ -134,7 +134,7 @@ TEST(RandomNet, DrawsEveryKindOfBlock) {
   for (uint64_t group = 0; group < 8; ++group)
     for (uint64_t seed = 0; seed < 25; ++seed)
       for (const std::string& kind : RandomNet(group * 1000 + seed).kinds) ++drawn[kind];
-  EXPECT_EQ(drawn.size(), 13u);
+  EXPECT_EQ(drawn.size(), 14u);
   for (const auto& [kind, count] : drawn) EXPECT_GE(count, 10) << kind;
 }
 
@@ -289,11 +289,116 @@ TEST(Channels, GoThroughFlipsExpansionsAndTransposedConvolutions) {
       36, {1}, "transposed, depthwise");
 }
 
+TEST(Channels, GoThroughLayerNormsOfOtherDims) {
+  const auto flat = [](const Tensor& x) { return flatten(x, 1); };
+  expect_removal_is_masking([&](const Tensor& x) { return flat(layer_norm(x, {2})); }, 16, {1}, "of rows");
+  expect_removal_is_masking([&](const Tensor& x) { return flat(layer_norm(flatten(x, 2), {4})); }, 16, {1},
+                            "of images");
+  const Tensor scales = randn({4, 2}, f64);  // statistics of no batch
+  expect_removal_is_masking(
+      [&](const Tensor& x) {
+        return flat(x * reshape(layer_norm(scales, {2}), {4, 2, 1}));
+      },
+      16, {1}, "of a constant");
+}
+
+TEST(Channels, StatisticsOfALayerNormThatAreReadBlockThem) {
+  Between module([](const Tensor& x) { return flatten(layer_norm(x, {1}), 1); });
+  const Tensor x = randn({1, 1, 1, 1});
+  Network net = graph::trace(module, x);
+  for (const graph::Node& n : net.nodes())
+    if (n.op == &kLayerNorm) net.set_outputs({net.outputs()[0], n.outputs[1]});
+  EXPECT_NE(compress::channel_groups(net)[0].channels[1].blocked.find("layer_norm"), std::string::npos);
+}
+
+TEST(Channels, OfFusedLayersAreThoseOfTheLayersTheyStandFor) {
+  manual_seed(32);
+  nn::Sequential module{
+      nn::Conv2d{{.in = 1, .out = 8, .kernel = 3, .padding = 1}},
+      nn::MaxPool2d{{.kernel = 2}},
+      nn::Conv2d{{.in = 8, .out = 8, .kernel = 3, .groups = 2}},
+      nn::ReLU{},
+      nn::Flatten{},
+      nn::Linear{{.in = 32, .out = 6}},
+      nn::ReLU{},
+      nn::Linear{{.in = 6, .out = 2}},
+  };
+  module.to(f64);
+  const Tensor x = randn({3, 1, 8, 8}, f64);
+  Network net = graph::trace(module, x), fused = net;
+  EXPECT_EQ(graph::fuse(fused), 3);
+  const auto groups = compress::channel_groups(net), others = compress::channel_groups(fused);
+  ASSERT_EQ(groups.size(), others.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    EXPECT_EQ(groups[g].layers, others[g].layers);
+    EXPECT_EQ(groups[g].prunable(), others[g].prunable()) << groups[g].layers[0];
+  }
+  const auto same = [&](const char* what) {
+    const NoGrad no_grad;
+    net.eval(), fused.eval();
+    EXPECT_TRUE(equal(net(x), fused(x))) << what;
+    EXPECT_EQ(net.parameter_count(), fused.parameter_count()) << what;
+  };
+  for (Network* n : {&net, &fused}) compress::remove_channels(*n, {{"0", {1}}, {"2", {3}}, {"5", {0, 2}}});
+  EXPECT_EQ(fused.parameter(fused.find("2.weight")).shape(), (Shape{6, 3, 3, 3}));
+  same("removed");
+  const compress::Pass data = [&](const auto& visit) { visit(x, [](const Tensor& y) { return sum(square(y)); }); };
+  for (Network* n : {&net, &fused})
+    compress::prune_filters(*n, {.criterion = compress::FilterCriterion::taylor, .macs = 0.6, .data = data});
+  same("pruned");
+  Network packed = graph::optimize(graph::trace(nn::LeNet{}.eval(), randn({1, 3, 32, 32})));
+  expect_error<GraphError>([&] { compress::prune_filters(packed, {.ratio = 0.5}); },
+                           {"prune_filters", "packed", "before optimize"});
+}
+
 TEST(Channels, TableNamesGroupsAndReasons) {
   nn::LeNet module;
   const std::string table = compress::channel_table(graph::trace(module, randn({1, 3, 32, 32})));
   for (const char* part : {"conv1", "fc3", "output of the network", "84"})
     EXPECT_NE(table.find(part), std::string::npos) << part << "\n" << table;
+}
+
+/// A module that does something before its convolution, and one of two convolutions.
+struct Padded : nn::Module {
+  nn::Conv2d conv{{.in = 3, .out = 5, .kernel = 3}};
+  HONE_MODULE(Padded, conv)
+  Tensor forward(const Tensor& x) { return conv(pad(x, {{1, 1}, {1, 1}})); }
+};
+struct Twice : nn::Module {
+  nn::Conv2d a{{.in = 5, .out = 4, .kernel = 1}}, b{{.in = 4, .out = 4, .kernel = 1}};
+  HONE_MODULE(Twice, a, b)
+  Tensor forward(const Tensor& x) { return b(relu(a(x))); }
+};
+struct Plain : nn::Module {
+  HONE_MODULE(Plain)
+  Tensor forward(const Tensor& x) { return relu(x * 2.0); }
+};
+struct Nested : nn::Module {
+  nn::Conv2d first{{.in = 2, .out = 3, .kernel = 1}};
+  Padded pre;
+  Twice two;
+  Plain plain;
+  nn::Linear fc{{.in = 4 * 4, .out = 2}};
+  HONE_MODULE(Nested, first, pre, two, plain, fc)
+  Tensor forward(const Tensor& x) { return fc(flatten(plain(two(pre(first(x)))), 1)); }
+};
+
+TEST(Channels, OfAModuleAreThoseOfItsOneLayer) {
+  Nested module;
+  Network net = graph::trace(module, randn({1, 2, 2, 2}));
+  const auto rows = [&](const char* weight) { return net.parameter(net.find(weight)).shape()[0]; };
+  compress::remove_channels(net, "pre", {0, 4});
+  EXPECT_EQ(rows("pre.conv.weight"), 3);
+  EXPECT_EQ(rows("first.weight"), 3) << "what the padding reads";
+  expect_error<GraphError>([&] { compress::remove_channels(net, "two", {0}); },
+                           {"remove_channels", "'two'", "2 layers", "two.a, two.b"});
+  expect_error<GraphError>([&] { compress::remove_channels(net, "plain", {0}); }, {"'plain'", "no layer"});
+  expect_error<GraphError>([&] { compress::remove_channels(net, "twoo", {0}); }, {"'twoo'", "'two.a'"});
+  compress::remove_channels(net, "plain.relu", {1});  // a node is what it is
+  EXPECT_EQ(rows("two.b.weight"), 3);
+  EXPECT_EQ(rows("two.a.weight"), 4);
+  expect_error<GraphError>([&] { compress::prune_filters(net, {.ratio = 0.5, .only = {"plain"}}); },
+                           {"prune_filters", "'plain'", "no channels of its own"});
 }
 
 }  // namespace

@@ -218,6 +218,24 @@ TEST(FilterScores, DataDrivenOnesMatchPlainAutograd) {
   expect_error<ValueError>([&] { compress::filter_scores(f.net, FilterCriterion::taylor); }, {"data"});
 }
 
+TEST(FilterScores, OfKernelsThatNoLossDependsOnAreRefusedByTheirName) {
+  struct Unused : nn::Module {
+    nn::Conv2d conv{{.in = 1, .out = 4, .kernel = 1}}, unused{{.in = 4, .out = 3, .kernel = 1}};
+    nn::Linear fc{{.in = 16, .out = 2}};
+    HONE_MODULE(Unused, conv, unused, fc)
+    Tensor forward(const Tensor& x) {
+      const Tensor h = conv(x);
+      unused(h);
+      return fc(flatten(h, 1));
+    }
+  } module;
+  const Tensor x = randn({2, 1, 2, 2});
+  Network net = graph::trace(module, x);
+  const compress::Pass data = [&](const auto& visit) { visit(x, [](const Tensor& y) { return mean(y); }); };
+  expect_error<GraphError>([&] { compress::filter_scores(net, compress::FilterCriterion::taylor, data); },
+                           {"no batch's loss depends on 'unused.weight'"});
+}
+
 TEST(FilterScores, ActivityIsOfTheChannelsWhereverTheyStand) {
   manual_seed(19);
   struct Rows : nn::Module {  // [N, T, C]: the channels are dim 2

@@ -94,6 +94,39 @@ TEST(Trace, BothModesAreRecorded) {
   EXPECT_NE(sum(g(x)).item(), sum(g(x)).item());
 }
 
+TEST(Trace, ModulesFrozenInEvalModeStaySoWhileTheRestTrains) {
+  manual_seed(6);
+  Mixed net;
+  net.train();
+  net.bn1.eval(), net.drop.eval();
+  const Tensor x = mixed_input(6);
+  Network g = graph::trace(net, mixed_input(1));
+  EXPECT_TRUE(g.training());
+  const auto draw = [&](auto& module) {
+    manual_seed(7);
+    sum(square(module(x))).backward();
+    manual_seed(8);
+    return clone(module(x).detach());
+  };
+  EXPECT_TRUE(equal(draw(net), draw(g)));
+  const auto p = net.named_parameters(), q = g.named_parameters();
+  for (size_t i = 0; i < p.size(); ++i) EXPECT_TRUE(equal(p[i].parameter.grad(), q[i].parameter.grad())) << p[i].name;
+  const auto b = net.named_buffers(), c = g.named_buffers();
+  for (size_t i = 0; i < b.size(); ++i) EXPECT_TRUE(equal(b[i].buffer->tensor(), c[i].buffer->tensor())) << b[i].name;
+  EXPECT_TRUE(equal(net.bn1.running_mean.tensor(), zeros({4})));
+  EXPECT_FALSE(equal(net.bn2.running_mean.tensor(), zeros({4})));
+  expect_same_bits(net, g, x, "eval");
+  graph::write_back(g, net, x);
+  // A module in eval mode says nothing of which parts would train: all do.
+  net.eval();
+  Network all = graph::trace(net, x);
+  EXPECT_FALSE(all.training());
+  net.train(), all.train();
+  EXPECT_TRUE(equal(draw(net), draw(all)));
+  net.bn1.eval();
+  expect_error<GraphError>([&] { graph::write_back(all, net, x); }, {"write_back", "'bn1'", "training mode"});
+}
+
 TEST(Trace, LeavesTheModuleAsItWas) {
   manual_seed(4);
   Mixed net;

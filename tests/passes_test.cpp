@@ -1,5 +1,7 @@
 // Passes: what they change, what they leave, and that the network computes what it did.
 
+#include <functional>
+
 #include "graph_support.h"
 
 namespace hone::test {
@@ -118,6 +120,22 @@ TEST(FoldConstants, ConstantsAloneAndParametersWhereAsked) {
   EXPECT_EQ(graph::fold_constants(inference, {.parameters = true}), 0);
 }
 
+TEST(Optimize, WithoutPackingKeepsWhatWeightsAreMadeOf) {
+  manual_seed(29);
+  Computed module;
+  module.direction.ref().set_mask(cast(randint(0, 2, {3, 4}), DType::boolean));
+  const Tensor x = randn({2, 4}), want = module(x);
+  Network net = graph::optimize(graph::trace(module, x), {.pack = false});
+  ASSERT_EQ(net.parameters().size(), 2u);
+  EXPECT_TRUE(equal(net.parameter(net.find("direction")).ref().mask(), module.direction.ref().mask()));
+  expect_computes(net, x, want, false, "kept");
+  sum(net(x)).backward();
+  EXPECT_TRUE(net.parameter(net.find("length")).grad().defined());
+  Network packed = graph::optimize(graph::trace(module, x));
+  EXPECT_EQ(packed.parameters().size(), 0u);
+  expect_computes(packed, x, want, false, "packed");
+}
+
 struct Expanded : nn::Module {
   HONE_MODULE(Expanded)
   Tensor forward(const Tensor& x) { return x + expand(full({1}, 3.0), {1000, 1000}); }
@@ -217,6 +235,85 @@ TEST(FoldBatchNorm, SharedWeightsAreCopiedAndSharedResultsLeft) {
   output.set_outputs({output.find("conv")});
   output.remove_dead();
   EXPECT_EQ(graph::fold_batch_norm(output), 0);
+}
+
+/// Products whose bias is added by hand.
+struct ByHand : nn::Module {
+  nn::Conv2d conv1{{.in = 2, .out = 4, .kernel = 3, .bias = false}},
+      conv2{{.in = 4, .out = 3, .kernel = 1, .bias = false}};
+  nn::BatchNorm2d bn{{.features = 4}};
+  nn::Linear fc1{{.in = 12, .out = 5, .bias = false}}, fc2{{.in = 5, .out = 3, .bias = false}};
+  Parameter b1{randn({4, 1, 1})}, b3{randn({5})};
+  HONE_MODULE(ByHand, conv1, conv2, bn, fc1, fc2, b1, b3)
+  Tensor forward(const Tensor& x) {
+    Tensor h = relu(bn(conv1(x) + b1.value()));
+    h = flatten(relu(conv2(h) + tensor({0.5f, -1.0f, 2.0f}, {1, 3, 1, 1})), 1);
+    return tensor({1.0f, 2.0f, 3.0f}, {1, 3}) + fc2(relu(fc1(h) + b3.value()));
+  }
+};
+
+TEST(FoldBias, OfAnAddBehindAProductBecomesItsOwn) {
+  manual_seed(35);
+  ByHand module;
+  disturb_norms(module);
+  const Tensor mask = tensor({true, false, true, true, true});
+  module.b3.ref().set_mask(mask);
+  module.eval();
+  const Tensor x = randn({3, 2, 4, 4}), want = module(x);
+  Network net = traced(module, {2, 4, 4}), folded = net;
+  EXPECT_EQ(graph::fold_bias(folded), 4);
+  EXPECT_EQ(graph::fold_bias(folded), 0);
+  EXPECT_EQ(ops_of(folded), (std::vector<std::string>{"conv2d", "batch_norm", "relu", "conv2d", "relu", "flatten",
+                                                      "linear", "relu", "linear"}));
+  expect_computes(folded, x, want, false, "folded");
+  EXPECT_EQ(folded.parameter(folded.find("b1")).shape(), (Shape{4}));
+  EXPECT_TRUE(equal(folded.parameter(folded.find("b3")).ref().mask(), mask));
+  // It trains as before; in eval mode, for before a norm of training mode a bias has no gradient.
+  folded.eval(), net.eval();
+  sum(square(folded(x))).backward(), sum(square(net(x))).backward();
+  const auto grad_of = [](Network& n, const char* name) { return n.parameter(n.find(name)).grad(); };
+  for (const char* name : {"b1", "b3"}) {
+    const Tensor g = reshape(grad_of(net, name), {-1});
+    expect_close(grad_of(folded, name), g, {1e-4, 1e-4 * max(abs(g)).item()}, name);
+  }
+  for (const bool pack : {false, true}) {
+    graph::OptimizeCounts counts;
+    Network fast = graph::optimize(graph::trace(module, x), {.pack = pack}, &counts);
+    EXPECT_EQ(counts.biases, 4);
+    EXPECT_EQ(counts.batch_norms, 1) << "a norm behind the add is folded as well";
+    EXPECT_EQ(counts.fused, 3) << "and the activations";
+    EXPECT_EQ(fast.nodes().size(), 5u);
+    expect_computes(fast, x, want, false, pack ? "packed" : "fused");
+  }
+}
+
+TEST(FoldBias, LeavesWhatIsNone) {
+  manual_seed(36);
+  nn::Conv2d conv{{.in = 2, .out = 4, .kernel = 1, .bias = false}}, biased{{.in = 2, .out = 4, .kernel = 1}};
+  struct Then : nn::Module {
+    nn::Conv2d conv{{.in = 1, .out = 1, .kernel = 1}};
+    Parameter p;
+    std::function<Tensor(const Tensor& y, const Tensor& p)> f;
+    HONE_MODULE(Then, conv, p)
+    Tensor forward(const Tensor& x) { return f(conv(x), p.value()); }
+  };
+  const auto folds = [&](const nn::Conv2d& c, const Shape& shape, auto f, bool masked = false) {
+    Then module;
+    module.conv = c, module.p = Parameter(randn(shape)), module.f = f;
+    if (masked) module.p.ref().set_mask(ones(shape, DType::boolean));
+    Network net = graph::trace(module, randn({1, 2, 4, 4}));
+    return graph::fold_bias(net);
+  };
+  const auto add = [](const Tensor& y, const Tensor& p) { return y + p; };
+  EXPECT_EQ(folds(conv, {4, 1, 1}, add), 1);
+  EXPECT_EQ(folds(conv, {4}, add), 0) << "of columns";
+  EXPECT_EQ(folds(conv, {4, 1}, add), 0) << "of rows";
+  EXPECT_EQ(folds(conv, {1, 1, 1}, add), 0) << "one of all channels";
+  EXPECT_EQ(folds(conv, {4, 4, 4}, add), 0) << "of each place";
+  EXPECT_EQ(folds(biased, {4, 1, 1}, add), 0) << "beside a bias";
+  EXPECT_EQ(folds(conv, {4, 1, 1}, add, true), 0) << "a mask of another shape";
+  EXPECT_EQ(folds(conv, {4, 1, 1}, [](const Tensor& y, const Tensor& p) { return (y + p) * y; }), 0) << "read twice";
+  EXPECT_EQ(folds(conv, {4, 1, 1}, [](const Tensor& y, const Tensor& p) { return (y + p) * p; }), 0) << "shared";
 }
 
 TEST(Fuse, HasTheSameBitsAndTrains) {

@@ -262,6 +262,10 @@ TEST(PrunerTest, AStateOfOtherSettingsIsRefused) {
   refused(with([](auto& o) { o.schedule = compress::CubicRamp{.begin = 1, .end = 20, .from = 0.9}; }), {"from 0.9"});
   refused(with([](auto& o) { o.density = 0.3; }), {"0.1", "0.3"});
   refused(with([](auto& o) { o.densities["weight"] = 0.3; }), {"0.2", "0.3"});
+  refused(with([](auto& o) { o.scope = compress::PruneScope::per_layer; }), {"scope", "global", "per_layer"});
+  refused(with([](auto& o) { o.pattern = compress::block(4, 5); }), {"pattern", "unstructured", "block(4, 5)"});
+  refused(with([](auto& o) { o.biases = true; }), {"parameters", "'weight'", "weight, bias"});
+  refused(with([](auto& o) { o.biases = true, o.except = {"weight"}, o.densities = {{"bias", 0.2}}; }), {"bias"});
   Training same;
   Pruner p(same.net, options);
   p.load_state_dict(state);
@@ -292,12 +296,20 @@ TEST(PrunerTest, RefusesImpossibleSchedules) {
   refused({.density = 0.1, .schedule = compress::CubicRamp{.end = 3, .every = 0}}, {"every"});
   refused({.density = 0.5, .schedule = compress::CubicRamp{.end = 3, .from = 0.2}}, {"from"});
   refused({.density = 0.1, .schedule = compress::Iterative{.rounds = 0}}, {"rounds"});
+  refused({.density = 0.0, .schedule = compress::Iterative{.rounds = 2}}, {"Iterative", "density 0", "first"});
+  refused({.density = 0.5, .densities = {{"weight", 0.0}}, .schedule = compress::Iterative{}}, {"density 0"});
   refused({.density = 0.1, .schedule = compress::Surgery{.end = 9, .last = 4}}, {"last"});
   refused({.density = 0.1, .schedule = compress::Surgery{.end = 9, .margin = 1}}, {"margin"});
   refused({.density = 0.1, .schedule = compress::RigL{.every = 5, .end = 0}}, {"end"});
   refused({.density = 0.1, .pattern = compress::block(2, 2), .schedule = compress::RigL{.every = 5, .end = 9}},
           {"pattern"});
   refused({.density = 2}, {"density"});
+  {
+    Training whole, pattern;  // in one round all may go; a pattern has no density
+    EXPECT_EQ(Pruner(whole.net, {.density = 0.0, .schedule = compress::Iterative{.rounds = 1}}).report().kept(), 0);
+    Pruner(pattern.net, {.pattern = compress::n_m(2, 4), .schedule = compress::Iterative{}});
+    EXPECT_EQ(pattern.kept(), 100);
+  }
   Pruner pruner(run.net, {.density = 0.5, .schedule = compress::CubicRamp{.begin = 1, .end = 1}});
   expect_error<ValueError>([&] { pruner.observe(); }, {"magnitude", "gradients"});
   Pruner of_output(run.net, {.criterion = compress::gradient({.of = compress::GradientOf::output}),

@@ -178,5 +178,29 @@ TEST(ZeroChannels, ThatGrowWithTheBatchAreRefused) {
                            {"place_scores", "'max_pool2d'", "grow with the batch"});
 }
 
+TEST(ZeroChannels, WhatWouldLeaveNothingOfAnotherValueStays) {
+  manual_seed(28);
+  struct Halves : nn::Module {
+    nn::Conv2d conv{{.in = 2, .out = 4, .kernel = 1}};
+    nn::Linear fc{{.in = 16, .out = 3}};
+    HONE_MODULE(Halves, conv, fc)
+    Tensor forward(const Tensor& x) {
+      const Tensor p = max_pool2d(conv(x), 2);
+      return fc(flat(concat({slice(p, 1, 2, 4), slice(p, 1, 0, 2)}, 1)));
+    }
+  } module;
+  number(module.conv);
+  weigh(module.fc, {3, 4, 1, 2});  // of channels 2, 3, 0, 1: the lowest two are all of a half
+  const Tensor image = randn({1, 2, 4, 4});
+  Network net = graph::trace(module, image);
+  const auto report = compress::zero_channels(net, {.ratio = 0.5, .data = mean_of(image)});
+  EXPECT_EQ(report.zeroed[0].channels, (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(left(net, "conv.bias"), (std::vector<double>{1, 3}));
+  // Of each half one stays, whatever the share.
+  Network more = graph::trace(module, image);
+  EXPECT_EQ(compress::zero_channels(more, {.ratio = 0.75, .data = mean_of(image)}).zeroed[0].channels,
+            (std::vector<int64_t>{0, 2}));
+}
+
 }  // namespace
 }  // namespace hone::test

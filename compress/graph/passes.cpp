@@ -237,6 +237,64 @@ int64_t fold_batch_norm(Network& net) {
   return count;
 }
 
+// ---- bias ----
+
+namespace {
+
+/// Whether a value of that shape adds one number to each index of y's dim `dim`, and nothing else.
+bool is_along(const Dims& shape, const Dims& y, size_t dim) {
+  if (shape.size() > y.size()) return false;
+  const size_t lead = y.size() - shape.size();
+  if (dim < lead) return y[dim] == Dim{1, 0} && at(shape, 0).numel() == 1 && is_fixed(shape);
+  for (size_t d = 0; d < shape.size(); ++d)
+    if (shape[d] != (d + lead == dim ? y[dim] : Dim{1, 0})) return false;
+  return true;
+}
+
+/// Gives the product i the bias that the add behind it adds.
+bool fold_add(Network& net, const std::vector<std::vector<int32_t>>& uses, size_t i) {
+  const Node& n = net.nodes()[i];
+  const bool conv = n.op == &kConv2d;
+  if ((!conv && n.op != &kLinear) || !same_in_both_modes(n) || (n.inputs.size() > 2 && n.inputs[2] != kNone))
+    return false;
+  const ValueId y = n.outputs[0];
+  const auto next = sole_reader(net, uses, y);
+  if (!next || net.nodes()[*next].op != &kAdd || !same_in_both_modes(net.nodes()[*next])) return false;
+  const Node& add = net.nodes()[*next];
+  ValueId b = add.inputs[add.inputs[0] == y ? 1 : 0];
+  const Value& value = net.value(b);
+  const Dims& shape = net.value(y).shape;
+  const size_t dim = conv ? 1 : shape.size() - 1;
+  if (value.dtype != net.value(y).dtype || !is_along(value.shape, shape, dim)) return false;
+  if (value.kind == ValueKind::parameter) {
+    const ParameterRef& p = net.parameter(b).ref();
+    if (value.shape.size() != 1) {  // masks and codes have the parameter's shape
+      if (p.type() != WeightType::dense || sole_reader(net, uses, b) != *next) return false;
+      p.replace(reshape(p.raw().detach(), {-1}));
+    }
+  } else {
+    if (value.kind != ValueKind::constant) return false;
+    if (value.shape.size() != 1 || net.constant(b).uniform)
+      b = net.add_constant(value.name, reshape(elements(net, b), {-1}));
+  }
+  net.node(i).inputs.resize(3, kNone);
+  net.node(i).inputs[2] = b;
+  net.replace_uses(net.nodes()[*next].outputs[0], y);
+  net.erase_node(*next);
+  return true;
+}
+
+}  // namespace
+
+int64_t fold_bias(Network& net) {
+  const Quiet quiet;
+  int64_t count = 0;
+  for (size_t i = 0; i < net.nodes().size(); ++i) count += fold_add(net, net.uses(), i);
+  if (count > 0) net.remove_dead();
+  net.refresh();
+  return count;
+}
+
 // ---- fusion ----
 
 namespace {
@@ -338,7 +396,8 @@ Network optimize(Network net, OptimizeOptions options, OptimizeCounts* counts) {
   OptimizeCounts c;
   net.eval();
   c.training = drop_training(net);
-  c.constants = fold_constants(net, {.parameters = true});
+  c.constants = fold_constants(net, {.parameters = options.pack});
+  if (options.fold_bias) c.biases = fold_bias(net);
   if (options.fold_batch_norm) c.batch_norms = fold_batch_norm(net);
   if (options.fuse) c.fused = fuse(net);
   if (options.pack) c.packed = pack(net);

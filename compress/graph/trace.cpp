@@ -422,7 +422,9 @@ Network trace(nn::Module& module, const Tensor& sample, TraceOptions options) {
     std::vector<std::pair<Tensor, Tensor>> saved;
   };
   const auto runs = [&](bool training) {
-    nn::ModeScope mode(module, training);
+    // A module that trains does so in the modes that its parts are in: some may be frozen in eval mode.
+    std::optional<nn::ModeScope> mode;
+    if (!training || !module.training()) mode.emplace(module, training);
     std::optional<Buffers> buffers;
     if (training) buffers.emplace(module);
     std::vector<Recording> recordings;
@@ -453,8 +455,9 @@ std::string difference(const Network& a, const Network& b) {
     const Node &x = a.nodes()[i], &y = b.nodes()[i];
     const std::string who = str("node ", i, " ('", x.name, "', ", x.op->name, ")");
     if (x.op != y.op) return str(who, " has another op: ", y.op->name);
-    if (!(x.attributes == y.attributes) || x.train_only != y.train_only || x.train != y.train)
-      return who + " has other attributes";
+    if (!(x.attributes == y.attributes)) return who + " has other attributes";
+    if (x.train_only != y.train_only || x.train != y.train)
+      return who + " has other attributes in training mode (is a module of one frozen in eval mode?)";
     if (x.inputs.size() != y.inputs.size() || x.outputs.size() != y.outputs.size())
       return who + " has another number of inputs or outputs";
     for (size_t k = 0; k < x.inputs.size(); ++k) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hone/compress/prune/groups.h"
+#include "hone/compress/prune/select.h"
 #include "hone/compress/prune/shrink.h"
 #include "hone/core/text_table.h"
 
@@ -50,6 +51,34 @@ std::vector<Group> groups_of(const Network& net, const Coupling& coupling) {
   return groups;
 }
 
+Limits::Limits(const Coupling& coupling) : uses_(coupling.size()) {
+  for (size_t v = 0; v < coupling.classes.size(); ++v) {
+    first_.push_back(axes_.size());
+    for (size_t d = 0; d < coupling.classes[v].size(); ++d) {
+      const std::vector<int32_t>& classes = coupling.classes[v][d];
+      const size_t axis = axes_.size();
+      axes_.push_back({static_cast<ValueId>(v), d, 1});
+      sizes_.push_back(static_cast<int64_t>(classes.size()));
+      for (const int32_t c : classes) {
+        auto& uses = uses_[static_cast<size_t>(c)];
+        if (uses.empty() || uses.back().axis != axis) uses.push_back({axis, 0});
+        ++uses.back().count;
+      }
+    }
+  }
+}
+void Limits::set(const Layer& l, int64_t least) {
+  axes_[first_[static_cast<size_t>(l.out)] + static_cast<size_t>(l.out_dim)].least = least;
+}
+const Limits::Axis* Limits::limit_of(int32_t cls, const std::vector<int64_t>& left) const {
+  for (const Use& u : uses_[static_cast<size_t>(cls)])
+    if (left[u.axis] - u.count < axes_[u.axis].least) return &axes_[u.axis];
+  return nullptr;
+}
+void Limits::take(int32_t cls, std::vector<int64_t>& left) const {
+  for (const Use& u : uses_[static_cast<size_t>(cls)]) left[u.axis] -= u.count;
+}
+
 std::vector<std::string> names_of(const Network& net, const Group& group) {
   std::vector<std::string> names;
   for (const Layer& l : group.layers) names.push_back(net.nodes()[l.node].name);
@@ -62,9 +91,26 @@ std::string joined(const std::vector<std::string>& names) {
   return s;
 }
 
+size_t layer_named(const Network& net, const char* who, std::string_view name) {
+  const size_t first = net.find_node(name);
+  if (net.nodes()[first].name == name) return first;
+  std::vector<std::string> inside;
+  size_t found = first;
+  for (const Layer& l : layers_of(net)) {
+    const std::string& layer = net.nodes()[l.node].name;
+    if (!is_named(layer, std::string(name))) continue;
+    inside.push_back(layer);
+    found = l.node;
+  }
+  HONE_CHECK(!inside.empty(), GraphError, who, ": module '", name, "' has no layer that makes channels");
+  HONE_CHECK(inside.size() == 1, GraphError, who, ": module '", name, "' has ", inside.size(),
+             " layers; name one of them: ", joined(inside));
+  return found;
+}
+
 void mark(const Network& net, const Coupling& coupling, const char* who, std::string_view name,
           const std::vector<int64_t>& channels, Removal& removed) {
-  const graph::Node& node = net.nodes()[net.find_node(name)];
+  const graph::Node& node = net.nodes()[layer_named(net, who, name)];
   const std::vector<int32_t>& classes = coupling.at(node.outputs[0], channel_dim(net, node));
   const auto n = static_cast<int64_t>(classes.size());
   HONE_CHECK(n > 0, GraphError, who, ": the channels of '", name, "' grow with the batch");

@@ -10,6 +10,7 @@
 #include "hone/ops/arithmetic.h"
 #include "hone/ops/conv.h"
 #include "hone/ops/dropout.h"
+#include "hone/ops/fused.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/norm.h"
 #include "hone/ops/pool.h"
@@ -176,9 +177,9 @@ class Rules {
     if (is_pool(op)) return pool(n);
     if (is_one_of(op, kReductions)) return reduce(n);
     if (is_one_of(op, kReshapes)) return reshape(x, y);
-    if (op == &kConv2d) return convolution(n, x, y);
+    if (op == &kConv2d || op == &kConv2dFused) return convolution(n, x, y);
     if (op == &kConv2dInputGrad) return convolution(n, y, x);  // a transposed convolution
-    if (op == &kLinear) return linear(n);
+    if (op == &kLinear || op == &kLinearFused) return linear(n);
     if (op == &kMatmul) return matmul(x, n.inputs[1], y);
     if (op == &kBatchNorm) return batch_norm(n);
     if (op == &kLayerNorm) return layer_norm(n);
@@ -227,7 +228,7 @@ class Rules {
     if (n.inputs.size() > 2 && n.inputs[2] != kNone) unite(n.inputs[2], 0, o, 1);
     unite(c, 0, o, 0);
     unite(w, 0, o, 1);
-    const int64_t groups = n.attributes.as<ConvAttrs>().groups, in = size(w, 1), out = size(w, 0) / groups;
+    const int64_t groups = field<int64_t>(attrs(), "groups"), in = size(w, 1), out = size(w, 0) / groups;
     if (groups == 1) {
       unite(w, 1, c, 1);
     } else if (in == 1 || out == 1) {  // a group goes as a whole: depthwise convolutions
@@ -286,6 +287,9 @@ class Rules {
         if (n.inputs[i] != kNone) unite(n.inputs[i], d - lead, x, d);
     }
     for (int d = 0; d < ndim(n.outputs[1]); ++d) lock(n.outputs[1], d, "makes it");
+    // The statistics of each row stand in one dim of all rows, whose places are not followed.
+    if (is_unread_aux(net_, net_.uses(), n.outputs[1])) return;
+    for (int d = 0; d < lead; ++d) lock(x, d, "makes statistics, which are read, for each index of it");
   }
 
   void pool(const Node& n) {
@@ -462,11 +466,20 @@ Coupling couple(const Network& network) {
 bool is_elementwise(const OpDef* op) { return is_one_of(op, kElementwise); }
 bool is_pool(const OpDef* op) { return is_one_of(op, kPools); }
 
+bool is_unread_aux(const Network& net, const std::vector<std::vector<int32_t>>& uses, ValueId v) {
+  if (net.value(v).kind != graph::ValueKind::result || !uses[static_cast<size_t>(v)].empty()) return false;
+  if (std::find(net.outputs().begin(), net.outputs().end(), v) != net.outputs().end()) return false;
+  const Node& n = net.nodes()[static_cast<size_t>(net.value(v).index)];
+  const auto o = std::find(n.outputs.begin(), n.outputs.end(), v) - n.outputs.begin();
+  return (n.op->aux_outputs >> o & 1) != 0;
+}
+
 std::vector<Layer> layers_of(const Network& net) {
   std::vector<Layer> layers;
   for (size_t i = 0; i < net.nodes().size(); ++i) {
     const Node& n = net.nodes()[i];
-    if (n.op != &kConv2d && n.op != &kConv2dInputGrad && n.op != &kLinear && n.op != &kMatmul) continue;
+    constexpr const OpDef* kOps[] = {&kConv2d, &kConv2dFused, &kConv2dInputGrad, &kLinear, &kLinearFused, &kMatmul};
+    if (!is_one_of(n.op, kOps)) continue;
     const ValueId w = n.inputs[1];
     const bool owned = net.value(w).kind == graph::ValueKind::parameter;
     const auto last = static_cast<int64_t>(net.value(w).shape.size()) - 1;
@@ -479,7 +492,7 @@ std::vector<Layer> layers_of(const Network& net) {
 
 int64_t channel_dim(const Network& net, const Node& n) {
   const auto ndim = static_cast<int64_t>(net.value(n.outputs[0]).shape.size());
-  const int64_t dim = n.op == &kLinear || n.op == &kMatmul ? ndim - 1 : 1;
+  const int64_t dim = n.op == &kLinear || n.op == &kLinearFused || n.op == &kMatmul ? ndim - 1 : 1;
   HONE_CHECK(dim >= 0 && dim < ndim, GraphError, "prune: '", n.name, "' (op ", n.op->name,
              ") has no dim of channels: its output has shape ", to_string(net.value(n.outputs[0]).shape));
   return dim;

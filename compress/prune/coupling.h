@@ -23,7 +23,7 @@ struct Coupling {
 
 Coupling couple(const graph::Network& network);
 
-/// A node that makes channels of its own: conv2d, linear, matmul by a parameter.
+/// A node that makes channels of its own: conv2d and linear, fused or not, matmul by a parameter.
 struct Layer {
   size_t node;
   graph::ValueId out;
@@ -35,6 +35,8 @@ std::vector<Layer> layers_of(const graph::Network& network);
 
 bool is_elementwise(const OpDef* op);  ///< element i of the result is made of elements i of the inputs, broadcast
 bool is_pool(const OpDef* op);
+/// An output kept for backward alone (statistics of a norm): of whatever shape, it binds nothing.
+bool is_unread_aux(const graph::Network& network, const std::vector<std::vector<int32_t>>& uses, graph::ValueId v);
 
 /// The dim of a node's output that holds channels: the last one of linear and matmul, else dim 1. GraphError.
 int64_t channel_dim(const graph::Network& network, const graph::Node& node);

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "hone/compress/prune/scores.h"
+#include "hone/compress/prune/select.h"
 #include "hone/core/text_table.h"
 
 namespace hone::compress {
@@ -14,15 +15,13 @@ namespace {
 
 using detail::Coupling;
 using detail::Group;
+using detail::is_named;
 using detail::Removal;
 using graph::Network;
 using graph::ValueId;
 
 constexpr const char* kWho = "prune_filters";
 
-bool is_named(const std::string& layer, const std::string& name) {
-  return layer == name || layer.starts_with(name + ".");
-}
 bool has(const Network& net, const Group& g, const std::string& name) {
   const std::vector<std::string> layers = names_of(net, g);
   return std::any_of(layers.begin(), layers.end(), [&](const std::string& l) { return is_named(l, name); });
@@ -54,11 +53,15 @@ void check(const FilterOptions& o) {
 /// The groups that the options mean, which can lose channels.
 std::vector<Group> chosen(const Network& net, const Coupling& coupling, const FilterOptions& o) {
   std::vector<Group> all = groups_of(net, coupling), groups;
+  HONE_CHECK(
+      !all.empty(), GraphError, kWho,
+      ": the network has no convolution or linear layer; packed ones are for inference: prune before optimize()");
   std::vector<std::string> named = o.only;
   for (const auto& [layer, n] : o.keep) named.push_back(layer);
   const auto known = [&](const std::string& name) {
     if (std::any_of(all.begin(), all.end(), [&](const Group& g) { return has(net, g, name); })) return;
-    throw GraphError(str(kWho, ": '", net.nodes()[net.find_node(name)].name, "' makes no channels of its own"));
+    net.find_node(name);  // throws where there is none
+    throw GraphError(str(kWho, ": '", name, "' makes no channels of its own"));
   };
   std::for_each(named.begin(), named.end(), known);
   std::for_each(o.except.begin(), o.except.end(), known);
@@ -105,10 +108,13 @@ class Selection {
         groups_(groups),
         scores_(scores),
         options_(options),
+        limits_(coupling),
+        left_(limits_.sizes()),
         kept_by_(coupling.size(), nullptr),
         by_name_(coupling.size(), false),
         rank_(coupling.size(), kNoRank) {
-    find_axes();
+    for (const Group& g : groups)
+      for (const detail::Layer& l : g.layers) limits_.set(l, options.min_channels);
     find_kept();
     for (const Kept& k : kept_) keep(k);
     for (const Group& g : groups) rank(g);
@@ -123,7 +129,7 @@ class Selection {
     Removal removed = by_name_;
     std::vector<int64_t> left = left_;
     for (size_t i = 0; i < n; ++i)
-      if (!limit_of(candidates_[i].cls, left)) take(candidates_[i].cls, removed, left);
+      if (!limits_.limit_of(candidates_[i].cls, left)) take(candidates_[i].cls, removed, left);
     for (const Group& g : groups_) round(g, removed);
     return removed;
   }
@@ -138,15 +144,6 @@ class Selection {
 
  private:
   static constexpr int64_t kNoRank = -1;
-  struct Axis {
-    ValueId value;
-    size_t dim;
-    int64_t limit;  // how many of its indices must stay
-  };
-  struct Use {
-    size_t axis;
-    int64_t count;
-  };
   struct Open {  // a class of a layer that no other count decides about
     int32_t cls;
     int64_t count = 0;  // of the layer's channels
@@ -156,36 +153,8 @@ class Selection {
   const std::vector<int32_t>& classes_of(const detail::Layer& l) const { return coupling_.at(l.out, l.out_dim); }
   const std::string& name_of(const detail::Layer& l) const { return net_.nodes()[l.node].name; }
 
-  /// Each dim of each value, how many of its indices each class has, and how many must stay.
-  void find_axes() {
-    axes_of_.resize(coupling_.size());
-    std::vector<size_t> first;
-    for (size_t v = 0; v < coupling_.classes.size(); ++v) {
-      first.push_back(axes_.size());
-      for (size_t d = 0; d < coupling_.classes[v].size(); ++d) {
-        const std::vector<int32_t>& classes = coupling_.classes[v][d];
-        const size_t axis = axes_.size();
-        axes_.push_back({static_cast<ValueId>(v), d, 1});
-        left_.push_back(static_cast<int64_t>(classes.size()));
-        for (const int32_t c : classes) {
-          auto& uses = axes_of_[static_cast<size_t>(c)];
-          if (uses.empty() || uses.back().axis != axis) uses.push_back({axis, 0});
-          ++uses.back().count;
-        }
-      }
-    }
-    for (const Group& g : groups_)
-      for (const detail::Layer& l : g.layers)
-        axes_[first[static_cast<size_t>(l.out)] + static_cast<size_t>(l.out_dim)].limit = options_.min_channels;
-  }
-  /// What keeps the class; null if it can go.
-  const Axis* limit_of(int32_t c, const std::vector<int64_t>& left) const {
-    for (const Use& u : axes_of_[static_cast<size_t>(c)])
-      if (left[u.axis] - u.count < axes_[u.axis].limit) return &axes_[u.axis];
-    return nullptr;
-  }
   void take(int32_t c, Removal& removed, std::vector<int64_t>& left) const {
-    for (const Use& u : axes_of_[static_cast<size_t>(c)]) left[u.axis] -= u.count;
+    limits_.take(c, left);
     removed[static_cast<size_t>(c)] = true;
   }
 
@@ -260,11 +229,11 @@ class Selection {
     HONE_CHECK(fewer == wanted, ValueError, kWho, ": '", name, "' cannot keep ", k.count, " of its ",
                classes_of(*k.layer).size(), " channels: they go in steps of ", step, ", and it can keep ",
                k.count + wanted - fewer);
-    const Axis* limit = nullptr;
+    const detail::Limits::Axis* limit = nullptr;
     for (size_t i = 0; i < open.size(); ++i) {
       const auto& [cls, count] = open[i];
       if (count > wanted || !can_go[i + 1][static_cast<size_t>(wanted - count)]) continue;
-      if (const Axis* held = limit_of(cls, left_)) {
+      if (const detail::Limits::Axis* held = limits_.limit_of(cls, left_)) {
         limit = held;
         continue;
       }
@@ -272,7 +241,7 @@ class Selection {
       wanted -= count;
     }
     HONE_CHECK(wanted == 0, ValueError, kWho, ": '", name, "' cannot keep ", k.count, " channels: dim ", limit->dim,
-               " of '", net_.value(limit->value).name, "' keeps at least ", limit->limit);
+               " of '", net_.value(limit->value).name, "' keeps at least ", limit->least);
   }
 
   /// Puts the group's channels among the candidates. Within a layer: by their rank as a share of the group, so that the
@@ -322,12 +291,11 @@ class Selection {
   const std::vector<Group>& groups_;
   const std::vector<double>& scores_;
   const FilterOptions& options_;
-  std::vector<Axis> axes_;
-  std::vector<std::vector<Use>> axes_of_;  // [class]
+  detail::Limits limits_;
+  std::vector<int64_t> left_;  // [axis]: what the counts of names leave
   std::vector<Kept> kept_;
   std::vector<const Kept*> kept_by_;   // [class]: which of them decides whether it goes; null: its rank does
   Removal by_name_;                    // what they take
-  std::vector<int64_t> left_;          // [axis]: what they leave
   std::vector<Candidate> candidates_;  // in the order in which they go
   std::vector<int64_t> rank_;          // [class]: among them
 };

@@ -44,6 +44,7 @@ enum class FilterScope : uint8_t {
 struct FilterOptions {
   FilterCriterion criterion = FilterCriterion::l2;
   /// Share of the channels that goes, in [0, 1), rounded to the nearest; those that go together count as one.
+  /// per_layer: of all channels of a group, as far as they can go; global: of the channels of all groups that can go.
   double ratio = 0;
   double macs = 0;  ///< or: the share of multiply-adds that may stay, in (0, 1); no more channels go than that takes
   FilterScope scope = FilterScope::per_layer;
@@ -62,8 +63,8 @@ struct GroupScores {
   std::vector<double> scores;  ///< of the group's channels, in the order of channel_groups(); blocked ones too
 };
 /// The scores of every group with a channel that can go. GraphError where a criterion has nothing to look at (no batch
-/// norm, no ReLU, a kernel that is no parameter), ValueError for data that is missing, empty or of another form,
-/// NumericError naming the layers for a score that is not finite.
+/// norm, no ReLU, a kernel that is no parameter, taylor: one that no loss depends on), ValueError for data that is
+/// missing, empty or of another form, NumericError naming the layers for a score that is not finite.
 std::vector<GroupScores> filter_scores(graph::Network& network, FilterCriterion criterion, const Pass& data = {});
 
 struct FilterReport {

@@ -216,10 +216,14 @@ ZeroReport zero_channels(Network& net, const ZeroOptions& options) {
   std::stable_sort(order.begin(), order.end(),
                    [&](int32_t a, int32_t b) { return tied.at(a).mean() < tied.at(b).mean(); });
   detail::Removal removed(coupling.size(), false);
+  const detail::Limits limits(coupling);
+  std::vector<int64_t> left = limits.sizes();
   for (const int32_t c : order) {
     const auto& channels = tied.at(c).channels;
-    if (std::any_of(channels.begin(), channels.end(), [&](const auto& of) { return of.second > may_go[of.first]; }))
+    if (std::any_of(channels.begin(), channels.end(), [&](const auto& of) { return of.second > may_go[of.first]; }) ||
+        limits.limit_of(c, left))
       continue;
+    limits.take(c, left);
     for (const auto& [place, count] : channels) may_go[place] -= count;
     removed[static_cast<size_t>(c)] = true;
   }

@@ -48,9 +48,9 @@ struct ZeroReport {
 };
 /// zero_channels() of the channels of lowest score, of equal ones the first. Channels that go together (channels.h), be
 /// they of one place or of several, have the mean of their scores, and go where each of these places loses no more than
-/// its share by them: a place may keep more. A blocked channel stays, and another goes. ValueError for a ratio out of
-/// range, or where a place or a layer would lose all its channels; GraphError where too few channels of a place can go;
-/// and what place_scores() throws. On any error nothing has changed.
+/// its share by them: a place may keep more. A channel that is blocked, or without which nothing would be left of some
+/// value, stays, and another goes. ValueError for a ratio out of range, or that is all channels of a place; GraphError
+/// where too few channels of a place can go; and what place_scores() throws. On any error nothing has changed.
 ZeroReport zero_channels(graph::Network& network, const ZeroOptions& options);
 
 /// Takes a pool out: what follows reads its input. GraphError where that does not fit (a flatten into a linear layer)

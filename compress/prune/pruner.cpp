@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "hone/compress/prune/buffers.h"
 #include "hone/compress/prune/select.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
@@ -14,20 +15,25 @@
 namespace hone::compress {
 namespace {
 
+bool is_finite(const Tensor& wide) {
+  const Tensor plain = contiguous(wide);
+  const double* v = plain.data<double>();
+  return std::all_of(v, v + plain.numel(), [](double x) { return std::isfinite(x); });
+}
 /// As f64 on the cpu; NumericError unless finite: weights are put in an order by it.
 Tensor finite(const char* what, const std::string& name, const Tensor& t) {
   const Tensor wide = cast(to(t.detach(), cpu), f64);
-  const double* v = wide.data<double>();
-  HONE_CHECK(std::all_of(v, v + wide.numel(), [](double x) { return std::isfinite(x); }), NumericError,
-             "Pruner.step: RigL: the ", what, " of '", name, "' are not finite");
+  HONE_CHECK(is_finite(wide), NumericError, "Pruner.step: RigL: the ", what, " of '", name, "' are not finite");
   return wide;
 }
 
 }  // namespace
 
 Pruner::Pruner(nn::Module& module, PruneOptions options)
-    : options_(std::move(options)), parameters_(detail::chosen("Pruner", module, options_)) {
-  detail::check(options_.schedule, options_.density.value_or(0));
+    : options_(std::move(options)),
+      parameters_(detail::chosen("Pruner", module, options_)),
+      buffers_(detail::buffers_of(module)) {
+  detail::check(options_.schedule, options_.density);
   for (const auto& [name, d] : options_.densities) detail::check(options_.schedule, d);
   HONE_CHECK(!std::holds_alternative<RigL>(options_.schedule) || options_.pattern.kind == Pattern::Kind::unstructured,
              ValueError, "Pruner: RigL moves single weights; it takes no pattern");
@@ -43,7 +49,13 @@ void Pruner::observe(int64_t samples) {
   detail::check_types(what, parameters_);
   std::vector<Tensor> gradients;
   for (const auto& n : parameters_) gradients.push_back(n.parameter.grad());
-  observed_.add(c, parameters_, gradients, static_cast<double>(samples));
+  detail::ScoreSum next = observed_;
+  next.add(c, parameters_, gradients, static_cast<double>(samples));
+  // Once in a sum they would be in every later score. A look at the sums sees the terms too.
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    HONE_CHECK(is_finite(next.sums[i]), NumericError, what, ": the gradients of '", parameters_[i].name,
+               "', or what criterion '", c.name, "' makes of them, are not finite");
+  observed_ = std::move(next);
 }
 
 bool Pruner::step() {
@@ -61,6 +73,7 @@ std::vector<Tensor> Pruner::current_scores() const {
                "' scores by gradients; give it data (.losses) or call observe() before masks are decided");
     return observed_.finish(c, parameters_);
   }
+  const detail::BufferScope buffers(buffers_);
   return scores(c, parameters_, options_.losses);
 }
 
@@ -91,6 +104,7 @@ void Pruner::swap_weights(int64_t t, const RigL& schedule) {
   detail::check_types("Pruner.step", parameters_);
   std::vector<Tensor> gradients;
   if (options_.losses) {
+    const detail::BufferScope buffers(buffers_);
     gradients = scores(gradient(), parameters_, options_.losses);
   } else {
     for (const auto& [name, p] : parameters_) {
@@ -155,8 +169,18 @@ std::vector<std::pair<std::string, std::string>> Pruner::settings() const {
   const Criterion& c = options_.criterion;
   std::string density = options_.density ? str(*options_.density) : "none";
   for (const auto& [name, d] : options_.densities) density += str(", ", name, " ", d);
+  std::string parameters;
+  for (const auto& n : parameters_) parameters += (parameters.empty() ? "" : ", ") + n.name;
+  constexpr const char* scopes[] = {"global", "per_layer", "erdos_renyi"};
+  constexpr const char* patterns[] = {"unstructured", "n_m", "block"};
+  const Pattern& p = options_.pattern;
+  std::string pattern = patterns[static_cast<int>(p.kind)];
+  if (p.kind != Pattern::Kind::unstructured) pattern += str("(", p.a, ", ", p.b, ")");
   return {{"pruner", detail::text(options_.schedule)},
           {"density", density},
+          {"scope", scopes[static_cast<int>(options_.scope)]},
+          {"pattern", pattern},
+          {"parameters", parameters},
           {"criterion", str(c.name, ", order ", c.order, ", probes ", c.probes,
                             c.of == GradientOf::loss ? ", of the loss" : ", of the output",
                             c.normalized ? ", normalized" : "", c.lasting ? ", lasting" : "")}};

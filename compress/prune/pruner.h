@@ -23,8 +23,10 @@ namespace hone::compress {
 ///     pruner.step();      // after the optimizer, before gradients are cleared
 ///   }
 ///
-/// It keeps the parameters' identities, not the module: the module may move, and every parameter chosen is masked from
-/// the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays masked, whoever masked it.
+/// It keeps the parameters' identities and the buffers' tensors, not the module: the module may move, and every
+/// parameter chosen is masked from the beginning, if by a mask of ones. Without Surgery or RigL what is masked stays
+/// masked, whoever masked it. Scoring by .losses leaves the buffers that the module had at the beginning as they were,
+/// running statistics in training mode too.
 class Pruner {
  public:
   /// Does what the schedule says for t = 0: OneShot prunes here, and so does every schedule that begins at 0 with an
@@ -35,7 +37,8 @@ class Pruner {
   /// Adds the gradients that the parameters hold, the mean over `samples`, to the scores: between backward() and the
   /// optimizer's step(). A first-order criterion then needs no losses. ValueError for a criterion of another order or
   /// of the output's gradients and for a parameter that is a codebook by now, ShapeError for one that was shrunk
-  /// without apply(); then nothing was added.
+  /// without apply(), NumericError naming the parameter for gradients that are not finite (a step that a scaler skips,
+  /// say); then nothing was added.
   void observe(int64_t samples = 1);
   /// t + 1; true where masks were decided anew. What scores() throws, ValueError for a criterion that has neither
   /// losses nor anything observed and for masks to decide of a parameter that is a codebook by now, GradError for RigL
@@ -52,8 +55,8 @@ class Pruner {
   /// t and what was observed. Masks are in the module's state: with both in a train::Checkpoint a resumed run goes on
   /// to the same bytes.
   TensorFile state_dict() const;
-  /// FormatError naming what differs: a schedule, density or criterion of another name or setting, entries missing,
-  /// unexpected or of another shape; on error nothing has changed.
+  /// FormatError naming what differs: a schedule, density, scope, pattern or criterion of another name or setting,
+  /// other parameters, entries missing, unexpected or of another shape; on error nothing has changed.
   void load_state_dict(const TensorFile& file);
 
  private:
@@ -66,6 +69,7 @@ class Pruner {
 
   PruneOptions options_;
   std::vector<nn::NamedParameter> parameters_;
+  std::vector<Tensor> buffers_;  // of the module
   detail::ScoreSum observed_;
   int64_t t_ = 0;
 };

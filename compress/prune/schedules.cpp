@@ -44,7 +44,8 @@ std::optional<double> density_at(const PruneSchedule& schedule, int64_t t, doubl
 
 namespace detail {
 
-void check(const PruneSchedule& schedule, double density) {
+void check(const PruneSchedule& schedule, std::optional<double> given) {
+  const double density = given.value_or(0);
   const char* what = name(schedule);
   const auto at_least = [&](const char* field, int64_t v, int64_t least) {
     HONE_CHECK(v >= least, ValueError, what, ": ", field, " must be at least ", least, ", got ", v);
@@ -61,6 +62,9 @@ void check(const PruneSchedule& schedule, double density) {
                  [&](const Iterative& s) {
                    at_least("rounds", s.rounds, 1);
                    at_least("every", s.every, 1);
+                   HONE_CHECK(s.rounds == 1 || given != 0.0, ValueError, what, ": density 0 by ", s.rounds,
+                              " rounds that each keep the same part would be reached in the first; give one above 0, "
+                              "or CubicRamp");
                  },
                  [&](const CubicRamp& s) { check_ramp(s); },
                  [&](const Surgery& s) {

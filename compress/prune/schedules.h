@@ -13,7 +13,7 @@ namespace hone::compress {
 struct OneShot {};
 
 /// Rounds of pruning and retraining: d^(k/rounds) at t = (k − 1) · every, k = 1 … rounds, so that each round prunes the
-/// same part of what is left. Han et al., "Learning both weights and connections", 2015.
+/// same part of what is left; 0 takes one round. Han et al., "Learning both weights and connections", 2015.
 struct Iterative {
   int64_t rounds = 5, every = 1;  ///< ≥ 1
 };
@@ -52,8 +52,9 @@ std::optional<double> density_at(const PruneSchedule& schedule, int64_t t, doubl
 const char* name(const PruneSchedule& schedule);
 
 namespace detail {
-void check(const PruneSchedule& schedule, double density);  ///< ValueError
-std::string text(const PruneSchedule& schedule);            ///< name and fields: "Iterative(rounds 5, every 1)"
+/// ValueError; without a density (of a pattern) for the fields alone.
+void check(const PruneSchedule& schedule, std::optional<double> density);
+std::string text(const PruneSchedule& schedule);  ///< name and fields: "Iterative(rounds 5, every 1)"
 }  // namespace detail
 
 }  // namespace hone::compress

@@ -150,6 +150,10 @@ class Scorer {
       for (size_t c = 0; c < total.size(); ++c) total[c] += o.samples * std::abs(sums_[c]);
       samples += o.samples;
     });
+    for (const Scored& k : kernels)
+      for (const int32_t c : coupling_.at(k.value, k.dim))
+        HONE_CHECK(!wanted_[static_cast<size_t>(c)] || counts_[static_cast<size_t>(c)] > 0, GraphError, who_,
+                   ": no batch's loss depends on '", net_.value(k.value).name, "', whose channels it is to score");
     for (size_t c = 0; c < total.size(); ++c) sums_[c] = total[c] / samples;
     return sums("kernel that is a parameter");
   }

@@ -11,7 +11,7 @@
 
 namespace hone::compress::detail {
 
-/// Whether `name` is the parameter's or that of a module it lies in.
+/// Whether `name` is the parameter's or layer's, or that of a module it lies in.
 bool is_named(const std::string& parameter, const std::string& name);
 /// The parameters that names mean; perhaps none. ValueError naming `what` for a name that is not there.
 std::vector<nn::NamedParameter> named(const char* what, nn::Module& module, const std::vector<std::string>& only,

@@ -1,6 +1,7 @@
 #include "hone/compress/prune/sensitivity.h"
 
 #include <cstdio>
+#include <optional>
 
 #include "hone/compress/prune/pruner.h"
 #include "hone/compress/prune/select.h"
@@ -36,19 +37,20 @@ Sensitivity sensitivity(nn::Module& module, const std::function<double()>& score
     detail::chosen("sensitivity", module, options);
   }
   const auto parameters = detail::chosen("sensitivity", module, options);
-  const std::vector<Tensor> scores = compress::scores(o.criterion, parameters, o.losses);
   const Snapshot before(module);
-  const auto score_and_restore = [&] {
-    double s = 0;
+  const auto and_restore = [&](const auto& f) {
+    std::optional<decltype(f())> result;
     try {
-      s = score();
+      result = f();
     } catch (...) {
       before.restore(module);
       throw;
     }
     before.restore(module);
-    return s;
+    return *result;
   };
+  const auto score_and_restore = [&] { return and_restore(score); };
+  const std::vector<Tensor> scores = and_restore([&] { return compress::scores(o.criterion, parameters, o.losses); });
   Sensitivity found{.densities = o.densities, .whole = score_and_restore()};
   for (size_t i = 0; i < parameters.size(); ++i) {
     found.layers.push_back(parameters[i].name);

@@ -6,6 +6,7 @@
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/ops/conv.h"
+#include "hone/ops/fused.h"
 #include "hone/ops/indexing.h"
 #include "hone/ops/shape_ops.h"
 
@@ -69,8 +70,8 @@ void edit_attributes(const Network& net, const Node& n, const Kept& kept, Attrib
   const auto dim_of = [&](ValueId v) {
     return wrap_dim("prune", field<int64_t>(a, "dim"), static_cast<int64_t>(net.value(v).shape.size()));
   };
-  if (n.op == &kConv2d || n.op == &kConv2dInputGrad) {
-    field<int64_t>(a, "groups") = kept.size(n.op == &kConv2d ? x : y, 1) / kept.size(n.inputs[1], 1);
+  if (n.op == &kConv2d || n.op == &kConv2dFused || n.op == &kConv2dInputGrad) {
+    field<int64_t>(a, "groups") = kept.size(n.op == &kConv2dInputGrad ? y : x, 1) / kept.size(n.inputs[1], 1);
   } else if (n.op == &kReshape || n.op == &kExpand) {
     Shape& shape = field<Shape>(a, "shape");
     for (int d = 0; d < shape.ndim(); ++d)
@@ -142,8 +143,10 @@ std::vector<Shrink> shrink(Network& net, const Coupling& coupling, const Removal
     }
   }
   net.refresh();
+  const auto uses = net.uses();
   for (size_t i = 0; i < net.values().size(); ++i) {
     const graph::Value& value = net.values()[i];
+    if (is_unread_aux(net, uses, static_cast<ValueId>(i))) continue;
     const Dims& expected = kept.shape(static_cast<ValueId>(i));
     HONE_CHECK(value.shape == expected, GraphError, "prune: '", value.name, "' would have shape ",
                to_string(value.shape), " instead of ", to_string(expected),

@@ -81,7 +81,13 @@ std::optional<Affine> grid_of(const WeightGrid& grid, const Tensor& w, int64_t b
 }  // namespace
 
 Network folded_for_integers(const Network& network) {
-  return graph::optimize(network, {.fold_batch_norm = true, .fuse = false, .pack = false});
+  Network net = network;
+  net.eval();
+  graph::drop_training(net);
+  graph::fold_constants(net, {.parameters = true});  // weights made of parameters become integers too
+  graph::fold_batch_norm(net);
+  net.remove_dead();
+  return net;
 }
 void check_weights(const char* what, int64_t bits, Granularity granularity) {
   HONE_CHECK(bits == 8 || bits == 4, ValueError, what, ": weights of ", bits, " bits; there are kernels for 8 and 4");

@@ -1,0 +1,28 @@
+#pragma once
+// Buffers while a module is scored. Private to compress/prune.
+
+#include <utility>
+#include <vector>
+
+#include "hone/core/tensor.h"
+#include "hone/ops/nn/module.h"
+
+namespace hone::compress::detail {
+
+/// Handles of a module's buffers: they follow it when it moves.
+std::vector<Tensor> buffers_of(nn::Module& module);
+
+/// After it all buffers hold what they held before it: running statistics move where a module in training mode is
+/// scored.
+class BufferScope {
+ public:
+  explicit BufferScope(const std::vector<Tensor>& buffers);
+  ~BufferScope();
+  BufferScope(const BufferScope&) = delete;
+  BufferScope& operator=(const BufferScope&) = delete;
+
+ private:
+  std::vector<std::pair<Tensor, Tensor>> saved_;
+};
+
+}  // namespace hone::compress::detail
