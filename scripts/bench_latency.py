@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Forward latency of Hone's Executor and of PyTorch, eager and frozen, in turn; medians over the rounds of the medians of single
-calls, and how many times faster Hone is than the better of the two. Called by scripts/bench --latency."""
+"""Forward latency of Hone's Executor in f32 and on integers of 8 bits and of PyTorch, eager and frozen, in turn; medians over the rounds of the medians of single
+calls, how many times faster Hone is in f32 than the better of the two, and its integers than its f32. Called by scripts/bench --latency."""
 import argparse
 import os
 import statistics
@@ -30,15 +30,17 @@ def main():
     peer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench_latency_torch.py")
     rows, versions, simd = [], {}, ""
     print(f"{processor()}; forward pass, microseconds, median of {o.rounds} (hone: lowest-highest)")
-    print(f"{'net':>8} {'batch':>6} {'threads':>8} {'hone':>24} {'module':>9} {'torch':>9} {'frozen':>9} {'ratio':>7}")
+    print(f"{'net':>8} {'batch':>6} {'threads':>8} {'hone':>24} {'module':>9} {'torch':>9} {'frozen':>9} {'ratio':>7} "
+          f"{'int8':>9} {'f32/int8':>9}")
     for net in o.nets.split():
         for threads in sorted({int(t) for t in o.threads.split()}):
             for batch in (int(b) for b in o.batches.split()):
                 arguments = ["--net", net, "--batch", str(batch), "--threads", str(threads), "--seconds", str(o.seconds)]
-                ours, module, eager, frozen = [], [], [], []
+                ours, int8, module, eager, frozen = [], [], [], [], []
                 for _ in range(o.rounds):
                     got = measure([o.hone, *arguments], threads)
                     ours.append(got["p50_us"])
+                    int8.append(got["int8_p50_us"])
                     module.append(got["module_p50_us"])
                     versions["hone"], simd = got["version"], got["simd"]
                     if o.peer_python:
@@ -50,13 +52,14 @@ def main():
                 ratio = min(peers) / hone if peers else None
                 row = {"name": f"{net}_forward_b{batch}_t{threads}", "net": net, "batch": batch, "threads": threads,
                        "latency_us": hone, "latency_us_lowest": min(ours), "latency_us_highest": max(ours),
-                       "module_latency_us": middle(module), "pytorch_latency_us": middle(eager),
+                       "int8_latency_us": middle(int8), "module_latency_us": middle(module), "pytorch_latency_us": middle(eager),
                        "pytorch_frozen_latency_us": middle(frozen), "ratio": round(ratio, 3) if ratio else None}
                 rows.append(row)
                 cells = ["-" if v is None else f"{v:,.1f}" for v in (middle(module), middle(eager), middle(frozen))]
                 verdict = "-" if ratio is None else f"{ratio:.2f}" + ("" if ratio >= 1 else " loses")
                 print(f"{net:>8} {batch:>6} {threads:>8} {f'{hone:,.1f} ({min(ours):,.1f}-{max(ours):,.1f})':>24} "
-                      f"{cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {verdict:>7}", flush=True)
+                      f"{cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {verdict:>7} "
+                      f"{middle(int8):>9,.1f} {hone / middle(int8):>9.2f}", flush=True)
     print(", ".join(f"{k}: {v}" for k, v in versions.items()))
     if o.json:
         save(o.json, {"job": "bench_latency",

@@ -56,26 +56,48 @@ TEST(Teacher, TouchesNothingOfItsModule) {
   EXPECT_FALSE(teacher.network().parameters()[0].raw().requires_grad());
 }
 
-TEST(Teacher, TeachesAStudentWhoseWeightsAreMasked) {
+TEST(Teacher, TeachesAStudentThatIsPruned) {
   manual_seed(2);
-  nn::Linear wide({.in = 4, .out = 3}), student = wide;
+  nn::Linear wide({.in = 20, .out = 3}), student = wide;
   const Teacher teacher(wide);
-  nn::init::constant_(student.weight, 0);
-  const Tensor x = randn({64, 4}), mask = gt(rand({3, 4}), 0.5), kept = cast(mask, f32);
-  optim::SGD sgd(student.parameters(), {.lr = 0.5});
+  nn::init::constant_(student.weight, 0.1);
+  optim::Adam adam(student.parameters(), {.lr = 0.05});
+  Pruner pruner(student, {.criterion = taylor(), .density = 0.4, .schedule = CubicRamp{.end = 40, .every = 10}});
+  const Tensor x = randn({64, 20});
   double first = 0, last = 0;
   for (int step = 0; step < 200; ++step) {
     const Tensor loss = kd_loss(student(x), teacher.logits(x), {}, {.temperature = 2, .alpha = 1});
-    sgd.zero_grad();
+    adam.zero_grad();
     loss.backward();
-    sgd.step();
-    const NoGrad no_grad;
-    Tensor w = student.weight.raw();
-    w.copy_(w * kept);
+    pruner.observe();
+    adam.step();
+    pruner.step();
     (step == 0 ? first : last) = loss.item();
   }
-  EXPECT_LT(last, first);
-  for (double v : values(masked_fill(student.weight.raw().detach(), mask, 0))) EXPECT_EQ(v, 0);
+  EXPECT_LT(last, 0.5 * first);
+  const Tensor mask = student.weight.ref().mask();
+  EXPECT_EQ(sum(mask).item<int64_t>(), 24);
+  EXPECT_TRUE(equal(student.weight.value(), student.weight.value() * cast(mask, f32)));
+}
+
+/// The whole network, and features inside it.
+TEST(Teacher, MayBeASavedGraph) {
+  manual_seed(9);
+  nn::LeNet net;
+  const Tensor x = randn({4, 3, 32, 32});
+  const test::TempDir dir;
+  graph::save(graph::trace(net, x), dir / "teacher.safetensors");
+  graph::Network loaded = graph::load(dir / "teacher.safetensors");
+  EXPECT_TRUE(equal(Teacher(loaded).logits(x), Teacher(net).logits(x)));
+
+  const NoGrad no_grad;
+  Taps taps(net, {"conv2", "fc2"});
+  net(x);
+  const auto output_of = [&](const char* node) { return loaded.nodes()[loaded.find_node(node)].outputs[0]; };
+  loaded.set_outputs({output_of("conv2"), output_of("fc2")});
+  const std::vector<Tensor> features = loaded.run({x});
+  EXPECT_TRUE(equal(features[0], taps[0]) && equal(features[1], taps[1]));
+  expect_error<ValueError>([&] { Taps(loaded, {"conv2"}); }, {"conv2", "set_outputs"});
 }
 
 TEST(Ensemble, IsAModuleOfCopies) {

@@ -64,6 +64,7 @@ TEST(IntegerRules, BiasCorrectionKnowsHowEachReaderReads) {
     manual_seed(3);
     nn::Conv2d first{{.in = 1, .out = 24, .kernel = 3, .padding = 1}}, conv{{.in = 24, .out = 4, .kernel = 1}};
     nn::Linear linear{{.in = 4, .out = 3}};
+    set(first.bias, full({24}, 4.0));  // means far from 0
     struct Both : nn::Module {
       nn::Conv2d first, conv;
       nn::Linear linear;

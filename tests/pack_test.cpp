@@ -1,93 +1,17 @@
-// Packed files: the same network, values and logits; as few bytes as masks and codebooks allow; damage refused.
-
-#include <sys/resource.h>
-#include <zlib.h>
+// Packed files: the same network, values and logits; as few bytes as masks and codebooks allow.
 
 #include <cstring>
-#include <ctime>
 #include <functional>
 #include <limits>
 #include <map>
 #include <random>
 
-#include "hone/compress/pack/architecture.h"
 #include "hone/compress/pack/entropy.h"
 #include "hone/compress/pack/tensor_coder.h"
-#include "support.h"
+#include "pack_support.h"
 
 namespace hone::test {
 namespace {
-
-using compress::Coder;
-using compress::Packed;
-using compress::PackOptions;
-using graph::Network;
-using Bytes = std::vector<uint8_t>;
-
-/// Every kind of value and attribute, both modes, masks.
-struct Sample : nn::Module {
-  nn::Conv2d conv{{.in = 1, .out = 4, .kernel = 3, .padding = 1}};
-  nn::BatchNorm2d bn{{.features = 4}};
-  nn::Dropout drop{{.p = 0.25}};
-  nn::Linear fc1{{.in = 64, .out = 100}}, fc2{{.in = 100, .out = 3}};
-  HONE_MODULE(Sample, conv, bn, drop, fc1, fc2)
-  Tensor forward(const Tensor& x) {
-    Tensor h = max_pool2d(clamp(bn(conv(x)), -1.0, 2.5), 2);
-    h = drop(cast(cast(h, f64), f32));
-    return fc2(relu(fc1(reshape(h, {x.size(0), -1})))) + full({x.size(0), 3}, 0.125);
-  }
-};
-
-Network sample_network(uint64_t seed) {
-  const NoGrad no_grad;
-  manual_seed(seed);
-  Sample net;
-  net.fc1.weight.ref().set_mask(lt(rand({100, 64}), 0.05));
-  net.fc2.weight.ref().set_mask(lt(rand({3, 100}), 0.5), MaskGradient::dense);
-  Tensor(net.fc2.weight.raw()).copy_(round(net.fc2.weight.raw().detach() * 40.0) / 40.0);  // few values
-  net.conv.weight.ref().set_mask(zeros({4, 1, 3, 3}, DType::boolean));
-  Tensor(net.bn.weight.raw()).requires_grad_(false);
-  Tensor(net.bn.running_mean.tensor()).copy_(randn({4}));
-  return graph::trace(net, randn({1, 1, 8, 8}));
-}
-
-/// Weights of LeNet: `density` of them, of `values` values, for each layer its own.
-Network lenet(double density, int64_t values, uint64_t seed = 1) {
-  const NoGrad no_grad;
-  manual_seed(seed);
-  nn::LeNet net;
-  for (const auto& [name, p] : net.named_parameters()) {
-    if (p.raw().ndim() < 2) continue;
-    const Tensor scaled =
-        p.raw().detach() / max(abs(p.raw().detach())).item() * (static_cast<double>(values) / 2 - 0.51);
-    Tensor(p.raw()).copy_((floor(scaled) + 0.5) / 64.0);
-    p.set_mask(lt(rand(p.raw().shape()), density));
-  }
-  return graph::trace(net, zeros({1, 3, 32, 32}));
-}
-
-/// Of every parameter: name, dtype, the bits of value(), the mask and how it trains.
-void expect_same_parameters(Network& a, Network& b) {
-  const auto p = a.named_parameters(), q = b.named_parameters();
-  ASSERT_EQ(p.size(), q.size());
-  for (size_t i = 0; i < p.size(); ++i) {
-    const ParameterRef &x = p[i].parameter, &y = q[i].parameter;
-    EXPECT_EQ(p[i].name, q[i].name);
-    ASSERT_EQ(x.raw().dtype(), y.raw().dtype()) << p[i].name;
-    ASSERT_EQ(x.raw().shape(), y.raw().shape()) << p[i].name;
-    EXPECT_EQ(x.type(), y.type());
-    EXPECT_EQ(x.mask_gradient(), y.mask_gradient());
-    EXPECT_EQ(x.raw().requires_grad(), y.raw().requires_grad()) << p[i].name;
-    if (x.mask().defined()) {
-      EXPECT_TRUE(equal(x.mask(), y.mask())) << p[i].name;
-      EXPECT_TRUE(equal(x.value(), y.value())) << p[i].name;
-    } else {
-      const Tensor u = contiguous(x.raw().detach()), v = contiguous(y.raw().detach());
-      const auto bytes = static_cast<size_t>(u.numel() * size_of(u.dtype()));
-      EXPECT_TRUE(bytes == 0 || std::memcmp(u.raw_data(), v.raw_data(), bytes) == 0) << p[i].name;
-    }
-  }
-}
 
 Packed expect_round_trip(Network& net, const Tensor& x, const PackOptions& options = {}) {
   const TempDir dir;
@@ -109,6 +33,10 @@ Packed expect_round_trip(Network& net, const Tensor& x, const PackOptions& optio
   return packed;
 }
 
+const compress::PackedPart& part_of(const std::vector<compress::PackedPart>& parts, const std::string& name) {
+  return *std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.name == name; });
+}
+
 TEST(Pack, GivesTheSameNetwork) {
   for (const Coder coder : {Coder::range, Coder::huffman}) {
     Network net = sample_network(1);
@@ -125,20 +53,6 @@ TEST(Pack, GivesTheSameNetwork) {
   EXPECT_EQ(graph::difference(fast, back), "");
   const Tensor x = randn({2, 3, 32, 32});
   EXPECT_TRUE(equal(fast.eval()(x), back.eval()(x)));
-}
-
-/// y = w ⊙ x, w of any dtype and values.
-Network product(const Tensor& w, const Tensor& mask = {}, const std::string& name = "w") {
-  Network net;
-  graph::Dims dims{{0, 1}};
-  for (const int64_t n : w.shape()) dims.push_back({n, 0});
-  const graph::ValueId x = net.add_input("x", w.dtype(), dims);
-  Parameter p(clone(w));
-  if (mask.defined()) p.ref().set_mask(mask);
-  const graph::ValueId v = net.add_parameter(name, std::move(p));
-  net.set_outputs({net.add_node(
-      {.name = "y", .op = &kMul, .inputs = {x, v}, .outputs = {}, .attributes = {Attrs(kMul.attributes), {}}})});
-  return net;
 }
 
 TEST(Pack, KeepsTheValuesOfCodebooksAndGrids) {
@@ -163,10 +77,6 @@ TEST(Pack, KeepsTheValuesOfCodebooksAndGrids) {
     for (const compress::PackedPart& part : packed.parts())
       if (part.name == "fc1.weight") { EXPECT_TRUE(part.codebook > 8 && part.codebook <= 16) << part.codebook; }
   }
-}
-
-const compress::PackedPart& part_of(const std::vector<compress::PackedPart>& parts, const std::string& name) {
-  return *std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.name == name; });
 }
 
 /// A scale a row or a group costs its bytes; the weights their codes.
@@ -460,176 +370,5 @@ TEST(Pack, TakesAUsersOps) {
 }
 
 // ---- damage ----
-
-Bytes with_checksum(Bytes bytes) {
-  const auto sum = static_cast<uint32_t>(crc32(0, bytes.data() + 8, static_cast<uInt>(bytes.size() - 8)));
-  for (size_t i = 0; i < 4; ++i) bytes[4 + i] = static_cast<uint8_t>(sum >> 8 * i);
-  return bytes;
-}
-
-TEST(Pack, RefusesDamage) {
-  const Bytes good = compress::pack(sample_network(7)).bytes();
-  for (size_t n = 0; n < good.size(); ++n)
-    EXPECT_THROW(Packed::parse(Bytes(good.begin(), good.begin() + static_cast<long>(n))), FormatError) << n;
-  for (size_t i = 0; i < good.size(); ++i) {
-    Bytes bad = good;
-    bad[i] ^= static_cast<uint8_t>(1 << i % 8);
-    EXPECT_THROW(Packed::parse(bad), FormatError) << i;
-  }
-  Bytes longer = good;
-  longer.push_back(0);
-  expect_error<FormatError>([&] { Packed::parse(longer, "'x.hone'"); }, {"'x.hone'", "checksum"});
-  longer.resize(good.size() + 9);
-  expect_error<FormatError>([&] { Packed::parse(with_checksum(longer)).network(); }, "follow");
-  Bytes other = good;
-  other[3] = 2;
-  expect_error<FormatError>([&] { Packed::parse(other); }, {"version 2", "version 1"});
-  other[0] = 'h';
-  expect_error<FormatError>([&] { Packed::parse(other); }, "no packed network");
-  expect_error<IoError>([] { Packed::load("/nowhere/x.hone"); }, "/nowhere/x.hone");
-}
-
-/// Whatever the stream says: a network or a FormatError, and no more memory than the header claims.
-TEST(Pack, IsSafeOnAnyStream) {
-  std::vector<Bytes> samples{compress::pack(sample_network(8)).bytes()};
-  const Tensor w = randn({30, 10}), scales = exp(randn({30, 1}));
-  samples.push_back(compress::pack(product(round(w * 3.0) * scales)).bytes());
-  samples.push_back(compress::pack(product(where(lt(rand({30, 10}), 0.1), w, round(w)))).bytes());
-  std::mt19937_64 random(9);
-  int loaded = 0;
-  for (int trial = 0; trial < 750; ++trial) {
-    Bytes bad = samples[static_cast<size_t>(trial % 3)];
-    if (trial / 3 % 3 == 0) bad.resize(9 + random() % (bad.size() - 9));
-    const size_t from = trial % 2 == 0 ? 10 : 10 + random() % (bad.size() > 11 ? bad.size() - 11 : 1);
-    for (size_t i = from; i < bad.size(); ++i)
-      if (trial % 5 == 0 || random() % 100 == 0) bad[i] = static_cast<uint8_t>(random());
-    try {
-      const Packed packed = Packed::parse(with_checksum(bad));
-      packed.network();
-      ++loaded;
-    } catch (const FormatError&) {}
-  }
-  EXPECT_LT(loaded, 750);
-}
-
-Bytes of_hexadecimal(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  Bytes bytes;
-  for (char digits[3] = {}; in >> digits[0] >> digits[1];)
-    bytes.push_back(static_cast<uint8_t>(std::stoi(digits, nullptr, 16)));
-  return bytes;
-}
-
-/// What fuzzing begins with: files of versions before this one load, and are what pack() writes.
-TEST(Pack, TheCorpusLoadsOrIsRefused) {
-  int good = 0, damaged = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(HONE_CORPUS_DIR)) {
-    const std::string name = entry.path().stem();
-    SCOPED_TRACE(name);
-    const Bytes bytes = of_hexadecimal(entry.path());
-    ASSERT_TRUE(bytes.size() > 8 && bytes.size() < 4096) << bytes.size();
-    if (name.starts_with("damaged")) {
-      ++damaged;
-      EXPECT_THROW(Packed::parse(bytes).network(), FormatError);
-    } else {
-      ++good;
-      const Coder coder = name.starts_with("huffman") ? Coder::huffman : Coder::range;
-      EXPECT_EQ(compress::pack(Packed::parse(bytes).network(), {.coder = coder}).bytes(), bytes);
-    }
-  }
-  EXPECT_EQ(good, 16);
-  EXPECT_EQ(damaged, 10);
-}
-
-TEST(Pack, BelievesNoClaim) {
-  const Bytes good = compress::pack(sample_network(10)).bytes();
-  const auto claim = [&](uint64_t decoded) {
-    Bytes bytes(good.begin(), good.begin() + 8);
-    for (; decoded >= 128; decoded >>= 7) bytes.push_back(static_cast<uint8_t>(decoded % 128 + 128));
-    bytes.push_back(static_cast<uint8_t>(decoded));
-    size_t at = 8;
-    while (good[at] >= 128) ++at;
-    bytes.insert(bytes.end(), good.begin() + static_cast<long>(at) + 1, good.end());
-    return with_checksum(bytes);
-  };
-  const auto right = static_cast<uint64_t>(compress::pack(sample_network(10)).decoded_bytes());
-  EXPECT_NO_THROW(Packed::parse(claim(right)).network());
-  expect_error<FormatError>([&] { Packed::parse(claim(right + 1)).network(); }, {str(right), str(right + 1)});
-  expect_error<FormatError>([&] { Packed::parse(claim(right - 1)).network(); }, "more than");
-  expect_error<FormatError>([&] { Packed::parse(claim(uint64_t{1} << 40)); }, "claims to decode");
-  expect_error<FormatError>([&] { Packed::parse(claim(UINT64_MAX)); }, "no end");
-
-  // A stream of ones or zeros decodes to large numbers: nothing is allocated for them.
-  for (const int fill : {0x00, 0xff, 0x55, 0xaa}) {
-    Bytes bytes = claim(right);
-    std::fill(bytes.begin() + 12, bytes.end(), static_cast<uint8_t>(fill));
-    EXPECT_THROW(Packed::parse(with_checksum(bytes)).network(), FormatError) << fill;
-  }
-}
-
-/// Nodes that each have an op of their own: eight times as many take about eight times as long, both ways.
-TEST(Pack, TimeIsLinearInTheOps) {
-  const auto seconds = [](int n) {
-    compress::detail::Architecture a, back;
-    a.inputs.push_back({.name = "x", .dtype = f32, .shape = {}});
-    for (int i = 0; i < n; ++i) a.nodes.push_back({.name = {}, .op = std::to_string(i), .inputs = {}});
-    const std::clock_t begin = std::clock();
-    compress::coding::RangeEncoder out;
-    compress::detail::ArchitectureModel().code(out, a);
-    const Bytes bytes = out.finish();
-    compress::coding::RangeDecoder in(bytes);
-    compress::detail::ArchitectureModel().code(in, back);
-    EXPECT_EQ(back.nodes.back().op, std::to_string(n - 1));
-    return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
-  };
-  EXPECT_LT(seconds(12000), 24 * seconds(1500));
-}
-
-TEST(Pack, KeepsTheSignOfAnAttribute) {
-  Network net;
-  graph::ValueId v = net.add_input("x", f32, {{0, 1}});
-  for (const double low : {0.0, -0.0, 0.0})
-    v = net.add_node({.name = "", .op = &kClamp, .inputs = {v}, .outputs = {}, .attributes = {ClampAttrs{low, 1}, {}}});
-  net.set_outputs({v});
-  EXPECT_EQ(graph::difference(net, compress::pack(net).network()), "");
-}
-
-TEST(Pack, AFileThatIsNoneIsNotReadWhole) {
-  const TempDir dir;
-  std::ofstream(dir / "zeros").put('\0');
-  std::filesystem::resize_file(dir / "zeros", std::uintmax_t{1} << 31);
-  const auto peak_kilobytes = [] {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss;
-  };
-  const long before = peak_kilobytes();
-  expect_error<FormatError>([&] { Packed::load(dir / "zeros"); }, "no packed network");
-  EXPECT_LT(peak_kilobytes() - before, 1 << 20);
-}
-
-TEST(Pack, LimitsNames) {
-  std::mt19937_64 random(18);
-  const auto of_names = [&](int64_t bytes) {
-    Network net = product(ones({1}));
-    for (int64_t i = 0; i < bytes / 200; ++i) {
-      std::string name;
-      while (name.size() < 200) name += static_cast<char>('a' + random() % 26);
-      net.add_buffer(name, Buffer(ones({1})));
-    }
-    return net;
-  };
-  EXPECT_NO_THROW(compress::pack(of_names(60000)));
-  expect_error<FormatError>([&] { compress::pack(of_names(70000)); }, "64 KiB of names");
-}
-
-TEST(Pack, AllocatesWhatItSays) {
-  const Packed packed = compress::pack(lenet(0.05, 16));
-  const int64_t before = memory_stats().live_bytes;
-  reset_peak_memory();
-  const Network net = packed.network();
-  EXPECT_LE(memory_stats().peak_bytes - before, packed.decoded_bytes() + 4 * 48000);
-}
-
 }  // namespace
 }  // namespace hone::test

@@ -14,6 +14,25 @@ TABLE = [int(n) for n in BLOCKS[1].split()]
 PRIMER = BLOCKS[2].split()
 
 
+def default(text):
+    if text in ("true", "false"):
+        return text == "true"
+    if text.startswith("["):
+        return [int(n) for n in text[1:-1].split(",") if n]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text  # a dtype
+
+
+DEFAULTS = {}
+for line in BLOCKS[3].splitlines():
+    op, *values = line.split()
+    DEFAULTS[op] = {name: default(text) for name, text in (v.split("=") for v in values)}
+
+
 def squash(x):
     x = min(max(x, -2176), 2175) + 2176
     i, w = x >> 7, x % 128
@@ -267,6 +286,11 @@ class Architecture:
             self.last[op, mode] = self.attributes()
         return self.last.setdefault((op, mode), ({}, []))
 
+    def complete(self, op, attributes):
+        fields, per_batch = attributes
+        assert set(fields) <= set(DEFAULTS.get(op, {})), (op, fields)
+        return {**DEFAULTS.get(op, {}), **fields}, per_batch
+
     def node(self):
         op = self.number("op")
         if op == 0:
@@ -280,8 +304,8 @@ class Architecture:
         if not self.flag("expected"):
             node["name"] = self.text.read(self.r)
         self.names.add(node["name"])
-        node["attributes"] = self.like_last(op, "eval")
-        node["train"] = self.like_last(op, "train") if self.flag("has train") else None
+        node["attributes"] = self.complete(node["op"], self.like_last(op, "eval"))
+        node["train"] = self.complete(node["op"], self.like_last(op, "train")) if self.flag("has train") else None
         node["train_only"] = self.flag("train only")
         node["outputs"] = self.number("made")
         node["first"] = self.values

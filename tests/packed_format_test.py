@@ -72,7 +72,7 @@ def compare(a, graph, tensors):
 
     def attributes_agree(got, want):
         fields, per_batch = got
-        assert per_batch == want.get("per_batch", []) and set(fields) <= set(want["fields"])
+        assert per_batch == want.get("per_batch", []) and set(fields) == set(want["fields"]), (fields, want)
         for name, v in fields.items():
             w = want["fields"][name]
             assert v == (float(w) if isinstance(v, float) else w), (name, v, w)

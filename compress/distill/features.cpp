@@ -68,7 +68,8 @@ Taps::Taps(nn::Module& network, const std::vector<std::string>& names) {
       if (m.name == name) found = m.module;
       if (!m.name.empty()) all += (all.empty() ? "" : ", ") + m.name;
     }
-    HONE_CHECK(found, ValueError, "Taps: there is no module '", name, "' in ", network.type_name(), "; it has ", all);
+    HONE_CHECK(found, ValueError, "Taps: there is no module '", name, "' in ", network.type_name(), "; it has ",
+               all.empty() ? "none (of a graph::Network set_outputs() and run() give any value)" : all);
     auto output = std::make_shared<Tensor>();
     HookHandle hook =
         found->register_forward_hook([output](nn::Module&, const Tensor&, Tensor& result) { *output = result; });

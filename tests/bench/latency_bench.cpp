@@ -1,6 +1,6 @@
-// Latency of one network on one batch size: the median of single runs of its Executor, and of the module itself under
-// no_grad. scripts/bench --latency runs it beside the same network in PyTorch (scripts/bench_latency_torch.py). Prints
-// one line of JSON.
+// Latency of one network on one batch size: the median of single runs of its Executor, of that of its integers of 8
+// bits (static quantization), and of the module itself under no_grad. scripts/bench --latency runs it beside the same
+// network in PyTorch (scripts/bench_latency_torch.py). Prints one line of JSON.
 //   latency_bench --net lenet --batch 1 --threads 1 --seconds 1 --profile 0
 
 #include <hone/hone.h>
@@ -59,15 +59,18 @@ int main(int argc, char** argv) {
     graph::Executor executor(fast, {.batch = batch});
     std::fputs(executor.plan().c_str(), stdout);
   }
+  const graph::Network integers = compress::quantize::quantize_static(traced, compress::quantize::calibration({x}));
   const graph::Latency plain = graph::measure(traced, x, options), best = graph::measure(fast, x, options);
+  const graph::Latency int8 = graph::measure(integers, x, options);
   const train::Machine machine = train::machine();
   std::string version;
   for (const auto& [key, value] : machine.versions)
     if (key == "hone") version = value;
   std::printf(
-      "{\"p50_us\": %.2f, \"p95_us\": %.2f, \"mean_us\": %.2f, \"traced_p50_us\": %.2f, \"module_p50_us\": %.2f, "
+      "{\"p50_us\": %.2f, \"p95_us\": %.2f, \"mean_us\": %.2f, \"int8_p50_us\": %.2f, \"traced_p50_us\": %.2f, "
+      "\"module_p50_us\": %.2f, "
       "\"version\": \"hone %s\", \"simd\": \"%s\"}\n",
-      best.p50_us, best.p95_us, best.mean_us, plain.p50_us, module_p50(*module, x, seconds), version.c_str(),
-      machine.simd.c_str());
+      best.p50_us, best.p95_us, best.mean_us, int8.p50_us, plain.p50_us, module_p50(*module, x, seconds),
+      version.c_str(), machine.simd.c_str());
   return 0;
 }

@@ -312,8 +312,8 @@ def prune_lenet(_):
             for layer in ("conv1", "conv2", "fc1", "fc2", "fc3"):  # what each layer bears
                 assert f"{layer}.weight" in out and f"{layer}.weight" in page, layer
             for row in pruned:
-                # RigL's densities are rounded layer by layer, a block's at its weights, n:m's at the end of a row.
-                part, off = (0.5, 200) if row["name"][-3:] in ("2:4", "4:8") else (0.1, 16 if "blocks" in row["name"] else 5)
+                # RigL's densities are rounded layer by layer; of blocks some are cut off at edges, so are n:m's at the end of a row.
+                part, off = (0.5, 200) if row["name"][-3:] in ("2:4", "4:8") else (0.1, 700 if "blocks" in row["name"] else 5)
                 assert row[size] == part and abs(row["weights"] - part * 61770) <= off and row["macs"] == dense["macs"], row
                 assert row["file_bytes"] < dense["file_bytes"] * (part * 1.6), row
         if structure == "kernels":
@@ -381,6 +381,8 @@ def quantize_lenet(small):
         assert rows[name]["test_accuracy_at_once_mean"] == rows[name]["test_accuracy_mean"], rows[name]
         assert abs(rows[name]["drop_points_mean"]) < 3, rows[name]
     only = "codebook of 4, optimal"
+    for file in WORK.glob("quantize_lenet_*"):
+        file.unlink()
     succeeds("quantize_lenet", *few, "--held-out", "--seeds", 2, "--only", only, "--keep", WORK, "--json", WORK / "one.json")
     _, row = read(WORK / "one.json", "quantize_lenet")["rows"]
     assert row["name"] == only and not any(key.startswith("test") for key in row), row
