@@ -170,6 +170,33 @@ std::vector<Method> methods() {
         return quantize::quantize_report(net);
       });
 
+  // Affine codes for weights alone, with a scale for each channel or group: values that a packed file has as codes.
+  const auto affine = [&](const char* name, const quantize::AffineSpec& spec) {
+    all.push_back({str("affine, ", name, ", ", spec.bits, " bits"), [=](const nn::LeNet& trained, const Context&) {
+                     Quantized q{.net = module(trained)};
+                     const NoGrad no_grad;
+                     double bits = 0, count = 0;
+                     for (const ParameterRef& p : q.net->parameters()) {
+                       if (p.shape().ndim() < 2) continue;
+                       const auto a = quantize::Affine::of(p.raw(), spec);
+                       Tensor(p.raw()).copy_(a.values(a.codes(p.raw())));
+                       const auto n = static_cast<double>(p.shape().numel());
+                       const int64_t each = 32 + (spec.symmetric ? 0 : spec.bits);  // a scale, a zero point
+                       bits += n * static_cast<double>(spec.bits) + static_cast<double>(each * std::ssize(a.scale));
+                       count += n;
+                     }
+                     q.bits_per_weight = bits / count;
+                     return q;
+                   }});
+  };
+  for (const int64_t bits : {8, 6, 4, 3, 2}) {
+    using quantize::Granularity;
+    affine("a scale a channel", {.bits = bits, .granularity = Granularity::channel});
+    affine("groups of 32", {.bits = bits, .granularity = Granularity::group, .group = 32});
+    affine("groups of 32, asymmetric",
+           {.bits = bits, .symmetric = false, .granularity = Granularity::group, .group = 32});
+  }
+
   // Integers, without retraining.
   const auto integers = [&](const std::string& name, const quantize::StaticOptions& options, double density = 1) {
     all.push_back({name, [=](const nn::LeNet& trained, const Context& context) {

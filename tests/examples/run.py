@@ -366,7 +366,7 @@ def quantize_lenet(small):
     found = read(WORK / "quantize.json", "quantize_lenet")
     check_rows(found, ("bits_per_weight", "test_accuracy_at_once_mean", "test_accuracy_mean", "file_bytes", "latency_us"))
     rows = {row["name"]: row for row in found["rows"]}
-    assert len(rows) == (6 if small else 59) and all(name in out for name in rows), found["rows"]
+    assert len(rows) == (6 if small else 74) and all(name in out for name in rows), found["rows"]
     bits = {name: row["bits_per_weight"] for name, row in rows.items()}
     assert 4 < bits["uniform, 4 bits"] < 4.1 and bits["a width a layer, 3 bits in the mean"] < 3.1, bits
     floats = rows["floats"]
