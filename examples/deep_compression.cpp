@@ -372,7 +372,8 @@ int main(int argc, char** argv) {
   app.add_option("--validation", o.validation, "Training images held out")
       ->check(CLI::Range(1, 59999))
       ->capture_default_str();
-  app.add_option("--keep", o.keep, "Folder for trained networks and files, to make a run in pieces");
+  app.add_option("--keep", o.keep, "Folder for trained networks and files, to make a run in pieces")
+      ->check(CLI::ExistingDirectory);
   app.add_flag("--held-out", o.held_out, "Score on the training images that are not trained on, not on the test set");
   app.add_flag("--mnist", o.mnist, "The images are MNIST's: the paper's LeNet-300-100 and LeNet-5-Caffe");
   app.add_option("--score", o.score, "Only score this packed file on the test images");

@@ -259,6 +259,10 @@ void run(const Options& o) {
   std::printf("%s: %s, %s bytes; %lld at a time\n", o.file.c_str(), file.kind.c_str(),
               train::format_count(file.bytes).c_str(), static_cast<long long>(o.batch));
   print(lines);
+  const auto& nodes = file.network.nodes();
+  if (std::any_of(nodes.begin(), nodes.end(),
+                  [](const graph::Node& n) { return n.op == &kInt8Linear || n.op == &kInt8Conv2d; }))
+    std::printf("weights of integer layers are codes in panels of 16 outputs by 4 inputs, padding counted\n");
   results.rows.emplace_back().set("name", "header, graph").set("bytes", rest).set("share", rest / whole);
   results.figures.set("file_bytes", file.bytes)
       .set("weights", all.elements)

@@ -44,7 +44,7 @@ void retrain(hone::nn::Module& net, const hone::compress::TeacherCache* answers,
   optim::OneCycle schedule(adam, {.max_lr = r.lr, .steps = std::max<int64_t>(1, r.epochs * batches.size())});
   for (int64_t epoch = 1; epoch <= r.epochs; ++epoch) {
     double loss_sum = 0;
-    for (auto& [images, targets] : train::progress(batches, "retraining, epoch", epoch)) {
+    for (auto& [images, targets] : train::progress(batches, "training, epoch", epoch)) {
       adam.zero_grad();
       const Tensor logits = net(images);
       const Tensor loss = answers ? compress::kd_loss(logits, answers->logits(targets), answers->targets(targets),

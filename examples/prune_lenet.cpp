@@ -235,7 +235,8 @@ int main(int argc, char** argv) {
   app.add_option("--latency-seconds", o.latency_seconds, "How long each network is timed")
       ->check(positive())
       ->capture_default_str();
-  app.add_option("--keep", o.keep, "Keep dense networks in this folder, and start from those that are there");
+  app.add_option("--keep", o.keep, "Keep dense networks in this folder, and start from those that are there")
+      ->check(CLI::ExistingDirectory);
   app.add_option("--report", o.report, "Draw accuracy against bytes and time, in this HTML file")->check(writable());
   app.add_flag("--held-out", o.held_out, "Score on the images held out, not on the test images");
   return run_example(app, argc, argv, o.common, [&] { run(o); });

@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   Options o;
   o.common.add_to(app, "Folder of the four IDX files (default: $HONE_DATA, else Debian's dataset-fashion-mnist)");
   app.add_option("--depth", o.depth, "Depth of the network")->check(CLI::IsMember({8, 20}))->capture_default_str();
-  app.add_option("--width", o.width, "Channels of the first stage")->check(CLI::Range(4, 128))->capture_default_str();
+  app.add_option("--width", o.width, "Channels of the first stage")->check(CLI::Range(8, 128))->capture_default_str();
   app.add_option("--epochs", o.epochs, "Passes before pruning")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--tune-epochs", o.tune_epochs, "Passes after it")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--lr", o.lr, "Highest rate before pruning")->check(positive())->capture_default_str();
@@ -188,6 +188,6 @@ int main(int argc, char** argv) {
   app.add_option("--validation", o.validation, "Training images held out")
       ->check(CLI::Range(1, 59999))
       ->capture_default_str();
-  app.add_option("--save", o.save, "Keep both networks' files in this folder");
+  app.add_option("--save", o.save, "Keep both networks' files in this folder")->check(CLI::ExistingDirectory);
   return run_example(app, argc, argv, o.common, [&] { run(o); });
 }

@@ -256,6 +256,23 @@ TEST(IntegerRules, DynamicQuantizationOfZerosIsTheBiasExactly) {
   for (int64_t row = 0; row < 2; ++row) EXPECT_TRUE(equal(select(y, 0, row), module.bias.raw().detach()));
 }
 
+TEST(IntegerRules, NetworksThatAreOptimizedOrIntegerAreRefused) {
+  manual_seed(9);
+  nn::LeNet module;
+  const Tensor x = randn({2, 3, 32, 32});
+  const Network traced = graph::trace(module, x);
+  for (const bool pack : {true, false}) {
+    const Network fast = graph::optimize(traced, {.pack = pack});
+    const auto refused = [](const auto& f) { expect_error<GraphError>(f, {"'conv1'", "optimize()", "traced"}); };
+    refused([&] { quantize_static(fast, calibration({x}), {.float_fallback = true}); });
+    refused([&] { compress::quantize::quantize_dynamic(fast); });
+    refused([&] { compress::quantize::QatNetwork q(fast); });
+  }
+  const Network integers = quantize_static(traced, calibration({x}));
+  expect_error<GraphError>([&] { quantize_static(integers, calibration({x}), {.float_fallback = true}); },
+                           {"int8_", "already"});
+}
+
 TEST(IntegerRules, WhatHasNoIntegerFormIsNamed) {
   manual_seed(6);
   const auto refused = [](auto f, const Tensor& x, const char* node) {

@@ -191,6 +191,15 @@ TEST(PackDamage, AFileThatIsNoneIsNotReadWhole) {
   EXPECT_LT(peak_kilobytes() - before, 1 << 20);
 }
 
+TEST(PackDamage, OneKindOfFileNamesTheOther) {
+  const TempDir dir;
+  const Network net = sample_network(11);
+  compress::pack(net).save(dir / "net.hone");
+  graph::save(net, dir / "net.safetensors");
+  expect_error<FormatError>([&] { graph::load(dir / "net.hone"); }, {"net.hone", "Packed::load"});
+  expect_error<FormatError>([&] { Packed::load(dir / "net.safetensors"); }, {"net.safetensors", "graph::load"});
+}
+
 TEST(PackDamage, LimitsNames) {
   std::mt19937_64 random(18);
   const auto of_names = [&](int64_t bytes) {

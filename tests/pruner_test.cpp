@@ -294,6 +294,7 @@ TEST(PrunerTest, RefusesImpossibleSchedules) {
   };
   refused({.density = 0.1, .schedule = compress::CubicRamp{.begin = 5, .end = 3}}, {"CubicRamp", "end"});
   refused({.density = 0.1, .schedule = compress::CubicRamp{.end = 3, .every = 0}}, {"every"});
+  refused({.density = 0.1, .schedule = compress::CubicRamp{.every = 10}}, {"end must be at least 1"});
   refused({.density = 0.5, .schedule = compress::CubicRamp{.end = 3, .from = 0.2}}, {"from"});
   refused({.density = 0.1, .schedule = compress::Iterative{.rounds = 0}}, {"rounds"});
   refused({.density = 0.0, .schedule = compress::Iterative{.rounds = 2}}, {"Iterative", "density 0", "first"});

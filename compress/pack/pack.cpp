@@ -254,7 +254,9 @@ Packed pack(const Network& network, const PackOptions& options) {
 /// Magic, version and the claim of a file's first bytes; FormatError. Sets all but the bytes.
 void Packed::read_header(std::span<const uint8_t> first, uint64_t file_bytes) {
   const auto check = [&](bool good, const auto&... why) { HONE_CHECK(good, FormatError, source_, ": ", why...); };
-  check(first.size() > kSizeAt && std::equal(kMagic, kMagic + 3, first.begin()), "is no packed network");
+  const bool packed = first.size() > kSizeAt && std::equal(kMagic, kMagic + 3, first.begin());
+  check(packed, "is no packed network",
+        first.size() > 8 && first[8] == '{' ? "; graph::load reads safetensors files" : "");
   check(first[3] == kMagic[3], "packed format version ", int{first[3]}, ", this build reads version ", int{kMagic[3]});
   stream_ = kSizeAt;
   uint64_t decoded = 0;

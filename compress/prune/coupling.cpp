@@ -206,7 +206,9 @@ class Rules {
       for (const ValueId v : values)
         if (v != kNone)
           lock_all(v, str("op ", n.op->name, " ('", n.name, "') ", does, " '", net_.value(v).name,
-                          "', and what it does with channels is not known"));
+                          std::string_view(n.op->name).starts_with("panel_")
+                              ? "' of packed weights: prune before optimize(), or give it {.pack = false}"
+                              : "', and what it does with channels is not known"));
     };
     lock_each(n.inputs, "reads");
     lock_each(n.outputs, "makes");

@@ -52,7 +52,7 @@ void check(const PruneSchedule& schedule, std::optional<double> given) {
   };
   const auto check_ramp = [&](const auto& s) {
     at_least("begin", s.begin, 0);
-    at_least("end", s.end, s.begin);
+    at_least("end", s.end, std::max<int64_t>(s.begin, 1));
     at_least("every", s.every, 1);
     HONE_CHECK(s.from >= density && s.from <= 1, ValueError, what, ": from must be in [density, 1] = [", density,
                ", 1], got ", s.from);

@@ -21,7 +21,7 @@ struct Iterative {
 /// d + (from − d) (1 − (t − begin)/(end − begin))³ at t = begin, begin + every, … and at end. Zhu and Gupta, "To prune,
 /// or not to prune", 2017.
 struct CubicRamp {
-  int64_t begin = 0, end = 0, every = 1;  ///< 0 ≤ begin ≤ end, every ≥ 1
+  int64_t begin = 0, end = 0, every = 1;  ///< 0 ≤ begin ≤ end, end ≥ 1, every ≥ 1
   double from = 1;                        ///< in [d, 1]
 };
 

@@ -8,8 +8,10 @@
 #include "hone/core/basic_ops.h"
 #include "hone/core/weight_ops.h"
 #include "hone/ops/arithmetic.h"
+#include "hone/ops/fused.h"
 #include "hone/ops/matmul.h"
 #include "hone/ops/packed/codes.h"
+#include "hone/ops/packed/panels.h"
 #include "hone/ops/pool.h"
 #include "hone/ops/shape_ops.h"
 #include "hone/ops/unary.h"
@@ -80,7 +82,14 @@ std::optional<Affine> grid_of(const WeightGrid& grid, const Tensor& w, int64_t b
 
 }  // namespace
 
-Network folded_for_integers(const Network& network) {
+Network folded_for_integers(const char* what, const Network& network) {
+  for (const Node& n : network.nodes()) {
+    HONE_CHECK(!std::string_view(n.op->name).starts_with("int8_"), GraphError, what, ": node '", n.name, "' (",
+               n.op->name, ") computes on integers already");
+    HONE_CHECK(n.op != &kConv2dFused && n.op != &kLinearFused && n.op != &kPanelConv2d && n.op != &kPanelLinear,
+               GraphError, what, ": node '", n.name, "' (", n.op->name,
+               ") is of a network that optimize() made; quantize the traced one: integers are fused and packed anyway");
+  }
   Network net = network;
   net.eval();
   graph::drop_training(net);

@@ -33,7 +33,7 @@ struct Weight {
 };
 
 /// `network` in eval mode, batch norms folded, nothing packed or fused.
-graph::Network folded_for_integers(const graph::Network& network);
+graph::Network folded_for_integers(const char* what, const graph::Network& network);
 /// ValueError for bits or granularity of weights that kernels do not have.
 void check_weights(const char* what, int64_t bits, Granularity granularity);
 

@@ -61,7 +61,7 @@ size_t replace(Network& net, size_t i, int64_t bits) {
 Network quantize_dynamic(const Network& network, int64_t bits) {
   detail::check_weights(kWhat, bits, Granularity::channel);
   const graph::detail::Quiet quiet;
-  Network net = detail::folded_for_integers(network);
+  Network net = detail::folded_for_integers(kWhat, network);
   for (size_t i = 0; i < net.nodes().size(); ++i) {
     const Node& n = net.nodes()[i];
     if ((n.op != &kConv2d && n.op != &kLinear) || net.value(n.inputs[0]).dtype != f32) continue;

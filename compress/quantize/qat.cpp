@@ -97,7 +97,7 @@ QatNetwork::QatNetwork(const Network& network, QatOptions options) : options_(op
   options_.activations.spec = detail::kCodes;
   const Observer checked(options_.activations);
   const graph::detail::Quiet quiet;
-  network_ = detail::folded_for_integers(network);
+  network_ = detail::folded_for_integers(kWhat, network);
   HONE_CHECK(network_.outputs().size() == 1, ValueError, kWhat, ": the network has ", network_.outputs().size(),
              " outputs; it takes one");
   const Converter plan = converter(network_, options_);

@@ -105,7 +105,7 @@ Network quantize_static(const Network& network, const Calibration& data, StaticO
   HONE_CHECK(data, ValueError,
              "quantize_static: no calibration data; calibration() makes it of a loader or of batches");
   const graph::detail::Quiet quiet;
-  Network folded = detail::folded_for_integers(network);
+  Network folded = detail::folded_for_integers("quantize_static", network);
   if (options.equalize) equalize(folded);
   detail::Converter to("quantize_static", folded, options.bits, options.weights, options.float_fallback);
   const std::map<size_t, Tensor> moments = calibrate(folded, data, options, to);
