@@ -33,7 +33,7 @@ Packed expect_round_trip(Network& net, const Tensor& x, const PackOptions& optio
   return packed;
 }
 
-const compress::PackedPart& part_of(const std::vector<compress::PackedPart>& parts, const std::string& name) {
+compress::PackedPart part_of(const std::vector<compress::PackedPart>& parts, const std::string& name) {
   return *std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.name == name; });
 }
 
@@ -97,7 +97,7 @@ TEST(Pack, KeepsAGridForEachRowOrGroup) {
     for (const auto& [name, p] : network.named_parameters()) {
       const ParameterRef& is = back.parameter(back.find(name)).ref();
       EXPECT_TRUE(equal(is.value(), p.value())) << name;
-      const compress::PackedPart& part = part_of(packed.parts(), name);
+      const compress::PackedPart part = part_of(packed.parts(), name);
       if (p.raw().ndim() < 2) continue;
       const bool grouped = name == "fc3.weight";
       EXPECT_EQ(part.scales, grouped ? 10 * 3 : p.shape()[0]) << name;
@@ -144,7 +144,7 @@ TEST(Pack, KeepsOthersBesideACodebook) {
     const Packed packed = compress::pack(network, {.coder = coder});
     Network back = Packed::parse(packed.bytes()).network();
     EXPECT_TRUE(equal(back.parameter(back.find("fc1.weight")).ref().value(), net.fc1.weight.value()));
-    const compress::PackedPart& part = part_of(packed.parts(), "fc1.weight");
+    const compress::PackedPart part = part_of(packed.parts(), "fc1.weight");
     EXPECT_EQ(part.others, 960);
     EXPECT_TRUE(part.codebook == 6 && part.grid) << part.codebook;  // zeros are a mask's
     EXPECT_LT(part.bytes(), 48000 * 3 / 8.0 + 960 * 4 + 48000 * 0.15 / 8 + 40);
