@@ -20,6 +20,7 @@ struct Method {
   Start start = Start::trained;
   bool observed = false;    ///< the criterion averages training's own gradients
   bool per_sample = false;  ///< the criterion looks at one image at a time
+  double lr = from_labels(1).lr;
 };
 
 inline std::vector<Method> methods() {
@@ -52,7 +53,8 @@ inline std::vector<Method> methods() {
        .observed = true},
       {.name = "surgery",
        .schedule = [](int64_t steps) { return Surgery{.end = steps / 2, .every = 50, .last = steps * 3 / 4}; },
-       .epochs = &PruneLeNetOptions::epochs},
+       .epochs = &PruneLeNetOptions::epochs,
+       .lr = 1e-3},  // Adam moves hidden weights by its rate, however small their gradients
       {.name = "rigl, untrained",
        .criterion = compress::random(),
        .schedule = [](int64_t steps) { return RigL{.every = 100, .end = steps * 3 / 4}; },
@@ -89,9 +91,10 @@ inline Outcome prune_and_fit(const Method& m, double density, const PruneLeNetOp
   const auto observe = [&] {
     if (m.observed) pruner.observe();
   };
+  RetrainRecipe recipe = from_labels(epochs);
+  recipe.lr = m.lr;
   retrain(
-      net, nullptr, seed.fashion.training, from_labels(epochs), observe, [&] { pruner.step(); },
-      [](int64_t, double) {});
+      net, nullptr, seed.fashion.training, recipe, observe, [&] { pruner.step(); }, [](int64_t, double) {});
   out.after = seed.score(net);
   out.weights = weights_left(net);
   return out;
