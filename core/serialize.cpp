@@ -257,8 +257,6 @@ TensorFile read(uint64_t size, const ReadAt& read_at, const std::string& what) {
   if (size < 8) throw FormatError(str(what, ": ", size, " bytes are too few for a safetensors file"));
   uint64_t length = 0;
   read_at(0, &length, 8);
-  if (std::memcmp(&length, "HON\x01", 4) == 0)
-    throw FormatError(str(what, ": is a packed file, not a safetensors file; compress::Packed::load reads it"));
   if (length > size - 8)
     throw FormatError(
         str(what, ": the header claims ", length, " bytes, but the file has ", size - 8, " after its length"));

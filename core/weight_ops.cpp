@@ -151,8 +151,10 @@ void fake_quantize_shapes(ShapeContext& c) {
   check_inputs(c, 3, 5);
   check_floating(c, 0, "x");
   check_grid(c, 0, 1);
-  HONE_CHECK(!c.has(4) || (c.dtype(4) == DType::boolean && c.shape(4) == c.shape(0)), ShapeError, c.op, ": kept ",
-             c.has(4) ? c.shape(4) : Shape(), " must be bool, of x's shape ", c.shape(0));
+  if (c.has(4)) {
+    HONE_CHECK(c.dtype(4) == DType::boolean, DTypeError, c.op, ": kept must be bool, not ", c.dtype(4));
+    HONE_CHECK(c.shape(4) == c.shape(0), ShapeError, c.op, ": kept ", c.shape(4), " must have x's shape ", c.shape(0));
+  }
   c.add(c.shape(0), c.dtype(0));
 }
 void fake_quantize_grad_shapes(ShapeContext& c) {

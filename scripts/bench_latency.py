@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Forward latency of Hone's Executor in f32 and on integers of 8 bits and of PyTorch, eager and frozen, in turn; medians over the rounds of the medians of single
-calls, how many times faster Hone is in f32 than the better of the two, and its integers than its f32. Called by scripts/bench --latency."""
+"""Forward latency of Hone's Executor, in f32 and on integers of 8 bits, and of PyTorch, eager and frozen, in turn; medians over the
+rounds of the medians of single calls, how many times faster Hone is in f32 than the better of the two, and its integers than its f32.
+Called by scripts/bench --latency."""
 import argparse
 import os
 import statistics

@@ -226,7 +226,8 @@ TEST(Allocation, PackedFilesTakeWhatTheySay) {
     for (const Shape& shape : {Shape{1, kElements}, {kElements, 1}, {1, kElements / 4, 2, 2}})
       for (const int64_t period : {1, 8})
         for (const std::string kind : {"bool", "masked", "zeros left out", "grids by runs", "others"}) {
-          if (kind[0] >= 'c' && kind[0] <= 'o' && kind != "masked" && (shape[1] != kElements || period == 1)) continue;
+          const bool of_values = kind == "grids by runs" || kind == "others";  // whatever lies where: once
+          if (of_values && (shape[1] != kElements || period == 1)) continue;
           const Tensor mask = dotted(shape, period);
           const Tensor few = cast(mask, f32) + 1.0;
           const graph::Network net = identity_beside([&](graph::Network& n) {

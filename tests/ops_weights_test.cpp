@@ -222,7 +222,7 @@ TEST(FakeQuantize, RefusesWhatIsNoGrid) {
   expect_error<DTypeError>([&] { fake_quantize(x, s, p, ones({2, 3})); }, "u8");
   expect_error<ShapeError>([&] { fake_quantize(x, s, p, zeros({3, 2}, DType::u8)); }, "levels");
   expect_error<ShapeError>([&] { fake_quantize(x, s, p, {}, {.kept = ones({3, 2}, DType::boolean)}); }, "kept");
-  expect_error<ShapeError>([&] { fake_quantize(x, s, p, {}, {.kept = ones({2, 3})}); }, "kept");
+  expect_error<DTypeError>([&] { fake_quantize(x, s, p, {}, {.kept = ones({2, 3})}); }, "kept");
   expect_error<ValueError>([&] { fake_quantize(x, s, points({0, 1, -1, 0})); }, "in order");
   expect_error<ValueError>([&] { fake_quantize(x, s, points({0, 0.5, 1, 0})); }, "integers");
   expect_error<ValueError>([&] { fake_quantize(x, s, points({kNan, 0, 1, 0})); }, "shift");

@@ -475,7 +475,12 @@ Network from_tensor_file(const TensorFile& f, std::span<const OpDef* const> ops)
 }
 
 Network load(const std::string& path, std::span<const OpDef* const> ops) {
-  return from_tensor_file(load_safetensors(path), ops);
+  try {
+    return from_tensor_file(load_safetensors(path), ops);
+  } catch (const FormatError& e) {
+    if (!path.ends_with(".hone")) throw;
+    throw FormatError(str(e.what(), "; a packed file is read by compress::Packed::load"));
+  }
 }
 
 }  // namespace hone::graph

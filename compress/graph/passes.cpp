@@ -227,9 +227,10 @@ bool fold_norm(Network& net, const std::vector<std::vector<int32_t>>& uses, size
 int64_t fold_batch_norm(Network& net) {
   const Quiet quiet;
   int64_t count = 0;
+  auto uses = net.uses();
   for (size_t i = 0; i < net.nodes().size();) {
-    if (fold_norm(net, net.uses(), i))
-      ++count;  // the node that follows has its place
+    if (fold_norm(net, uses, i))
+      ++count, uses = net.uses();  // the node that follows has its place
     else
       ++i;
   }
@@ -289,7 +290,9 @@ bool fold_add(Network& net, const std::vector<std::vector<int32_t>>& uses, size_
 int64_t fold_bias(Network& net) {
   const Quiet quiet;
   int64_t count = 0;
-  for (size_t i = 0; i < net.nodes().size(); ++i) count += fold_add(net, net.uses(), i);
+  auto uses = net.uses();
+  for (size_t i = 0; i < net.nodes().size(); ++i)
+    if (fold_add(net, uses, i)) ++count, uses = net.uses();
   if (count > 0) net.remove_dead();
   net.refresh();
   return count;
@@ -332,10 +335,11 @@ Chain chain_from(const Network& net, const std::vector<std::vector<int32_t>>& us
 
 int64_t fuse(Network& net) {
   int64_t count = 0;
+  auto uses = net.uses();
   for (size_t i = 0; i < net.nodes().size(); ++i) {
     const Node& n = net.nodes()[i];
     if ((n.op != &kConv2d && n.op != &kLinear) || !same_in_both_modes(n)) continue;
-    const Chain chain = chain_from(net, net.uses(), i);
+    const Chain chain = chain_from(net, uses, i);
     if (chain.nodes.size() == 1) continue;
     net.replace_uses(net.nodes()[chain.nodes.back()].outputs[0], n.outputs[0]);
     for (size_t k = chain.nodes.size(); k-- > 1; ++count) net.erase_node(chain.nodes[k]);
@@ -347,6 +351,7 @@ int64_t fuse(Network& net) {
       fused.attributes = {chain.activation, {}};
       fused.op = &kLinearFused;
     }
+    uses = net.uses();
   }
   net.refresh();
   return count;

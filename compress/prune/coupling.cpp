@@ -50,7 +50,7 @@ using Choices = std::map<Split, size_t>;
 /// cannot go. Nodes are in the order of the network, so what comes in is settled as far as earlier nodes settle it.
 class Rules {
  public:
-  Rules(const Network& net, const Choices& choices) : net_(net), choices_(choices) {
+  Rules(const Network& net, const Choices& choices) : net_(net), choices_(choices), uses_(net.uses()) {
     int32_t next = 0;
     for (const graph::Value& v : net.values()) {
       std::vector<int32_t>& first = first_.emplace_back();
@@ -290,7 +290,7 @@ class Rules {
     }
     for (int d = 0; d < ndim(n.outputs[1]); ++d) lock(n.outputs[1], d, "makes it");
     // The statistics of each row stand in one dim of all rows, whose places are not followed.
-    if (is_unread_aux(net_, net_.uses(), n.outputs[1])) return;
+    if (is_unread_aux(net_, uses_, n.outputs[1])) return;
     for (int d = 0; d < lead; ++d) lock(x, d, "makes statistics, which are read, for each index of it");
   }
 
@@ -439,6 +439,7 @@ class Rules {
 
   const Network& net_;
   const Choices& choices_;
+  std::vector<std::vector<int32_t>> uses_;
   size_t node_ = 0;
   std::vector<std::vector<int32_t>> first_;  // [value][dim]: its first place; −1: it grows with the batch
   std::vector<int32_t> parent_, why_;        // why_ of a root: which reason locks it

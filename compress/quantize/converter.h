@@ -32,7 +32,7 @@ struct Weight {
   std::vector<int64_t> bias;  ///< in units
 };
 
-/// `network` in eval mode, batch norms folded, nothing packed or fused.
+/// `network` in eval mode, batch norms folded. GraphError naming a node that is packed, fused or of integers already.
 graph::Network folded_for_integers(const char* what, const graph::Network& network);
 /// ValueError for bits or granularity of weights that kernels do not have.
 void check_weights(const char* what, int64_t bits, Granularity granularity);
@@ -64,9 +64,8 @@ class Converter {
   const std::set<graph::ValueId>& scaled() const { return scaled_; }
 
   // What the caller knows.
-  std::map<graph::ValueId, Interval> range;  ///< of scaled values, each before it is emitted
-  std::map<size_t, std::vector<double>>
-      mean;  ///< of the input channels of a product, by node: for correction of the bias
+  std::map<graph::ValueId, Interval> range;    ///< of scaled values, each before it is emitted
+  std::map<size_t, std::vector<double>> mean;  ///< of a product's input channels, by node: corrects the bias
   /// Rounds a product's weight instead of Affine::codes.
   std::function<Tensor(size_t node, const Tensor& w, const Affine& a)> round;
 
