@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "hone/compress/graph/attributes.h"
+#include "hone/compress/graph/buffer_scope.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
 #include "hone/core/random.h"
@@ -405,28 +406,37 @@ Network build(nn::Module& module, const Merged& m, const Merged* eval) {
 
 }  // namespace
 
+namespace detail {
+
+std::vector<Tensor> buffers_of(nn::Module& module) {
+  std::vector<Tensor> buffers;
+  for (const auto& [name, b] : module.named_buffers()) buffers.push_back(b->tensor());
+  return buffers;
+}
+BufferScope::BufferScope(const std::vector<Tensor>& buffers) {
+  const NoGrad no_grad;
+  for (const Tensor& b : buffers) saved_.emplace_back(b, clone(b));
+}
+BufferScope::~BufferScope() {
+  const NoGrad no_grad;
+  for (auto& [b, former] : saved_)
+    if (!equal(b, former)) b.copy_(former);  // what did not change keeps its version: graphs may hold it
+}
+
+}  // namespace detail
+
 Network trace(nn::Module& module, const Tensor& sample, TraceOptions options) {
   HONE_CHECK(sample.defined() && sample.ndim() >= 1 && sample.size(0) >= 1, ShapeError,
              "trace: the sample must be a batch of at least one, ",
              sample.defined() ? "is " + hone::to_string(sample.shape()) : std::string("is undefined"));
   NoGrad no_grad;
   RecorderScope unseen(nullptr);
-  // Running statistics change in training mode: back to what they were, also when forward throws.
-  struct Buffers {
-    explicit Buffers(nn::Module& m) {
-      for (const auto& [name, b] : m.named_buffers()) saved.emplace_back(b->tensor(), clone(b->tensor()));
-    }
-    ~Buffers() {
-      for (auto& [to, from] : saved) to.copy_(from);
-    }
-    std::vector<std::pair<Tensor, Tensor>> saved;
-  };
   const auto runs = [&](bool training) {
     // A module that trains does so in the modes that its parts are in: some may be frozen in eval mode.
     std::optional<nn::ModeScope> mode;
     if (!training || !module.training()) mode.emplace(module, training);
-    std::optional<Buffers> buffers;
-    if (training) buffers.emplace(module);
+    std::optional<detail::BufferScope> buffers;  // put back also when forward throws
+    if (training) buffers.emplace(detail::buffers_of(module));
     std::vector<Recording> recordings;
     for (const int64_t batch : {2, 3, 5})
       recordings.push_back(record_forward(module, batch_of_rows(sample, batch), options));

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "hone/compress/prune/buffers.h"
+#include "hone/compress/graph/buffer_scope.h"
 #include "hone/compress/prune/select.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
@@ -89,21 +89,6 @@ std::string PruneReport::table() const {
 
 namespace detail {
 
-std::vector<Tensor> buffers_of(nn::Module& module) {
-  std::vector<Tensor> buffers;
-  for (const auto& [name, b] : module.named_buffers()) buffers.push_back(b->tensor());
-  return buffers;
-}
-BufferScope::BufferScope(const std::vector<Tensor>& buffers) {
-  const NoGrad no_grad;
-  for (const Tensor& b : buffers) saved_.emplace_back(b, clone(b));
-}
-BufferScope::~BufferScope() {
-  const NoGrad no_grad;
-  for (auto& [b, former] : saved_)
-    if (!equal(b, former)) b.copy_(former);  // what did not change keeps its version: graphs may hold it
-}
-
 bool is_named(const std::string& parameter, const std::string& name) {
   return parameter == name || parameter.starts_with(name + '.');
 }
@@ -179,7 +164,7 @@ PruneReport prune(nn::Module& module, const PruneOptions& options) {
   HONE_CHECK(std::holds_alternative<OneShot>(options.schedule), ValueError, "prune: schedule ", name(options.schedule),
              " takes a Pruner");
   const auto parameters = detail::chosen("prune", module, options);
-  const detail::BufferScope buffers(detail::buffers_of(module));
+  const graph::detail::BufferScope buffers(graph::detail::buffers_of(module));
   const std::vector<Tensor> s = scores(options.criterion, parameters, options.losses);
   const std::vector<Tensor> masks = detail::select(parameters, options, 0, s);
   for (size_t i = 0; i < masks.size(); ++i) {

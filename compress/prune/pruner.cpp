@@ -5,7 +5,7 @@
 #include <numbers>
 #include <utility>
 
-#include "hone/compress/prune/buffers.h"
+#include "hone/compress/graph/buffer_scope.h"
 #include "hone/compress/prune/select.h"
 #include "hone/core/autograd.h"
 #include "hone/core/basic_ops.h"
@@ -32,7 +32,7 @@ Tensor finite(const char* what, const std::string& name, const Tensor& t) {
 Pruner::Pruner(nn::Module& module, PruneOptions options)
     : options_(std::move(options)),
       parameters_(detail::chosen("Pruner", module, options_)),
-      buffers_(detail::buffers_of(module)) {
+      buffers_(graph::detail::buffers_of(module)) {
   detail::check(options_.schedule, options_.density);
   for (const auto& [name, d] : options_.densities) detail::check(options_.schedule, d);
   HONE_CHECK(!std::holds_alternative<RigL>(options_.schedule) || options_.pattern.kind == Pattern::Kind::unstructured,
@@ -73,7 +73,7 @@ std::vector<Tensor> Pruner::current_scores() const {
                "' scores by gradients; give it data (.losses) or call observe() before masks are decided");
     return observed_.finish(c, parameters_);
   }
-  const detail::BufferScope buffers(buffers_);
+  const graph::detail::BufferScope buffers(buffers_);
   return scores(c, parameters_, options_.losses);
 }
 
@@ -104,7 +104,7 @@ void Pruner::swap_weights(int64_t t, const RigL& schedule) {
   detail::check_types("Pruner.step", parameters_);
   std::vector<Tensor> gradients;
   if (options_.losses) {
-    const detail::BufferScope buffers(buffers_);
+    const graph::detail::BufferScope buffers(buffers_);
     gradients = scores(gradient(), parameters_, options_.losses);
   } else {
     for (const auto& [name, p] : parameters_) {

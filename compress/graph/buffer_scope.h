@@ -1,5 +1,5 @@
 #pragma once
-// Buffers while a module is scored. Private to compress/prune.
+// Buffers of a module that runs for what it computes alone: traced or scored. Internal.
 
 #include <utility>
 #include <vector>
@@ -7,13 +7,13 @@
 #include "hone/core/tensor.h"
 #include "hone/ops/nn/module.h"
 
-namespace hone::compress::detail {
+namespace hone::graph::detail {
 
 /// Handles of a module's buffers: they follow it when it moves.
 std::vector<Tensor> buffers_of(nn::Module& module);
 
-/// After it all buffers hold what they held before it: running statistics move where a module in training mode is
-/// scored.
+/// After it all buffers hold what they held before it: running statistics move where a module in training mode
+/// runs.
 class BufferScope {
  public:
   explicit BufferScope(const std::vector<Tensor>& buffers);
@@ -25,4 +25,4 @@ class BufferScope {
   std::vector<std::pair<Tensor, Tensor>> saved_;
 };
 
-}  // namespace hone::compress::detail
+}  // namespace hone::graph::detail
