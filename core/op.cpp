@@ -11,20 +11,27 @@
 
 namespace hone {
 
-Workspace::~Workspace() {
-  for (auto& [p, n] : blocks_) detail::free_data(p, n);
+namespace detail {
+Blocks::~Blocks() {
+  for (auto& [p, n] : blocks_) free_data(p, n);
 }
-void* Workspace::bytes(size_t n) {
+void* Blocks::next(size_t n) {
   if (n == 0) n = 1;
   if (used_ == blocks_.size()) blocks_.emplace_back(nullptr, 0);
   auto& [p, size] = blocks_[used_++];
   if (size < n) {
-    detail::free_data(std::exchange(p, nullptr), std::exchange(size, 0));
-    p = detail::allocate_data(n);
+    free_data(std::exchange(p, nullptr), std::exchange(size, 0));
+    p = allocate_data(n);
     size = n;
   }
   return p;
 }
+size_t Blocks::bytes() const {
+  size_t sum = 0;
+  for (const auto& [p, n] : blocks_) sum += n;
+  return sum;
+}
+}  // namespace detail
 
 namespace {
 // The graph part of apply(): a node with an edge per input, if any output can have a gradient.

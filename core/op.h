@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "hone/core/tensor.h"
 
@@ -80,21 +81,78 @@ class Attrs {
 
 inline constexpr int kMaxOutputs = 4;
 
-/// Scratch memory for one run, from the caching allocator; freed when the run ends. 64-byte aligned.
-class Workspace {
+namespace detail {
+/// Arrays from the caching allocator, 64-byte aligned, handed out one after the other.
+class Blocks {
  public:
-  Workspace() = default;
-  Workspace(const Workspace&) = delete;
-  ~Workspace();
-  /// Uninitialized room for n elements of T.
-  template <class T> T* get(int64_t n) { return static_cast<T*>(bytes(static_cast<size_t>(n) * sizeof(T))); }
-  /// Begins another run: what earlier ones were given is given out again where it is large enough.
-  void reuse() { used_ = 0; }
+  Blocks() = default;
+  Blocks(Blocks&& other) noexcept : blocks_(std::move(other.blocks_)), used_(std::exchange(other.used_, 0)) {}
+  ~Blocks();
+  /// The next one, with room for n bytes; what is in it stays where it had.
+  void* next(size_t n);
+  void rewind() { used_ = 0; }
+  size_t used() const { return used_; }
+  size_t bytes() const;  ///< of all of them
 
  private:
-  void* bytes(size_t n);
   PoolVector<std::pair<void*, size_t>> blocks_;
-  size_t used_ = 0;  // of the blocks, by this run
+  size_t used_ = 0;
+};
+}  // namespace detail
+
+/// Memory for one run of an op; it is freed when the run ends, or handed out again by whoever runs many.
+class Workspace {
+ public:
+  /// What once() made for one op with the same attributes, shapes and inputs but the first: kept from run to run.
+  class Kept {
+   public:
+    size_t bytes() const { return blocks_.bytes(); }
+
+   private:
+    friend Workspace;
+    detail::Blocks blocks_;
+    size_t filled_ = 0;
+  };
+
+  Workspace() = default;
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  /// Uninitialized room for n elements of T.
+  template <class T> T* get(int64_t n) { return static_cast<T*>(scratch_.next(static_cast<size_t>(n) * sizeof(T))); }
+  /// n elements that fill(T*) makes, of attributes, shapes and all inputs but the first: tables, weights in the form
+  /// that a kernel takes. In a run that keeps, fill is called the first time alone; it may take scratch memory, throw
+  /// where the inputs are wrong, and not call once().
+  template <class T, class Fill> const T* once(int64_t n, const Fill& fill) {
+    static_assert(std::is_trivially_destructible_v<T>);
+    if (!kept_) {
+      T* const to = get<T>(n);
+      fill(to);
+      return to;
+    }
+    T* const to = static_cast<T*>(kept_->blocks_.next(static_cast<size_t>(n) * sizeof(T)));
+    if (kept_->blocks_.used() > kept_->filled_) {
+      fill(to);
+      ++kept_->filled_;
+    }
+    return to;
+  }
+  /// Runs a check of those inputs as once() does.
+  template <class Check> void once(const Check& check) {
+    once<bool>(1, [&](bool* passed) {
+      check();
+      *passed = true;
+    });
+  }
+  /// Begins another run, which finds what `kept` has of former ones; null: a run that keeps nothing.
+  void reuse(Kept* kept) {
+    scratch_.rewind();
+    if ((kept_ = kept)) kept->blocks_.rewind();
+  }
+
+ private:
+  detail::Blocks scratch_;
+  Kept* kept_ = nullptr;
 };
 
 /// What `shapes` sees and fills: check every rule here, then describe each output.

@@ -6,6 +6,7 @@
 
 #include "activations.h"
 #include "graph_support.h"
+#include "hone/ops/packed/reference.h"
 #include "hone/ops/simd/codebook_kernels.h"
 #include "layouts.h"
 #include "simd_targets.h"
@@ -31,54 +32,19 @@ Tensor looked_up(const Tensor& codes, const Tensor& centroids) {
 struct Weight {
   Tensor codes, centroids, dense;
   CodebookMatrix packed;
+  int64_t rows, cols;
   Weight(const Shape& shape, int64_t count, int64_t groups, std::mt19937_64& rng)
       : codes(any_codes(shape, count, rng)),
         centroids(randn({count})),
         dense(looked_up(codes, centroids)),
-        packed(CodebookMatrix::pack(codes, centroids, groups)) {}
+        packed(CodebookMatrix::pack(codes, centroids, groups)),
+        rows(shape[0]),
+        cols(codes.numel() / shape[0]) {}
+  template <class F> void each(F&& f) const {
+    for (int64_t i = 0; i < codes.numel(); ++i)
+      f(i / cols, i % cols, centroids.data<float>()[codes.data<uint8_t>()[i]]);
+  }
 };
-
-/// x Wᵀ + bias, by plain loops in f64 over codes and centroids.
-Tensor linear_reference(const Tensor& x, const Weight& w, const Tensor& bias) {
-  const int64_t rows = x.size(0), in = x.size(1), outs = w.codes.size(0);
-  const Tensor y = empty({rows, outs});
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t o = 0; o < outs; ++o) {
-      double sum = bias.defined() ? bias.data<float>()[o] : 0;
-      for (int64_t j = 0; j < in; ++j)
-        sum += double{w.centroids.data<float>()[w.codes.data<uint8_t>()[o * in + j]]} * x.data<float>()[r * in + j];
-      y.data<float>()[r * outs + o] = static_cast<float>(sum);
-    }
-  return y;
-}
-/// x ⋆ W + bias likewise.
-Tensor conv_reference(const Tensor& x, const Weight& w, const Tensor& bias, const Conv2dOptions& o) {
-  const Shape& k = w.codes.shape();
-  const int64_t h = x.size(2), v = x.size(3), groups = o.groups;
-  const int64_t oh = (h + 2 * o.padding[0] - o.dilation[0] * (k[2] - 1) - 1) / o.stride[0] + 1;
-  const int64_t ow = (v + 2 * o.padding[1] - o.dilation[1] * (k[3] - 1) - 1) / o.stride[1] + 1;
-  const Tensor y = empty({x.size(0), k[0], oh, ow});
-  float* to = y.data<float>();
-  for (int64_t n = 0; n < x.size(0); ++n)
-    for (int64_t out = 0; out < k[0]; ++out)
-      for (int64_t i = 0; i < oh; ++i)
-        for (int64_t j = 0; j < ow; ++j) {
-          double sum = bias.defined() ? bias.data<float>()[out] : 0;
-          for (int64_t c = 0; c < k[1]; ++c)
-            for (int64_t p = 0; p < k[2]; ++p)
-              for (int64_t q = 0; q < k[3]; ++q) {
-                const int64_t row = i * o.stride[0] - o.padding[0] + p * o.dilation[0];
-                const int64_t col = j * o.stride[1] - o.padding[1] + q * o.dilation[1];
-                if (row < 0 || row >= h || col < 0 || col >= v) continue;
-                const int64_t channel = out / (k[0] / groups) * k[1] + c;
-                const uint8_t code = w.codes.data<uint8_t>()[((out * k[1] + c) * k[2] + p) * k[3] + q];
-                sum += double{w.centroids.data<float>()[code]} *
-                       x.data<float>()[((n * x.size(1) + channel) * h + row) * v + col];
-              }
-          *to++ = static_cast<float>(sum);
-        }
-  return y;
-}
 
 /// Six standard deviations of a sum in f32 of n products of unit variance: partial sums grow as √k, and each is rounded
 /// by at most 2⁻²⁴ of itself.
@@ -91,7 +57,7 @@ void check_linear(int64_t rows, int64_t in, int64_t outs, int64_t count, std::mt
   const std::string what = str(rows, " x ", in, " -> ", outs, " values ", count, " activation ", a.kind);
   const Tensor y = codebook_linear(x, w.packed, bias, a);
   ASSERT_TRUE(same_bits(y, panel_linear(x, PanelMatrix::pack(w.dense), bias, a))) << what;
-  expect_close(codebook_linear(x, w.packed, bias), linear_reference(x, w, bias), of_sum(in), what);
+  expect_close(codebook_linear(x, w.packed, bias), reference::linear(x, w, bias), of_sum(in), what);
 }
 
 void check_conv(const Shape& image, const Shape& weight, int64_t count, const FusedConv2dOptions& o,
@@ -102,7 +68,10 @@ void check_conv(const Shape& image, const Shape& weight, int64_t count, const Fu
                                o.conv.padding, " groups ", o.conv.groups, " pool ", o.pool);
   const Tensor y = codebook_conv2d(x, w.packed, bias, o);
   ASSERT_TRUE(same_bits(y, panel_conv2d(x, PanelMatrix::pack(w.dense, o.conv.groups), bias, o))) << what;
-  expect_close(codebook_conv2d(x, w.packed, bias, {.conv = o.conv}), conv_reference(x, w, bias, o.conv),
+  const Tensor plain = codebook_conv2d(x, w.packed, bias, {.conv = o.conv});
+  ConvAttrs attrs = detail::fused_conv_attrs("codebook_conv2d", {.conv = o.conv}).conv;
+  attrs.size_h = weight[2], attrs.size_w = weight[3];
+  expect_close(plain, reference::conv2d(x, w, bias, attrs, plain.size(2), plain.size(3)),
                of_sum(weight[1] * weight[2] * weight[3]), what);
 }
 

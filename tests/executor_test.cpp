@@ -72,6 +72,91 @@ TEST(Executor, RandomNetworksKeepTheirBitsInAPoisonedArena) {
   }
 }
 
+TEST(Workspace, FillsOnceWhatIsKept) {
+  Workspace workspace;
+  Workspace::Kept kept, others;
+  int filled = 0;
+  const auto run = [&](Workspace::Kept* of, bool bad = false) {
+    workspace.reuse(of);
+    workspace.get<float>(100);
+    const int* const first = workspace.once<int>(2, [&](int* to) { to[0] = ++filled, to[1] = 7; });
+    workspace.once([&] { HONE_CHECK(!bad, ValueError, "bad"); });
+    const double* const last = workspace.once<double>(1, [&](double* to) { *to = 10 * ++filled; });
+    return std::pair(*first, *last);
+  };
+  EXPECT_EQ(run(nullptr), std::pair(1, 20.0));  // nothing is kept
+  EXPECT_EQ(run(nullptr), std::pair(3, 40.0));
+  EXPECT_THROW(run(&kept, true), ValueError);
+  EXPECT_THROW(run(&kept, true), ValueError);  // a check that failed has not passed; what came before it is kept
+  EXPECT_EQ(run(&kept), std::pair(5, 60.0));
+  EXPECT_EQ(run(&others), std::pair(7, 80.0));
+  EXPECT_EQ(run(&kept, true), std::pair(5, 60.0));
+  EXPECT_EQ(run(nullptr), std::pair(9, 100.0));
+  EXPECT_EQ(run(&kept), std::pair(5, 60.0));
+  EXPECT_GE(kept.bytes(), 2 * sizeof(int) + 1 + sizeof(double));
+}
+
+void expect_kept(Network net, const Shape& shape, const std::string& what) {
+  NoGrad no_grad;
+  Executor keeps(net, {.batch = shape[0]}), makes(net, {.batch = shape[0], .keep = false});
+  EXPECT_EQ(keeps.kept_bytes(), 0) << what;
+  for (int run = 0; run < 3; ++run) {
+    const Tensor x = randn(shape), want = net(x);
+    EXPECT_TRUE(equal(keeps.run(x), want)) << what << " run " << run;
+    EXPECT_TRUE(equal(makes.run(x), want)) << what << " run " << run;
+  }
+  EXPECT_GT(keeps.kept_bytes(), 0) << what;
+  EXPECT_EQ(makes.kept_bytes(), 0) << what;
+}
+
+TEST(Executor, KeepsWhatIsMadeOfWeights) {
+  manual_seed(15);
+  nn::LeNet lenet;
+  nn::ResNet resnet{{.depth = 8, .in = 3, .width = 16}};
+  disturb_norms(resnet);
+  for (nn::Module* module : {static_cast<nn::Module*>(&lenet), static_cast<nn::Module*>(&resnet)}) {
+    const nn::ModeScope eval(*module, false);
+    for (const int64_t batch : {1, 3}) {
+      const Shape shape{batch, 3, 32, 32};
+      const Network net = graph::trace(*module, randn(shape));
+      const auto data = compress::quantize::calibration({randn({16, 3, 32, 32})});
+      expect_kept(graph::optimize(net), shape, "panels");
+      expect_kept(compress::quantize::quantize_static(net, data), shape, "8 bits");
+      expect_kept(compress::quantize::quantize_static(net, data, {.bits = 4}), shape, "4 bits");
+    }
+  }
+}
+
+/// Layers on packed weights that depend on the input: nothing may be kept of them.
+struct Moving : nn::Module {
+  PanelMatrix panels = PanelMatrix::pack(randn({20, 12}));
+  CsrMatrix sparse = CsrMatrix::pack(randn({9, 20}));
+  Tensor bias = randn({20});
+  Tensor forward(const Tensor& x) {
+    const Tensor scale = mean(x);
+    PanelMatrix w = panels;
+    w.values = panels.values * scale;
+    const Tensor h = panel_linear(x, w, bias * scale, Activation::relu);
+    CsrMatrix s = sparse;
+    s.values = sparse.values + scale;
+    return csr_linear(h, s);
+  }
+  HONE_MODULE(Moving)
+};
+TEST(Executor, KeepsNothingOfWeightsThatMove) {
+  manual_seed(16);
+  Moving module;
+  NoGrad no_grad;
+  for (const int64_t batch : {1, 40}) {
+    Executor executor(graph::trace(module, randn({batch, 12})), {.batch = batch});
+    for (int run = 0; run < 3; ++run) {
+      const Tensor x = randn({batch, 12});
+      EXPECT_TRUE(equal(executor.run(x), module(x))) << batch << " run " << run;
+    }
+    EXPECT_EQ(executor.kept_bytes(), 0);
+  }
+}
+
 bool overlap(int64_t a, int64_t a_end, int64_t b, int64_t b_end) { return a < b_end && b < a_end; }
 void expect_apart(const std::vector<Allocation>& arrays, int64_t total, const std::string& what) {
   for (size_t i = 0; i < arrays.size(); ++i) {

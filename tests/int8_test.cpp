@@ -4,16 +4,23 @@
 #include <random>
 
 #include "hone/ops/packed/int8_run.h"
+#include "hone/ops/packed/reference.h"
 #include "hone/ops/simd/int8_kernels.h"
 #include "hone/ops/simd/int8_quad_kernels.h"
-#include "hone/ops/simd/int8_row_kernels.h"
+#include "hone/ops/simd/int8_tile_kernels.h"
 #include "hone/ops/simd/winograd_kernels.h"
-#include "int8_reference.h"
 #include "simd_targets.h"
 #include "support.h"
 
 namespace hone::test {
 namespace {
+
+using reference::Codes;
+using reference::codes_of;
+using reference::conv_sums;
+using reference::linear_sums;
+using reference::max_pooled;
+using reference::rescaled;
 
 using Rng = std::mt19937_64;
 int64_t below(Rng& rng, int64_t n) { return static_cast<int64_t>(rng() % static_cast<uint64_t>(n)); }
@@ -159,7 +166,7 @@ TEST(Int8Linear, SumsOfMostTapsStayExact) {
 }
 
 /// How a convolution is computed on the target of the moment.
-enum class Way { plain, winograd, rows };
+enum class Way { plain, winograd, rows, tiles };
 bool has_sixteen_bits() { return simd::int8_kernels().element == 2; }
 /// Elsewhere there are plain products, and with VNNI rows of few channels.
 bool has_quads() { return simd::quad_kernels().product != nullptr; }
@@ -189,7 +196,8 @@ struct ConvCase {
     const FusedPoolAttrs pool = k.empty() ? FusedPoolAttrs() : FusedPoolAttrs{k[0], k.back(), k[0], k.back(), 0, 0};
     const bool alike =
         options.pool_options.stride.empty() && options.pool_options.padding == MaxPool2dOptions().padding;
-    return alike && detail::int8_rows_fit(s, pool) ? Way::rows : Way::plain;
+    if (!alike || !detail::int8_rows_fit(s, pool)) return Way::plain;
+    return has_sixteen_bits() && detail::int8_tiles_fit(s) ? Way::tiles : Way::rows;
   }
   void check(Rng& rng) const {
     const int64_t outs = w.size(0), z = options.x_zero_point;
@@ -315,10 +323,34 @@ TEST(Int8Conv, FewChannelsHaveTheReferencesBitsOnEveryTarget) {
                  {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
                  bits};
       if (rng() % 2 && h + 2 * ph > kh && w + 2 * pw > kw) k.options.pool = {2};
-      fast += k.way() == Way::rows;
+      fast += k.way() != Way::plain;
       k.check(rng);
     }
     EXPECT_TRUE(has_sixteen_bits() || has_quads() ? fast >= 20 : fast == 0) << fast;
+  });
+}
+
+// Few channels and square kernels go by tiles: odd and even paddings, channels, widths; outputs that registers do not
+// hold at once; bands.
+TEST(Int8Conv, FewChannelsOfSquareKernelsHaveTheReferencesBits) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(13);
+    int fast = 0;
+    for (int i = 0; i < 60 && !::testing::Test::HasFatalFailure(); ++i) {
+      const int64_t groups = rng() % 5 ? 1 : 2, c = rng() % 4 ? upto(rng, 4) : upto(rng, 9), o = upto(rng, 14);
+      const int64_t kernel = rng() % 3 ? 5 : 3, ph = below(rng, 4), pw = below(rng, 6);
+      const int64_t w = std::max<int64_t>(rng() % 3 ? 26 + below(rng, 10) - 2 * pw + kernel : upto(rng, 90), kernel);
+      const int64_t h = kernel + (rng() % 4 ? below(rng, 20) : 90), n = upto(rng, 2);
+      const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7;
+      ConvCase k{codes(rng, {n, groups * c, h, w}, u8, 0, 255),
+                 codes(rng, {groups * o, c, kernel, kernel}, i8, -most, most),
+                 {.conv = {.padding = {ph, pw}, .groups = groups}, .x_zero_point = below(rng, 256)},
+                 bits};
+      if (rng() % 2 && h + 2 * ph > kernel && w + 2 * pw > kernel) k.options.pool = {2};
+      fast += k.way() == Way::tiles;
+      k.check(rng);
+    }
+    EXPECT_TRUE(has_sixteen_bits() ? fast >= 20 : fast == 0) << fast;
   });
 }
 
@@ -370,6 +402,24 @@ TEST(Int8Conv, SumsOfMostRowTapsStayExact) {
       const ConvCase k{x, w, {.pool = pools ? Shape{2} : Shape{}, .x_zero_point = pools ? 255 : 0}};
       EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::rows : Way::plain);
       k.check(rng);
+    }
+  });
+}
+
+TEST(Int8Conv, SumsOfMostTileTapsStayExact) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(14);
+    for (const auto& [c, kernel] : {std::pair<int64_t, int64_t>{simd::kMostTileTaps / 9, 3}, {655, 5}}) {
+      const Tensor x = full({1, c, kernel + 1, 31 + kernel}, 255, u8), w = full({3, c, kernel, kernel}, 127, i8);
+      const int64_t taps = c * kernel * kernel;
+      for (int64_t i = 0; i < w.numel(); ++i) {  // 127, −127, at random
+        if (i / taps == 1 || (i / taps == 2 && rng() % 2)) w.data<int8_t>()[i] = -127;
+      }
+      for (const bool pools : {false, true}) {
+        const ConvCase k{x, w, {.pool = pools ? Shape{2} : Shape{}, .x_zero_point = pools ? 255 : 0}};
+        EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::tiles : Way::plain);
+        k.check(rng);
+      }
     }
   });
 }

@@ -3,11 +3,15 @@
 #include <cmath>
 
 #include "graph_support.h"
-#include "int8_reference.h"
+#include "hone/ops/packed/reference.h"
 #include "support.h"
 
 namespace hone::test {
 namespace {
+
+using reference::Codes;
+using reference::codes_of;
+using reference::linear_sums;
 
 using compress::quantize::calibration;
 using compress::quantize::quantize_static;

@@ -1,10 +1,17 @@
 // Rows of the ops on codes: the plain reference in integers. Products are tested further in int8_test.cpp.
 
-#include "int8_reference.h"
+#include "hone/ops/packed/reference.h"
 #include "op_rows.h"
 
 namespace hone::test {
 namespace {
+
+using reference::Codes;
+using reference::codes_of;
+using reference::conv_sums;
+using reference::linear_sums;
+using reference::max_pooled;
+using reference::rescaled;
 
 Codes codes_of(const Array& a) { return Codes(a.v.begin(), a.v.end()); }
 Array array_of(const Codes& q, const Shape& shape) {

@@ -7,6 +7,7 @@
 namespace hone::test {
 
 /// Calls body(target) with all dispatched kernels on that target; stops at a fatal failure, whose trace names it.
+/// Executors keep what their first run made for one target: each target needs its own.
 template <class Body> void on_every_target(const Body& body) {
   hwy::SetSupportedTargetsForTest(0);
   for (int64_t left = hwy::SupportedTargets() & ~(HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL); left != 0; left &= left - 1) {

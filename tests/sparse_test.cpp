@@ -9,8 +9,8 @@
 
 #include "activations.h"
 #include "hone/hone.h"
+#include "hone/ops/packed/reference.h"
 #include "layouts.h"
-#include "packed_reference.h"
 #include "support.h"
 
 namespace hone {
@@ -59,7 +59,7 @@ void expect_near(const Tensor& got, const Tensor& want, int64_t terms, int round
 template <class W, class Op>
 void check_linear(const Tensor& x, const W& w, const Tensor& bias, Op op, const std::string& what) {
   const Tensor y = op(x, w, bias, {});
-  expect_near(y, detail::linear_reference(x, w, bias), w.cols, 1, what);
+  expect_near(y, reference::linear(x, w, bias), w.cols, 1, what);
   expect_near(y, linear(x, w.dense(), bias), w.cols, 2, what + " (dense)");
 }
 
@@ -93,7 +93,7 @@ struct ConvCase {
 template <class W, class Op>
 void check_conv(const ConvCase& s, const Tensor& x, const W& w, const Tensor& bias, Op op, const std::string& what) {
   const Tensor y = op(x, w, {s.kh, s.kw}, bias, {.conv = s.options()});
-  expect_near(y, detail::conv2d_reference(x, w, bias, s.attrs(), s.oh(), s.ow()), w.cols, 1, what);
+  expect_near(y, reference::conv2d(x, w, bias, s.attrs(), s.oh(), s.ow()), w.cols, 1, what);
   const Tensor dense = reshape(w.dense(), {s.o, s.c / s.groups, s.kh, s.kw});
   expect_near(y, conv2d(x, dense, bias, s.options()), w.cols, 2, what + " (dense)");
 }

@@ -17,6 +17,8 @@ struct Executor::Step {
   const Node* node;
   Attrs attrs;
   std::vector<View> in, out;
+  bool keeps;  ///< inputs but the first are the same in every run
+  Workspace::Kept kept;
 };
 
 namespace {
@@ -112,11 +114,13 @@ struct Executor::Builder {
       known_at(n.outputs[0]) = get(n.inputs[0]);
       return;
     }
-    Step step{&n, n.attributes.at(e.batch_), {}, {}};
+    Step step{&n, n.attributes.at(e.batch_), {}, {}, true, {}};
     std::vector<Known> read;
     for (const ValueId v : n.inputs) {
       read.push_back(v == kNone ? Known() : get(v));
       step.in.push_back(read.back().view);
+      const Array from = read.back().array;
+      if (read.size() > 1) step.keeps = step.keeps && (from == Array::fixed || from == Array::none);
     }
     ShapeContext shapes{n.op->name, step.in, step.attrs};
     try {
@@ -198,7 +202,10 @@ struct Executor::Builder {
 };
 
 Executor::Executor(std::shared_ptr<const Network> network, ExecutorOptions options)
-    : network_(std::move(network)), batch_(options.batch), workspace_(std::make_unique<Workspace>()) {
+    : network_(std::move(network)),
+      batch_(options.batch),
+      keep_(options.keep),
+      workspace_(std::make_unique<Workspace>()) {
   HONE_CHECK(network_ != nullptr, ValueError, "executor: there is no network");
   HONE_CHECK(batch_ >= 1, ValueError, "executor: batch ", batch_, " must be at least 1");
   NoGrad no_grad;
@@ -238,8 +245,8 @@ void Executor::bind(size_t i, const Tensor& x) {
 template <class Before> void Executor::execute(Before&& before) {
   for (size_t i = 0; i < steps_.size(); ++i) {
     before(i);
-    const Step& s = steps_[i];
-    workspace_->reuse();
+    Step& s = steps_[i];
+    workspace_->reuse(keep_ && s.keeps ? &s.kept : nullptr);
     RunContext context{s.node->op->name, s.in, s.out, s.attrs, *workspace_};
     s.node->op->run(context);
   }
@@ -292,6 +299,12 @@ std::vector<NodeTime> Executor::profile(const std::vector<Tensor>& inputs, int64
     nodes.push_back({steps_[i].node->name, steps_[i].node->op->name, *middle});
   }
   return nodes;
+}
+
+int64_t Executor::kept_bytes() const {
+  size_t bytes = 0;
+  for (const Step& s : steps_) bytes += s.kept.bytes();
+  return static_cast<int64_t>(bytes);
 }
 
 std::string Executor::plan() const {

@@ -18,6 +18,9 @@ namespace hone::graph {
 
 struct ExecutorOptions {
   int64_t batch = 1;  ///< the one batch size it runs
+  /// What ops make of weights and shapes (integer weights in Winograd's form, offsets of sparse ones, tables) is made
+  /// in the first run and kept: time for memory, kept_bytes() of it. The results have the same bits.
+  bool keep = true;
 };
 
 struct NodeTime {
@@ -51,6 +54,7 @@ class Executor {
   int64_t batch() const { return batch_; }
   /// Of all results together; scratch memory of single kernels comes from the caching allocator, in the first run.
   int64_t arena_bytes() const { return arena_bytes_; }
+  int64_t kept_bytes() const;
   const std::vector<Allocation>& allocations() const { return allocations_; }
   /// A row a result: name, shape, bytes, offset, the steps between which it lives; and totals.
   std::string plan() const;
@@ -76,6 +80,7 @@ class Executor {
 
   std::shared_ptr<const Network> network_;
   int64_t batch_ = 1, arena_bytes_ = 0;
+  bool keep_ = true;
   std::vector<Allocation> allocations_;
   Tensor arena_;
   std::vector<Tensor> fixed_;   // parameters and constants that are read, so that their arrays stay

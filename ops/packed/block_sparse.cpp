@@ -59,10 +59,11 @@ struct Blocks final : detail::SparseWeight {
         width(c.in[kValues].sizes[1]) {
     op = c.op;
     const int64_t height = c.in[kValues].sizes[2], lists = ceil_div(a.rows, height), across = ceil_div(a.cols, width);
-    detail::check_starts(op, starts, lists, blocks);
-    detail::check_columns(op, columns, blocks, across);
-    int32_t* const taps_starts = c.workspace.get<int32_t>(lists + 1);
-    for (int64_t i = 0; i <= lists; ++i) taps_starts[i] = starts[i] * static_cast<int32_t>(width);
+    const int32_t* const taps_starts = c.workspace.once<int32_t>(lists + 1, [&](int32_t* to) {
+      detail::check_starts(op, starts, lists, blocks);
+      detail::check_columns(op, columns, blocks, across);
+      for (int64_t i = 0; i <= lists; ++i) to[i] = starts[i] * static_cast<int32_t>(width);
+    });
     rows = {.values = detail::contiguous_input<float>(c.in[kValues], c.workspace),
             .offsets = nullptr,
             .starts = taps_starts,

@@ -36,13 +36,15 @@ void conv2d_shapes(ShapeContext& c) {
 detail::Panels panels_of(RunContext& c) {
   const uint8_t* const codes = detail::contiguous_input<uint8_t>(c.in[kCodes], c.workspace);
   const int64_t count = c.in[kCentroids].numel();
-  if (count < kMostCodes) {
-    const int64_t most = simd::largest_code(codes, c.in[kCodes].numel());
-    HONE_CHECK(most < count, ValueError, c.op, ": a code is ", most, " with ", count, " centroids");
-  }
-  float* const table = c.workspace.get<float>(kMostCodes);
-  std::fill_n(table, kMostCodes, 0.0f);
-  std::copy_n(detail::contiguous_input<float>(c.in[kCentroids], c.workspace), count, table);
+  const float* const centroids = detail::contiguous_input<float>(c.in[kCentroids], c.workspace);
+  const float* const table = c.workspace.once<float>(kMostCodes, [&](float* to) {
+    if (count < kMostCodes) {
+      const int64_t most = simd::largest_code(codes, c.in[kCodes].numel());
+      HONE_CHECK(most < count, ValueError, c.op, ": a code is ", most, " with ", count, " centroids");
+    }
+    std::fill_n(to, kMostCodes, 0.0f);
+    std::copy_n(centroids, count, to);
+  });
   return {.codes = codes, .table = table, .used = count};
 }
 void linear_run(RunContext& c) {

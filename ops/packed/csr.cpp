@@ -45,7 +45,10 @@ struct Csr final : detail::SparseWeight {
     taps = c.in[kValues].numel(), cols = a.cols, unit = 1, panel_batch = 3;
     columns = detail::contiguous_input<int32_t>(c.in[kColumns], c.workspace);
     const int32_t* starts = detail::contiguous_input<int32_t>(c.in[kStarts], c.workspace);
-    detail::check_starts(op, starts, a.rows, taps);
+    c.workspace.once([&] {
+      detail::check_starts(op, starts, a.rows, taps);
+      detail::check_columns(op, columns, taps, cols);
+    });
     rows = {.values = detail::contiguous_input<float>(c.in[kValues], c.workspace),
             .offsets = nullptr,
             .starts = starts,
@@ -53,7 +56,6 @@ struct Csr final : detail::SparseWeight {
             .stride = 0,
             .outs = a.rows,
             .height = 1};
-    detail::check_columns(op, columns, taps, cols);
   }
   void fill(const detail::TapMap& map, int32_t* offsets) const override {
     for (int64_t k = 0; k < taps; ++k) offsets[k] = map[columns[k]];

@@ -55,10 +55,12 @@ detail::Int8Result result_of(RunContext& c, const Int8Range& y) {
   r.shift = detail::contiguous_input<int32_t>(c.in[4], c.workspace);
   r.zero_point = static_cast<int32_t>(y.zero_point);
   r.low = static_cast<int32_t>(y.low), r.high = static_cast<int32_t>(y.high);
-  for (int64_t o = 0, n = c.in[3].sizes[0]; o < n; ++o)
-    HONE_CHECK(r.multiplier[o] >= 0 && r.shift[o] >= 31 && r.shift[o] <= 62, ValueError, c.op,
-               ": the factor of output ", o, " is ", r.multiplier[o], " / 2^", r.shift[o],
-               "; it must not be negative, its shift in [31, 62]");
+  c.workspace.once([&] {
+    for (int64_t o = 0, n = c.in[3].sizes[0]; o < n; ++o)
+      HONE_CHECK(r.multiplier[o] >= 0 && r.shift[o] >= 31 && r.shift[o] <= 62, ValueError, c.op,
+                 ": the factor of output ", o, " is ", r.multiplier[o], " / 2^", r.shift[o],
+                 "; it must not be negative, its shift in [31, 62]");
+  });
   return r;
 }
 
@@ -127,8 +129,11 @@ void conv_shapes(ShapeContext& c) {
 void conv_run(RunContext& c) {
   const auto& a = c.attrs.as<Int8ConvAttrs>();
   if (c.out[0].numel() == 0) return;
-  const Dense d = dense_of(c.in, a);
-  detail::run_int8_conv(geometry(d, conv_output(d)), detail::contiguous_input<uint8_t>(c.in[0], c.workspace),
+  const ConvGeometry& s = *c.workspace.once<ConvGeometry>(1, [&](ConvGeometry* to) {
+    const Dense d = dense_of(c.in, a);
+    *to = geometry(d, conv_output(d));
+  });
+  detail::run_int8_conv(s, detail::contiguous_input<uint8_t>(c.in[0], c.workspace),
                         static_cast<uint8_t>(a.x_zero_point), weight_of(c, a.bits), a.pool, result_of(c, a.y),
                         c.workspace);
 }

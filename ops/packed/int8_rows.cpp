@@ -2,13 +2,13 @@
 // targets whose elements have 8 bits.
 
 #include <algorithm>
-#include <type_traits>
+#include <cstring>
 
 #include "hone/core/parallel.h"
 #include "hone/ops/packed/conv_bands.h"
 #include "hone/ops/packed/int8_run.h"
 #include "hone/ops/simd/int8_quad_kernels.h"
-#include "hone/ops/simd/int8_row_kernels.h"
+#include "hone/ops/simd/int8_tile_kernels.h"
 
 namespace hone::detail {
 namespace {
@@ -19,6 +19,7 @@ using simd::kInt8Outs;
 using simd::kRowBlock;
 using simd::RowConv;
 using simd::SumOrder;
+using simd::TileOffsets;
 
 constexpr int64_t kBlock = kInt8Outs * kInt8Group;
 constexpr int64_t kBandElements = 4096;  // of a band's input: half of the first-level cache
@@ -26,9 +27,23 @@ constexpr int64_t kBandQuads = 6144;     // that is larger where these are used
 
 bool has_quads() { return simd::quad_kernels().product != nullptr; }
 
+/// Steps of a pair of rows: of rows alone and, where the kernel is square, of tiles; the better is taken. Tiles have a
+/// combination of columns to make at each step, and more to add up behind them.
+struct RowCost {
+  int64_t rows, tiles;
+};
+RowCost cost_of(const ConvGeometry& s) {
+  const RowConv by_rows{s.c, s.h, s.w, s.kh, s.kw, 0, 0, 0, 0, s.ow, s.o, false, kRowBlock};
+  const int64_t rows = by_rows.padded_cols() * by_rows.steps();
+  if (s.kh != s.kw || s.taps() > simd::kMostTileTaps) return {rows, rows};
+  const int64_t blocks = ceil_div(s.ow, simd::kTileColumns);
+  return {rows, blocks * kRowBlock * simd::TileSteps{s.kh, s.c}.steps() * 6 / 5};
+}
+
 /// The bands of the output, `rows` of the convolution each, of which the last may have fewer.
 RowConv band_of(const ConvGeometry& s, bool pools) {
-  RowConv band{s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools};
+  RowConv band{s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools, kRowBlock};
+  if (!has_quads() && int8_tiles_fit(s)) band.across = simd::kTileColumns;
   const int64_t fit =
       (has_quads() ? kBandQuads / simd::quad_row(band) : kBandElements / (band.planes() * band.line())) - s.kh;
   const int64_t all = pools ? s.oh / 2 * 2 : s.oh;
@@ -69,12 +84,21 @@ void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t
   }
 }
 
-/// Each value of a table kRowBlock times: kernels that take a factor for each of kRowBlock outputs see one output's
+/// Each value of a table `times` times: kernels that take a factor for each of so many outputs see one output's
 /// positions.
-template <class T> const T* spread(const T* table, int64_t n, Workspace& workspace) {
-  T* const to = workspace.get<T>(n * kRowBlock + simd::kInt8Slack);
-  for (int64_t i = 0; i < n; ++i) std::fill_n(to + i * kRowBlock, kRowBlock, table[i]);
-  return to;
+template <class T> const T* spread(const T* table, int64_t n, int64_t times, Workspace& workspace) {
+  return workspace.once<T>(n * times + simd::kInt8Slack, [&](T* to) {
+    for (int64_t i = 0; i < n; ++i) std::fill_n(to + i * times, times, table[i]);
+  });
+}
+
+/// The panels with 8 bits.
+const int8_t* bytes_of(const ConvGeometry& s, const Int8Weight& w, Workspace& workspace) {
+  if (w.bits == 8) return w.panels;
+  const int64_t blocks = s.groups * simd::int8_columns(s.o) / kInt8Outs * int8_depth(s.c, s.kh, s.kw, 1);
+  auto* const unpacked = workspace.get<int8_t>(blocks * kBlock);
+  simd::int8_kernels().unpack4(w.panels, blocks, unpacked);
+  return unpacked;
 }
 
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
@@ -82,23 +106,25 @@ int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 /// Sums by pairs of rows: the band's pairs, combined rows, and what the kernel adds up are its scratch.
 class PairSums {
  public:
-  PairSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, const int8_t* panels, Workspace& workspace)
+  PairSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
       : start_(w.start), outs_(s.o), steps_(whole.steps()) {
-    const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
     const int64_t line = whole.line(), planes = whole.planes();
-    auto* const weights = workspace.get<int32_t>(s.groups * s.o * steps_);
-    for (int64_t g = 0; g < s.groups; ++g)
-      pair_weights(whole, panels + g * size, depth, kernels_.together, weights + g * s.o * steps_);
-    auto* const offsets = workspace.get<int32_t>(steps_);
-    const SumOrder order = simd::sum_order(s.kh);
-    each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
-      for (int64_t i = 0; i < whole.combined(); ++i)
-        offsets[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
+    weights_ = workspace.once<int32_t>(s.groups * s.o * steps_, [&](int32_t* to) {
+      const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
+      const int8_t* const panels = bytes_of(s, w, workspace);
+      for (int64_t g = 0; g < s.groups; ++g)
+        pair_weights(whole, panels + g * size, depth, kernels_.together, to + g * s.o * steps_);
     });
-    weights_ = weights, offsets_ = offsets;
+    offsets_ = workspace.once<int32_t>(steps_, [&](int32_t* to) {
+      const SumOrder order = simd::sum_order(s.kh);
+      each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
+        for (int64_t i = 0; i < whole.combined(); ++i)
+          to[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
+      });
+    });
     pairs_ = aligned((whole.rows + s.kh) * planes * line * 4);
     combined_ = aligned(whole.combined() * planes * line * 4);
-    room_ = aligned(simd::kSumPlaces * kernels_.together * kRowBlock * 4);
+    room_ = aligned(kernels_.together * kRowBlock * 4);
   }
   int64_t scratch() const { return pairs_ + combined_ + room_; }
   void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
@@ -116,12 +142,91 @@ class PairSums {
   int64_t outs_, steps_, pairs_ = 0, combined_ = 0, room_ = 0;
 };
 
+/// Sums by pairs of rows and of columns: likewise.
+class TileSums {
+ public:
+  TileSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
+      : start_(w.start), outs_(s.o), tiles_{s.kh, s.c} {
+    const int64_t line = whole.line(), half = line / 2, steps = tiles_.steps();
+    weights_ = workspace.once<int32_t>(s.groups * s.o * steps, [&](int32_t* to) {
+      const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
+      const int8_t* const panels = bytes_of(s, w, workspace);
+      for (int64_t g = 0; g < s.groups; ++g)
+        tile_weights(panels + g * size, depth, kernels_.together, to + g * s.o * steps);
+    });
+    offsets_ = workspace.once<TileOffsets>(steps, [&](TileOffsets* to) {
+      // x_0 − x_2 and so on; even columns lie before odd ones.
+      const int64_t places[][2] = {{0, 1},        {half, 1}, {1, half},    {half + 1, half},
+                                   {half + 1, 2}, {2, 2},    {half + 2, 2}};
+      tiles_.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t) {
+        const int64_t at = plane < tiles_.planes() ? (row * tiles_.planes() + plane) * line
+                                                   : (tiles_.rows() - simd::kSumPlaces + row) * line;
+        to[step] = {static_cast<int32_t>(at + places[column][0]), static_cast<int32_t>(at + places[column][1])};
+      });
+    });
+    pairs_ = aligned((whole.rows + s.kh) * whole.planes() * line * 4);
+    combined_ = aligned(tiles_.rows() * line * 4);
+    room_ = aligned(simd::kTileRoom * kernels_.together * 4);
+  }
+  int64_t scratch() const { return pairs_ + combined_ + room_; }
+  void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
+                  int32_t* y) const {
+    auto* const pairs = reinterpret_cast<int32_t*>(scratch);
+    kernels_.pack(band, x, zero_point, pairs);
+    kernels_.product(band, pairs, offsets_, weights_ + group * outs_ * tiles_.steps(), start_ + group * outs_,
+                     reinterpret_cast<int32_t*>(scratch + pairs_),
+                     reinterpret_cast<int32_t*>(scratch + pairs_ + combined_), y);
+  }
+
+ private:
+  /// Weights of one group, 8 bits in panels, as the kernel reads them.
+  void tile_weights(const int8_t* panels, int64_t depth, int64_t together, int32_t* to) const {
+    const int64_t step_of_row = depth / tiles_.kernel * kBlock;
+    for (int64_t first = 0; first < outs_; first += together, to += together * tiles_.steps()) {
+      const int64_t outs = std::min(together, outs_ - first);
+      for (int64_t o = 0; o < outs; ++o) {
+        const int64_t out = first + o;
+        const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
+        // Of a channel: combined along columns, then rows.
+        const auto combined = [&](int64_t c, int64_t row, int64_t column) {
+          return simd::combined_weights(
+                     tiles_.kernel,
+                     [&](int64_t i) {
+                       return simd::combined_weights(
+                                  tiles_.kernel,
+                                  [&](int64_t j) {
+                                    const int64_t k = j * tiles_.c + c;
+                                    return int32_t{panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group]};
+                                  })
+                           .product[column];
+                     })
+              .product[row];
+        };
+        tiles_.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
+          const bool two = plane < tiles_.planes();
+          const int32_t low = combined(2 * plane, row, column);
+          const int32_t high = two           ? combined(2 * plane + 1, row, column)
+                               : second >= 0 ? combined(2 * plane, second, column)
+                                             : 0;
+          to[step * outs + o] = static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
+        });
+      }
+    }
+  }
+
+  const simd::TileKernels& kernels_ = simd::tile_kernels();
+  const int32_t *start_, *weights_ = nullptr;
+  const TileOffsets* offsets_ = nullptr;
+  int64_t outs_, pairs_ = 0, combined_ = 0, room_ = 0;
+  simd::TileSteps tiles_;
+};
+
 /// Sums by quads, from the panels as they are: the band's elements and quads are its scratch.
 class QuadSums {
  public:
-  QuadSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, const int8_t* panels)
+  QuadSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
       : start_(w.start),
-        panels_(panels),
+        panels_(bytes_of(s, w, workspace)),
         outs_(s.o),
         size_(simd::int8_columns(s.o) * int8_depth(s.c, s.kh, s.kw, 1) * kInt8Group) {
     // Vectors of positions and their last group read past the elements; packing writes past them.
@@ -149,10 +254,10 @@ template <class SumsOfBand>
 void run_rows(const SumsOfBand& sums_of_band, const ConvGeometry& s, const RowConv& whole, const uint8_t* x,
               uint8_t x_zero_point, bool pools, const Int8Result& r, Workspace& workspace) {
   const simd::Int8Kernels& after = simd::int8_kernels();
-  const int64_t outs = s.groups * s.o;
-  const float* const scale = r.scale ? spread(r.scale, outs, workspace) : nullptr;
-  const int32_t* const multiplier = scale ? nullptr : spread(r.multiplier, outs, workspace);
-  const int32_t* const shift = scale ? nullptr : spread(r.shift, outs, workspace);
+  const int64_t outs = s.groups * s.o, lanes = after.lanes;
+  const float* const scale = r.scale ? spread(r.scale, outs, lanes, workspace) : nullptr;
+  const int32_t* const multiplier = scale ? nullptr : spread(r.multiplier, outs, lanes, workspace);
+  const int32_t* const shift = scale ? nullptr : spread(r.shift, outs, lanes, workspace);
 
   const int64_t sums = aligned((s.o * whole.plane() + simd::kInt8Slack) * 4);  // of one piece, and its results
   const int64_t results = aligned((whole.plane() + simd::kInt8Slack) * 4);
@@ -167,22 +272,28 @@ void run_rows(const SumsOfBand& sums_of_band, const ConvGeometry& s, const RowCo
     const int64_t group = image % s.groups, plane = band.plane(), first = pools ? band.top / 2 : band.top;
     auto* const y = reinterpret_cast<int32_t*>(made);
     sums_of_band(band, x + image * s.c * s.in_plane(), x_zero_point, group, scratch, y);
-    const auto put = [&](const auto* values, int64_t o) {
-      auto* to =
-          static_cast<std::remove_cvref_t<decltype(*values)>*>(r.y) + (image * s.o + o) * out_plane + first * out_cols;
-      for (int64_t i = 0; i < band.made_rows(); ++i, to += out_cols, values += band.pitch())
-        std::copy_n(values, out_cols, to);
+    const auto put = [&]<class T>(const T* values, int64_t o) {
+      T* to = static_cast<T*>(r.y) + (image * s.o + o) * out_plane + first * out_cols;
+      T* const end = to + band.made_rows() * out_cols;
+      for (; to < end; to += out_cols, values += band.pitch()) {
+        // Whole blocks, as long as what they spill lies in rows that come later.
+        if (out_cols <= kRowBlock && end - to >= kRowBlock) {
+          std::memcpy(to, values, kRowBlock * sizeof(T));
+        } else {
+          std::copy_n(values, out_cols, to);
+        }
+      }
     };
     for (int64_t o = 0; o < s.o; ++o) {
-      const int64_t table = (group * s.o + o) * kRowBlock;
+      const int64_t table = (group * s.o + o) * lanes;
       if (scale) {
         auto* const reals = reinterpret_cast<float*>(shown);
-        after.scale(y + o * plane, plane / kRowBlock, kRowBlock, kRowBlock, scale + table, reals, kRowBlock);
+        after.scale(y + o * plane, plane / lanes, lanes, lanes, scale + table, reals, lanes);
         put(reals, o);
       } else {
         auto* const coded = reinterpret_cast<uint8_t*>(shown);
-        after.requantize(y + o * plane, plane / kRowBlock, kRowBlock, kRowBlock,
-                         {multiplier + table, shift + table, r.zero_point, r.low, r.high}, coded, kRowBlock);
+        after.requantize(y + o * plane, plane / lanes, lanes, lanes,
+                         {multiplier + table, shift + table, r.zero_point, r.low, r.high}, coded, lanes);
         put(coded, o);
       }
     }
@@ -196,6 +307,11 @@ void run_rows(const SumsOfBand& sums_of_band, const ConvGeometry& s, const RowCo
 
 }  // namespace
 
+bool int8_tiles_fit(const ConvGeometry& s) {
+  const RowCost cost = cost_of(s);
+  return cost.tiles < cost.rows;
+}
+
 bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
   const bool pools = pool.present();
   if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1 || s.kw > kRowBlock) return false;
@@ -208,9 +324,9 @@ bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
     return s.c <= simd::kMostQuadChannels && s.ow >= 1 && vectors <= plain;
   }
   if (simd::int8_kernels().element != 2 || (s.kh != 3 && s.kh != 5) || s.taps() > simd::kMostRowTaps) return false;
-  const RowConv band = band_of(s, pools);
+  const RowCost cost = cost_of(s);
   const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1);
-  const int64_t by_rows = ceil_div(s.oh, 2) * band.padded_cols() * band.steps() * s.o;
+  const int64_t by_rows = ceil_div(s.oh, 2) * std::min(cost.rows, cost.tiles) * s.o;
   const int64_t plain = s.oh * s.ow * depth * 2 * ceil_div(s.o, 8) * 8;
   return 10 * by_rows <= 9 * plain;
 }
@@ -218,17 +334,12 @@ bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
 void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
                    const Int8Result& r, Workspace& workspace) {
   const RowConv whole = band_of(s, pools);
-  const int8_t* panels = w.panels;
-  if (w.bits == 4) {
-    const int64_t blocks = s.groups * simd::int8_columns(s.o) / kInt8Outs * int8_depth(s.c, s.kh, s.kw, 1);
-    auto* const unpacked = workspace.get<int8_t>(blocks * kBlock);
-    simd::int8_kernels().unpack4(w.panels, blocks, unpacked);
-    panels = unpacked;
-  }
   if (has_quads()) {
-    run_rows(QuadSums(s, whole, w, panels), s, whole, x, x_zero_point, pools, r, workspace);
+    run_rows(QuadSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
+  } else if (whole.across == simd::kTileColumns) {
+    run_rows(TileSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
   } else {
-    run_rows(PairSums(s, whole, w, panels, workspace), s, whole, x, x_zero_point, pools, r, workspace);
+    run_rows(PairSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
   }
 }
 

@@ -49,10 +49,10 @@ struct Half {
 /// Of all groups, padded for the kernels.
 template <class T> const T* padded(const T* table, int64_t groups, int64_t outs, T fill, Workspace& workspace) {
   const int64_t columns = int8_columns(outs), size = groups * columns + kInt8Slack;
-  T* const to = workspace.get<T>(size);
-  std::fill_n(to, size, fill);
-  for (int64_t g = 0; g < groups; ++g) std::copy_n(table + g * outs, outs, to + g * columns);
-  return to;
+  return workspace.once<T>(size, [&](T* to) {
+    std::fill_n(to, size, fill);
+    for (int64_t g = 0; g < groups; ++g) std::copy_n(table + g * outs, outs, to + g * columns);
+  });
 }
 Int8Result padded(Int8Result r, int64_t groups, int64_t outs, Workspace& workspace) {
   if (r.scale) {
@@ -80,11 +80,13 @@ int64_t panel_scratch(const Int8Weight& w, int64_t count, int64_t depth) {
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
 /// Where each step finds its pair of channels in a block of tiles.
-void winograd_offsets(const simd::WinogradPlane& plane, int64_t together, int32_t* to) {
-  const simd::WinogradOrder order(plane.kernel);
-  for (int64_t v = 0; v < plane.values(); ++v)
-    for (int64_t k = 0; k < plane.pairs(); ++k)
-      *to++ = static_cast<int32_t>(order.value[v] * together * plane.pitch() + 2 * k);
+const int32_t* winograd_offsets(const simd::WinogradPlane& plane, int64_t together, Workspace& workspace) {
+  return workspace.once<int32_t>(plane.steps(), [&](int32_t* to) {
+    const simd::WinogradOrder order(plane.kernel);
+    for (int64_t v = 0; v < plane.values(); ++v)
+      for (int64_t k = 0; k < plane.pairs(); ++k)
+        *to++ = static_cast<int32_t>(order.value[v] * together * plane.pitch() + 2 * k);
+  });
 }
 
 }  // namespace
@@ -132,9 +134,11 @@ void run_int8_linear(int64_t rows, int64_t in, int64_t outs, const uint8_t* x, c
       std::fill_n(elements + (i * width + in) * kernels.element, (width - in) * kernels.element, std::byte{0});
     }
   });
-  int32_t *const groups = workspace.get<int32_t>(depth), *const positions = workspace.get<int32_t>(together);
-  for (int64_t t = 0; t < depth; ++t) groups[t] = static_cast<int32_t>(t * kInt8Group);
-  for (int64_t i = 0; i < together; ++i) positions[i] = static_cast<int32_t>(i * width);
+  const int32_t* const groups = workspace.once<int32_t>(depth + together, [&](int32_t* to) {
+    for (int64_t t = 0; t < depth; ++t) *to++ = static_cast<int32_t>(t * kInt8Group);
+    for (int64_t i = 0; i < together; ++i) *to++ = static_cast<int32_t>(i * width);
+  });
+  const int32_t* const positions = groups + depth;
   const int32_t* const start = padded(w.start, 1, outs, 0, workspace);
   const Int8Result to = padded(r, 1, outs, workspace);
 
@@ -193,26 +197,28 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   const Bands bands(s, g, pools, fast ? 2 : 1);
   const int64_t row = padded_row(s.c, s.kw, s.dilation_w), depth = int8_depth(s.c, s.kh, s.kw, s.dilation_w);
   const int64_t columns = int8_columns(s.o), panels = columns / kInt8Outs;
-  int32_t *const groups = workspace.get<int32_t>(depth), *const positions =
-                                                             workspace.get<int32_t>(bands.conv_rows * s.ow);
-  for (int64_t i = 0, t = 0; i < s.kh; ++i)
-    for (int64_t k = 0; k < row; k += kInt8Group)
-      groups[t++] = static_cast<int32_t>(i * s.dilation_h * bands.width * s.c + k);
-  for (int64_t i = 0, p = 0; i < bands.conv_rows; ++i)
-    for (int64_t j = 0; j < s.ow; ++j)
-      positions[p++] = static_cast<int32_t>((i * s.stride_h * bands.width + j * s.stride_w) * s.c);
+  const int32_t* const groups =
+      fast ? nullptr : workspace.once<int32_t>(depth + bands.conv_rows * s.ow, [&](int32_t* to) {
+        for (int64_t i = 0; i < s.kh; ++i)
+          for (int64_t k = 0; k < row; k += kInt8Group)
+            *to++ = static_cast<int32_t>(i * s.dilation_h * bands.width * s.c + k);
+        for (int64_t i = 0; i < bands.conv_rows; ++i)
+          for (int64_t j = 0; j < s.ow; ++j)
+            *to++ = static_cast<int32_t>((i * s.stride_h * bands.width + j * s.stride_w) * s.c);
+      });
   const int32_t* const start = padded(w.start, s.groups, s.o, 0, workspace);
   const Int8Result to = padded(r, s.groups, s.o, workspace);
   const simd::WinogradPlane most{s.c, s.kh, bands.conv_rows, s.ow};
   const int64_t panel_size = most.steps() * kInt8Outs * 2;  // in Winograd's form
-  int16_t* const transformed = fast ? workspace.get<int16_t>(s.groups * panels * panel_size) : nullptr;
-  int32_t* const places = fast ? workspace.get<int32_t>(most.steps()) : nullptr;
-  if (fast) {
-    winograd_offsets(most, winograd.together, places);
-    auto* const room = workspace.get<int8_t>(panel_scratch(w, 1, depth));
-    for (int64_t i = 0; i < s.groups * panels; ++i)
-      winograd.weights(panels_of(w, i, 1, depth, room), most, transformed + i * panel_size);
-  }
+  const int32_t* const places = fast ? winograd_offsets(most, winograd.together, workspace) : nullptr;
+  const int16_t* const transformed =
+      fast ? workspace.once<int16_t>(s.groups * panels * panel_size,
+                                     [&](int16_t* to) {
+                                       auto* const room = workspace.get<int8_t>(panel_scratch(w, 1, depth));
+                                       for (int64_t i = 0; i < s.groups * panels; ++i)
+                                         winograd.weights(panels_of(w, i, 1, depth, room), most, to + i * panel_size);
+                                     })
+           : nullptr;
 
   // Scratch of one piece: the band's input, sums, sums of windows, codes, weights; Winograd's tiles, sums and rows.
   // After the input comes what packing writes, the last group of the last position reads past it, and half a tile.
@@ -250,7 +256,7 @@ void run_int8_conv(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
         winograd.product(tiled, transformed + (group * panels + panel) * panel_size, places, plane, start + table,
                          tiled_sums, all);
       } else {
-        kernels.product({in, positions, rows * s.ow, groups, depth,
+        kernels.product({in, groups + depth, rows * s.ow, groups, depth,
                          panels_of(w, group * panels + panel, 1, depth, unpacked), start + table, outs, all,
                          kInt8Outs});
       }

@@ -36,6 +36,8 @@ void run_int8_linear(int64_t rows, int64_t in, int64_t outs, const uint8_t* x, c
                      Workspace& workspace);
 /// Convolutions of few channels, by rows: whether that takes fewer products, and the convolution.
 bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool);
+/// Whether such a convolution takes fewer products by tiles, which are rows combined along columns as well.
+bool int8_tiles_fit(const ConvGeometry& s);
 void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
                    const Int8Result& r, Workspace& workspace);
 /// Whether Winograd's way, which goes before rows, is shorter than the plain one: no more than 2/3 of the products,

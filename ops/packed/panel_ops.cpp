@@ -96,9 +96,12 @@ void panel_conv2d_shapes(ShapeContext& c, const char* name, DType dtype, int bia
 }
 void panel_conv2d_run(RunContext& c, const Panels& weight, int bias) {
   const auto& a = c.attrs.as<PanelConvAttrs>();
-  const Dense d = dense_of(c.in, a, bias);
-  panel_conv(geometry(d, conv_output(c.op, d)), contiguous_input<float>(c.in[0], c.workspace), weight, bias_of(c, bias),
-             a.fused.activation, a.fused.pool, c.out[0].as<float>(), c.workspace);
+  const ConvGeometry& s = *c.workspace.once<ConvGeometry>(1, [&](ConvGeometry* to) {
+    const Dense d = dense_of(c.in, a, bias);
+    *to = geometry(d, conv_output(c.op, d));
+  });
+  panel_conv(s, contiguous_input<float>(c.in[0], c.workspace), weight, bias_of(c, bias), a.fused.activation,
+             a.fused.pool, c.out[0].as<float>(), c.workspace);
 }
 int64_t panel_conv2d_macs(std::span<const View> in, std::span<const View>, const Attrs& attrs) {
   const Dense d = dense_of(in.first(2), attrs.as<PanelConvAttrs>(), 2);

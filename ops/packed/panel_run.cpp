@@ -23,11 +23,11 @@ constexpr int64_t kFinishFloats = 1 << 14;  // of one piece of finish_planes()
 
 /// [columns of all groups]: the bias, zeros beside it.
 const float* padded_bias(const float* bias, int64_t groups, int64_t outs, Workspace& workspace) {
-  const int64_t columns = panel_columns(outs);
-  float* const start = workspace.get<float>(groups * columns + kPanelSlack);
-  std::fill_n(start, groups * columns + kPanelSlack, 0.0f);
-  for (int64_t g = 0; bias && g < groups; ++g) std::copy_n(bias + g * outs, outs, start + g * columns);
-  return start;
+  const int64_t columns = panel_columns(outs), size = groups * columns + kPanelSlack;
+  return workspace.once<float>(size, [&](float* start) {
+    std::fill_n(start, size, 0.0f);
+    for (int64_t g = 0; bias && g < groups; ++g) std::copy_n(bias + g * outs, outs, start + g * columns);
+  });
 }
 
 // f(place in the panels, place in the weight) for each weight.
@@ -109,16 +109,16 @@ void panel_conv(const ConvGeometry& s, const float* x, const Panels& weight, con
   const bool relu = activation.activation() == Activation::relu;
   const ElementwiseKernel function = relu ? nullptr : activation_kernel(activation, f32);
   const int64_t depth = s.taps(), columns = panel_columns(s.o);
-  int32_t* const taps = workspace.get<int32_t>(depth);
-  int64_t t = 0;
-  for (int64_t c = 0; c < s.c; ++c)
-    for (int64_t j = 0; j < s.kw; ++j)
-      for (int64_t i = 0; i < s.kh; ++i)
-        taps[t++] = static_cast<int32_t>(c * bands.plane + i * s.dilation_h * bands.width + j * s.dilation_w);
-  int32_t* const positions = workspace.get<int32_t>(bands.conv_rows * s.ow);
-  for (int64_t i = 0, p = 0; i < bands.conv_rows && !flat; ++i)
-    for (int64_t j = 0; j < s.ow; ++j)
-      positions[p++] = static_cast<int32_t>(i * s.stride_h * bands.width + j * s.stride_w);
+  const int32_t* const taps = workspace.once<int32_t>(depth, [&](int32_t* to) {
+    for (int64_t c = 0; c < s.c; ++c)
+      for (int64_t j = 0; j < s.kw; ++j)
+        for (int64_t i = 0; i < s.kh; ++i)
+          *to++ = static_cast<int32_t>(c * bands.plane + i * s.dilation_h * bands.width + j * s.dilation_w);
+  });
+  const int32_t* const positions = flat ? nullptr : workspace.once<int32_t>(bands.conv_rows * s.ow, [&](int32_t* to) {
+    for (int64_t i = 0; i < bands.conv_rows; ++i)
+      for (int64_t j = 0; j < s.ow; ++j) *to++ = static_cast<int32_t>(i * s.stride_h * bands.width + j * s.stride_w);
+  });
   const float* const start = padded_bias(bias, s.groups, s.o, workspace);
 
   // Scratch of one piece: the band's input; products, with and without the function; pooled positions; a panel.
@@ -204,9 +204,11 @@ void panel_linear(int64_t rows, int64_t depth, int64_t outs, const float* x, con
   const bool relu = activation.activation() == Activation::relu;
   const ElementwiseKernel function = relu ? nullptr : activation_kernel(activation, f32);
   const int64_t together = std::min(kRows, rows);
-  int32_t *const taps = workspace.get<int32_t>(depth), *const positions = workspace.get<int32_t>(together);
-  for (int64_t t = 0; t < depth; ++t) taps[t] = static_cast<int32_t>(t);
-  for (int64_t r = 0; r < together; ++r) positions[r] = static_cast<int32_t>(r * depth);
+  const int32_t* const taps = workspace.once<int32_t>(depth + together, [&](int32_t* to) {
+    for (int64_t t = 0; t < depth; ++t) *to++ = static_cast<int32_t>(t);
+    for (int64_t r = 0; r < together; ++r) *to++ = static_cast<int32_t>(r * depth);
+  });
+  const int32_t* const positions = taps + depth;
   const float* const start = padded_bias(bias, 1, outs, workspace);
   float* const made = function ? workspace.get<float>(rows * outs) : y;
   const int64_t block = kTogether * kPanel, blocks = ceil_div(outs, block);

@@ -75,9 +75,9 @@ void linear_panels(const SparseWeight& w, const float* x, int64_t batch, int64_t
     }
   });
   simd::SparseRows rows = w.rows;
-  int32_t* const offsets = workspace.get<int32_t>(w.taps);
-  w.fill({nullptr, static_cast<int32_t>(width)}, offsets);
-  rows.offsets = offsets;
+  rows.offsets = workspace.once<int32_t>(w.taps, [&](int32_t* to) {
+    w.fill({nullptr, static_cast<int32_t>(width)}, to);
+  });
   const int64_t steps =
       rows.starts ? 1
                   : std::clamp<int64_t>(ceil_div(size, kNearFloats), 1, std::max<int64_t>(rows.count / kStepTaps, 1));
@@ -159,20 +159,20 @@ void pack_band(const ConvGeometry& s, const ConvBand& b, const float* x, int64_t
 // Where the taps of the weight begin in a packed band of `rows`; columns that only pad the weight read zeros behind it.
 const int32_t* band_offsets(const ConvGeometry& s, const ConvBand& b, int64_t rows, const SparseWeight& w,
                             Workspace& workspace) {
-  int32_t* const table = workspace.get<int32_t>(w.cols);
-  const int64_t plane = b.classes_h * b.classes_w * b.class_size(rows);
-  for (int64_t i = 0; i < s.kh; ++i) {
-    const int64_t class_h = i * s.dilation_h % s.stride_h, row = i * s.dilation_h / s.stride_h;
-    for (int64_t j = 0; j < s.kw; ++j) {
-      const int64_t class_w = j * s.dilation_w % s.stride_w, column = j * s.dilation_w / s.stride_w;
-      const int64_t first = (class_h * b.classes_w + class_w) * b.class_size(rows) + row * b.pitch + column;
-      for (int64_t c = 0; c < s.c; ++c) table[(c * s.kh + i) * s.kw + j] = static_cast<int32_t>(c * plane + first);
+  return workspace.once<int32_t>(w.taps, [&](int32_t* to) {
+    int32_t* const table = workspace.get<int32_t>(w.cols);
+    const int64_t plane = b.classes_h * b.classes_w * b.class_size(rows);
+    for (int64_t i = 0; i < s.kh; ++i) {
+      const int64_t class_h = i * s.dilation_h % s.stride_h, row = i * s.dilation_h / s.stride_h;
+      for (int64_t j = 0; j < s.kw; ++j) {
+        const int64_t class_w = j * s.dilation_w % s.stride_w, column = j * s.dilation_w / s.stride_w;
+        const int64_t first = (class_h * b.classes_w + class_w) * b.class_size(rows) + row * b.pitch + column;
+        for (int64_t c = 0; c < s.c; ++c) table[(c * s.kh + i) * s.kw + j] = static_cast<int32_t>(c * plane + first);
+      }
     }
-  }
-  std::fill(table + s.taps(), table + w.cols, static_cast<int32_t>(b.size(s, rows)));
-  int32_t* const offsets = workspace.get<int32_t>(w.taps);
-  w.fill({table, 0}, offsets);
-  return offsets;
+    std::fill(table + s.taps(), table + w.cols, static_cast<int32_t>(b.size(s, rows)));
+    w.fill({table, 0}, to);
+  });
 }
 
 void conv_panels(const ConvGeometry& s, const ConvBand& b, const SparseWeight& w, const float* x, const float* bias,
@@ -229,9 +229,7 @@ void add_column(const ConvGeometry& s, int64_t column, float value, const float*
 void conv_plain(const ConvGeometry& s, const SparseWeight& w, const float* x, const float* bias, float* y,
                 Workspace& workspace) {
   simd::SparseRows rows = w.rows;
-  int32_t* const columns = workspace.get<int32_t>(w.taps);
-  w.fill({nullptr, 1}, columns);
-  rows.offsets = columns;
+  rows.offsets = workspace.once<int32_t>(w.taps, [&](int32_t* to) { w.fill({nullptr, 1}, to); });
   const int64_t all = s.groups * s.o;
   parallel_for(s.n * all, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {

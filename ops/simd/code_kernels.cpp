@@ -36,16 +36,22 @@ constexpr int64_t kLanes = static_cast<int64_t>(HWY_LANES(int32_t));
 void quantize_run(const float* x, int64_t n, float inverse, const CodeRange& r, uint8_t* y) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const D d;
+  // Adding 1.5 · 2^23 leaves no room for a fraction: the sum's bits are its own plus the nearest integer, ties to even.
   const Real real;
+  const hn::RebindToUnsigned<D> d;
   const auto low = hn::Set(real, static_cast<float>(r.low - r.zero_point));
   const auto high = hn::Set(real, static_cast<float>(r.high - r.zero_point));
-  const auto factor = hn::Set(real, inverse);
-  const auto zero = hn::Set(d, r.zero_point);
+  const auto factor = hn::Set(real, inverse), round = hn::Set(real, 12582912.0f);
+  const auto zero = hn::Set(d, static_cast<uint32_t>(r.zero_point) - 0x4B400000u);
   for (; i + kLanes <= n; i += kLanes) {
     auto v = hn::Mul(hn::LoadU(real, x + i), factor);
-    v = hn::Min(hn::IfThenElse(hn::Ge(v, low), v, low), high);
-    hn::StoreU(hn::DemoteTo(Bytes(), hn::Add(hn::NearestInt(v), zero)), Bytes(), y + i);
+#if HWY_ARCH_X86  // of a NaN and a number, the instruction takes the second
+    v = hn::Max(v, low);
+#else
+    v = hn::IfThenElse(hn::Ge(v, low), v, low);
+#endif
+    const auto code = hn::Add(hn::BitCast(d, hn::Add(hn::Min(v, high), round)), zero);
+    hn::StoreU(hn::U8FromU32(code), Bytes(), y + i);
   }
 #endif
   for (; i < n; ++i) y[i] = code_of(x[i], inverse, r);

@@ -30,6 +30,7 @@ constexpr int64_t kBlock = kInt8Outs * kInt8Group;  // weights of one group in a
 #if HWY_TARGET == HWY_SCALAR
 
 using Element = uint8_t;
+constexpr int64_t kLanes = 1;
 
 void widen(const uint8_t* x, int64_t n, void* to) { std::copy_n(x, n, static_cast<uint8_t*>(to)); }
 
@@ -323,7 +324,7 @@ void requantize_rows(const int32_t* s, int64_t count, int64_t pitch, int64_t out
       const auto odd = hn::Add(hn::BitCast(wide, hn::MulEven(b, odd_factor)), odd_half);
       const V rescaled = hn::Sub(join(hn::Shr(even, even_shift), hn::Shr(odd, odd_shift)), lift);
       const V q = hn::Add(hn::Min(hn::Max(rescaled, low), high), zero_point);
-      store_some<uint8_t>(hn::DemoteTo(hn::Rebind<uint8_t, D>(), q), to, room - o);
+      store_some<uint8_t>(hn::U8FromU32(hn::BitCast(unsigned_lanes, q)), to, room - o);
     }
   }
 }
@@ -453,8 +454,8 @@ void spread(const uint8_t* s, int64_t count, int64_t outs, uint8_t* y, int64_t p
 }
 
 const Int8Kernels* kernels() {
-  static constexpr Int8Kernels table = {sizeof(Element), widen,      pack_rows, unpack4, product, pool,
-                                        requantize_rows, scale_rows, spread};
+  static constexpr Int8Kernels table = {sizeof(Element), kLanes, widen,           pack_rows,  unpack4,
+                                        product,         pool,   requantize_rows, scale_rows, spread};
   return &table;
 }
 

@@ -39,6 +39,7 @@ struct Int8Codes {
 
 struct Int8Kernels {
   int64_t element;  ///< bytes of x's elements: 1 or 2
+  int64_t lanes;    ///< sums in a vector; 1 without vectors
   /// n codes as elements.
   void (*widen)(const uint8_t* x, int64_t n, void* to);
   /// Rows [row, row + rows) of x [c, h, w] as elements [rows, w + 2·pad, c]; `code` outside x. Up to 16·c elements

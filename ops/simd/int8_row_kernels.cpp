@@ -37,20 +37,27 @@ constexpr int kTogether = HWY_TARGET == HWY_AVX3 ? 12 : HWY_TARGET == HWY_NEON ?
 HWY_INLINE void join(const uint8_t* low, const uint8_t* high, int64_t n, int32_t* to) {
   const D d;
   const hn::Rebind<uint8_t, D> bytes;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
+  for (int64_t first = 0; first < n && n >= kLanes; first += kLanes) {
+    const int64_t i = std::min(first, n - kLanes);
     hn::StoreU(hn::Or(hn::PromoteTo(d, hn::LoadU(bytes, low + i)),
                       hn::ShiftLeft<16>(hn::PromoteTo(d, hn::LoadU(bytes, high + i)))),
                d, to + i);
-  for (; i < n; ++i) to[i] = low[i] | high[i] << 16;
+  }
+  for (int64_t i = 0; i < n && n < kLanes; ++i) to[i] = low[i] | high[i] << 16;
 }
 
 void pack(const RowConv& s, const uint8_t* x, uint8_t code, int32_t* pairs) {
-  const int64_t line = s.line(), nothing = code | code << 16;
+  const int64_t line = s.line();
+  const int32_t nothing = code | code << 16;
   for (int64_t r = s.top - s.pad_h, end = r + s.rows + s.kh; r < end; ++r) {
     for (int64_t c = 0; c < s.c; c += 2, pairs += line) {
-      std::fill_n(pairs, line, static_cast<int32_t>(nothing));
-      if (r < 0 || r >= s.h || s.w == 0) continue;
+      const bool outside = r < 0 || r >= s.h || s.w == 0;
+      if (outside || s.pad_w > kLanes || line - s.pad_w - s.w > kLanes) {
+        std::fill_n(pairs, line, nothing);
+        if (outside) continue;
+      }
+      hn::StoreU(hn::Set(D(), nothing), D(), pairs);
+      hn::StoreU(hn::Set(D(), nothing), D(), pairs + line - kLanes);
       const uint8_t* const row = x + (c * s.h + r) * s.w;
       if (c + 1 < s.c) {
         join(row, row + s.h * s.w, s.w, pairs + s.pad_w);
@@ -85,18 +92,25 @@ void combine(const int32_t* x, int64_t kh, int64_t n, int32_t* to) {
   }
 }
 
-// room [O, kRowBlock] = the sums of O outputs over `steps`.
-template <int O>
-HWY_NOINLINE void sums_of(const int32_t* x, const int32_t* offsets, const int32_t* w, int64_t steps, int32_t* room) {
+// One block of O outputs: kRowBlock positions of two rows.
+struct Block {
+  const int32_t *x, *offsets, *w;
+  const int64_t* first;  ///< bounds of the steps of a, b, c, d
+  const int32_t* start;
+  const RowConv* s;
+  int64_t plane;
+  bool below;  ///< whether the second row is one of the output
+  int32_t *room, *y;
+};
+
+// The sums of place k added to `sums`.
+template <int O> HWY_INLINE void add_place(const Block& a, int k, Sums (&sums)[O][kVectors]) {
   const D d;
   const D16 halves;
-  Sums sums[O][kVectors];
-#pragma GCC unroll 16
-  for (int o = 0; o < O; ++o)
-#pragma GCC unroll 16
-    for (int q = 0; q < kVectors; ++q) sums[o][q] = hn::Zero(d);
-  for (int64_t t = 0; t < steps; ++t, w += O) {
-    const int32_t* const at = x + offsets[t];
+  const int32_t* HWY_RESTRICT offsets = a.offsets + a.first[k];
+  const int32_t* HWY_RESTRICT w = a.w + a.first[k] * O;
+  for (int64_t t = a.first[k + 1] - a.first[k]; t > 0; --t, w += O) {
+    const int32_t* const at = a.x + *offsets++;
     Halves in[kVectors];
 #pragma GCC unroll 16
     for (int q = 0; q < kVectors; ++q) in[q] = hn::BitCast(halves, hn::LoadU(d, at + q * kLanes));
@@ -107,68 +121,86 @@ HWY_NOINLINE void sums_of(const int32_t* x, const int32_t* offsets, const int32_
       for (int q = 0; q < kVectors; ++q) sums[o][q] = add_pairs(sums[o][q], in[q], weight);
     }
   }
-#pragma GCC unroll 16
-  for (int o = 0; o < O; ++o)
-#pragma GCC unroll 16
-    for (int q = 0; q < kVectors; ++q) hn::StoreU(sums[o][q], d, room + o * kRowBlock + q * kLanes);
-}
-template <int O>
-HWY_INLINE void sums_of(int64_t outs, const int32_t* x, const int32_t* offsets, const int32_t* w, int64_t steps,
-                        int32_t* room) {
-  if constexpr (O >= 1) {
-    if (outs == O) return sums_of<O>(x, offsets, w, steps, room);
-    sums_of<O - 1>(outs, x, offsets, w, steps, room);
-  }
 }
 
-// A block of one output's two rows from a, b, c, d, `apart` from each other.
-HWY_INLINE void finish(const int32_t* m, int64_t apart, int32_t start, const RowConv& s, bool below, int32_t* y) {
+// What is added up stays in registers: b waits for c, their difference and then the first row for the second.
+template <int O> HWY_NOINLINE void block_of(const Block& a) {
   const D d;
-  const Sums first = hn::Set(d, start);
-  const auto whole = [&](Sums twice) HWY_ATTR { return hn::Add(hn::ShiftRight<1>(twice), first); };
-  Sums row[2][kVectors];
+  Sums sums[O][kVectors];
+  const auto zero = [&](int o, int q) HWY_ATTR { sums[o][q] = hn::Zero(d); };
+  const auto keep = [&](int o, int q) HWY_ATTR { hn::Store(sums[o][q], d, a.room + o * kRowBlock + q * kLanes); };
+  const auto kept = [&](int o, int q) HWY_ATTR { return hn::Load(d, a.room + o * kRowBlock + q * kLanes); };
+  const auto every = [](const auto& f) HWY_ATTR {
+#pragma GCC unroll 16
+    for (int o = 0; o < O; ++o)
+#pragma GCC unroll 16
+      for (int q = 0; q < kVectors; ++q) f(o, q);
+  };
+  every(zero);
+  add_place<O>(a, 1, sums);
+  every(keep);
+  every(zero);
+  add_place<O>(a, 2, sums);
+  every([&](int o, int q) HWY_ATTR {
+    const Sums b = kept(o, q), c = sums[o][q];
+    sums[o][q] = hn::Sub(b, c);
+    keep(o, q);
+    sums[o][q] = hn::Add(b, c);
+  });
+  add_place<O>(a, 0, sums);
+  every([&](int o, int q) HWY_ATTR {
+    const Sums difference = kept(o, q);
+    keep(o, q);
+    sums[o][q] = difference;
+  });
+  add_place<O>(a, 3, sums);
+
+  int32_t* y = a.y;
+#pragma GCC unroll 16
+  for (int o = 0; o < O; ++o, y += a.plane) {
+    const Sums first = hn::Set(d, a.start[o]);
+    const auto whole = [&](Sums twice) HWY_ATTR { return hn::Add(hn::ShiftRight<1>(twice), first); };
+    if (a.s->pools) {
 #pragma GCC unroll 4
-  for (int q = 0; q < kVectors; ++q, m += kLanes) {
-    const Sums b = hn::LoadU(d, m + apart), c = hn::LoadU(d, m + 2 * apart);
-    row[0][q] = hn::Add(hn::Add(hn::LoadU(d, m), b), c);
-    row[1][q] = hn::Add(hn::Sub(b, c), hn::LoadU(d, m + 3 * apart));
-  }
-  if (s.pools) {
-#pragma GCC unroll 4
-    for (int q = 0; q < kVectors; q += 2) {
-      const int last = std::min(q + 1, kVectors - 1);
-      const Sums left = hn::Max(row[0][q], row[1][q]), right = hn::Max(row[0][last], row[1][last]);
-      const Sums best = hn::Max(hn::ConcatEven(d, right, left), hn::ConcatOdd(d, right, left));
-      hn::StoreU(whole(best), d, y + q / 2 * kLanes);
+      for (int q = 0; q < kVectors; q += 2) {
+        const int last = std::min(q + 1, kVectors - 1);
+        const Sums left = hn::Max(kept(o, q), sums[o][q]), right = hn::Max(kept(o, last), sums[o][last]);
+        const Sums best = hn::Max(hn::ConcatEven(d, right, left), hn::ConcatOdd(d, right, left));
+        hn::StoreU(whole(best), d, y + q / 2 * kLanes);
+      }
+      continue;
     }
-    return;
-  }
 #pragma GCC unroll 4
-  for (int q = 0; q < kVectors; ++q) {
-    hn::StoreU(whole(row[0][q]), d, y + q * kLanes);
-    if (below) hn::StoreU(whole(row[1][q]), d, y + s.pitch() + q * kLanes);
+    for (int q = 0; q < kVectors; ++q) {
+      hn::StoreU(whole(kept(o, q)), d, y + q * kLanes);
+      if (a.below) hn::StoreU(whole(sums[o][q]), d, y + a.s->pitch() + q * kLanes);
+    }
+  }
+}
+template <int O> HWY_INLINE void block_of(int64_t outs, const Block& a) {
+  if constexpr (O >= 1) {
+    if (outs == O) return block_of<O>(a);
+    block_of<O - 1>(outs, a);
   }
 }
 
 void product(const RowConv& s, const int32_t* pairs, const int32_t* offsets, const int32_t* w, const int32_t* start,
              int32_t* combined, int32_t* room, int32_t* y) {
-  constexpr int64_t apart = kTogether * kRowBlock;
   const SumOrder order = sum_order(s.kh);
-  const int64_t n = s.planes() * s.line(), taps = s.row_taps(), plane = s.plane();
+  const int64_t n = s.planes() * s.line(), plane = s.plane();
+  int64_t first[kSumPlaces + 1];
+  for (int64_t k = 0; k <= kSumPlaces; ++k) first[k] = order.first[k] * s.row_taps();
+  Block block{nullptr, offsets, nullptr, first, nullptr, &s, plane, false, room, nullptr};
   for (int64_t r = 0; r < (s.pools ? s.rows - 1 : s.rows); r += 2) {
     combine(pairs + r * n, s.kh, n, combined);
+    block.below = r + 1 < s.rows;
     int32_t* const to = y + (s.pools ? r / 2 : r) * s.pitch();
     for (int64_t j = 0; j < s.cols; j += kRowBlock) {
+      block.x = combined + j;
       for (int64_t o = 0; o < s.outs; o += kTogether) {
-        const int64_t outs = std::min<int64_t>(kTogether, s.outs - o);
-        for (int64_t k = 0; k < kSumPlaces; ++k) {
-          const int64_t first = order.first[k] * taps, steps = order.first[k + 1] * taps - first;
-          sums_of<kTogether>(outs, combined + j, offsets + first, w + o * s.steps() + first * outs, steps,
-                             room + k * apart);
-        }
-        for (int64_t i = 0; i < outs; ++i)
-          finish(room + i * kRowBlock, apart, start[o + i], s, r + 1 < s.rows,
-                 to + (o + i) * plane + (s.pools ? j / 2 : j));
+        block.w = w + o * s.steps(), block.start = start + o;
+        block.y = to + o * plane + (s.pools ? j / 2 : j);
+        block_of<kTogether>(std::min<int64_t>(kTogether, s.outs - o), block);
       }
     }
   }

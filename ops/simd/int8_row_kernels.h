@@ -12,20 +12,21 @@
 namespace hone::simd {
 
 inline constexpr int64_t kMostRowTaps = 1 << 15;  // 2 · 2^15 · 255 · 127 < 2^31
-inline constexpr int64_t kRowBlock = 16;          ///< positions of a row that are made at once
+inline constexpr int64_t kRowBlock = 16;          ///< lanes of a block: positions of a row, or tiles
 
 /// One band of the output, rows [top, top + rows) of a convolution of stride 1.
 struct RowConv {
   int64_t c, h, w, kh, kw, pad_h, pad_w;  ///< kh: 3 or 5
   int64_t top, rows, cols, outs;
-  bool pools;  ///< the largest of each 2 × 2 outputs
+  bool pools;      ///< the largest of each 2 × 2 outputs
+  int64_t across;  ///< columns that are made at once
 
   int64_t planes() const { return (c + 1) / 2; }                            ///< of pairs
   int64_t row_taps() const { return c / 2 * kw + c % 2 * ((kw + 1) / 2); }  ///< pairs of one row of the kernel
   int64_t combined() const { return combined_count(kh); }                   ///< rows that a pair of rows is made of
   int64_t steps() const { return combined() * row_taps(); }
-  int64_t padded_cols() const { return (cols + kRowBlock - 1) / kRowBlock * kRowBlock; }
-  int64_t line() const { return padded_cols() + kw + kRowBlock; }              ///< elements of a row of pairs
+  int64_t padded_cols() const { return (cols + across - 1) / across * across; }
+  int64_t line() const { return padded_cols() + kw - 1; }                      ///< elements of a row of pairs
   int64_t pitch() const { return pools ? padded_cols() / 2 : padded_cols(); }  ///< of sums
   int64_t made_rows() const { return pools ? rows / 2 : rows; }
   /// Sums of an output: whole blocks, with room for what the last pooled one spills.
@@ -39,7 +40,7 @@ struct RowKernels {
   void (*pack)(const RowConv& s, const uint8_t* x, uint8_t code, int32_t* pairs);
   /// y [outs, plane] = start + the sums, rows of `pitch`. offsets [steps]: of each pair in combined rows [combined,
   /// planes, line]; w: for each `together` outputs, pairs [steps, outputs]. combined and room are for the kernel:
-  /// combined · planes · line, and kSumPlaces · together · kRowBlock elements.
+  /// combined · planes · line, and together · kRowBlock elements, 64-byte aligned.
   void (*product)(const RowConv& s, const int32_t* pairs, const int32_t* offsets, const int32_t* w,
                   const int32_t* start, int32_t* combined, int32_t* room, int32_t* y);
 };

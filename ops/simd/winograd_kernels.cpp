@@ -265,8 +265,8 @@ HWY_INLINE void outputs(const int32_t* m, const int32_t* start, bool below, bool
 void product(const int16_t* v, const int16_t* u, const int32_t* offsets, const WinogradPlane& plane,
              const int32_t* start, int32_t* room, int32_t* y) {
   const int64_t count = plane.tiles(), across = plane.tile_cols(), pitch = plane.cols * kOuts;
-  const WinogradOrder order(plane.kernel);
-  Block block{v, u, offsets, plane.pitch(), plane.pairs(), &order, room};
+  static constexpr WinogradOrder of_3(3), of_5(5);
+  Block block{v, u, offsets, plane.pitch(), plane.pairs(), plane.kernel == 3 ? &of_3 : &of_5, room};
   int64_t row = 0, col = 0;
   for (int64_t tile = 0; tile < count; tile += kTogether, block.v += plane.values() * kTogether * plane.pitch()) {
     const int64_t n = std::min<int64_t>(kTogether, count - tile);

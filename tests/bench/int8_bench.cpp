@@ -1,14 +1,17 @@
 // Integer products beside f32 ones on the same shapes: OpenBLAS for square matrices, Hone's packed f32 layers for the
 // layers of LeNet and ResNet-8, and the two networks whole, then node by node. Prints a row each: microseconds (medians
 // of calls in turns) and f32 / int8.
-//   HONE_THREADS=1 int8_bench [seconds a row]
+//   HONE_THREADS=1 int8_bench --seconds 0.3 --sizes 512,1024,2048 --target AVX2 --json FILE
+// --target: kernels of that Highway target alone (by default the machine's best), OpenBLAS has its own
+// OPENBLAS_CORETYPE.
 
 #include <hone/hone.h>
+#include <hwy/targets.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <string>
@@ -19,6 +22,7 @@ using namespace hone;
 namespace {
 
 double seconds_a_row = 0.3;
+train::Results results{"int8_bench", {}, {}, {}};
 
 using Clock = std::chrono::steady_clock;
 double since(Clock::time_point begin) {
@@ -45,6 +49,9 @@ void row(const std::string& name, int64_t macs, const std::function<Tensor()>& r
   const double f = median(times[0]), e = median(times[1]), q = median(times[2]);
   std::printf("%-28s %10.1f us f32 %10.1f us int8 %10.1f us int4   f32/int8 %5.2f   %6.1f GMAC/s int8\n", name.c_str(),
               f, e, q, f / e, static_cast<double>(macs) / e / 1e3);
+  std::fflush(stdout);
+  results.rows.emplace_back();
+  results.rows.back().set("name", name).set("f32_us", f).set("int8_us", e).set("int4_us", q).set("ratio", f / e);
 }
 
 Tensor codes(const Shape& shape, DType dtype, int64_t low, int64_t high) {
@@ -124,27 +131,56 @@ void network(const std::string& name, nn::Module& module, int64_t batch) {
   nodes(f32, eight, x);
 }
 
+/// Leaves kernels of the one target; false where this machine does not have it.
+bool only_target(const std::string& name) {
+  for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1)
+    if (name == hwy::TargetName(left & -left)) {
+      hwy::SetSupportedTargetsForTest(left & -left);
+      return true;
+    }
+  return false;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1) seconds_a_row = std::atof(argv[1]);
+  std::vector<int64_t> sizes = {512, 1024, 2048};
+  std::string target, json;
+  bool networks_only = false;
+  CLI::App app("Integers of 8 and 4 bits beside f32: products, layers, networks.");
+  app.add_option("--seconds", seconds_a_row, "a row")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--sizes", sizes, "of square products")->delimiter(',')->check(CLI::Range(1, 16384));
+  app.add_option("--target", target, "of SIMD, by Highway's name: AVX2, AVX3, AVX3_DL, NEON");
+  app.add_flag("--networks", networks_only, "LeNet and ResNet-8 whole alone");
+  app.add_option("--json", json, "a file for the rows");
+  CLI11_PARSE(app, argc, argv);
+  if (!target.empty() && !only_target(target)) {
+    std::fprintf(stderr, "int8_bench: this machine has no target %s\n", target.c_str());
+    return 1;
+  }
   const NoGrad no_grad;
   manual_seed(1);
-  for (const int64_t n : {512, 1024}) product(n);
-  for (const int64_t b : {1, 64}) {
-    const std::string at = " b" + std::to_string(b);
-    layer("lenet conv1" + at, {b, 3, 32, 32}, {6, 3, 5, 5}, {}, {2});
-    layer("lenet conv2" + at, {b, 6, 14, 14}, {16, 6, 5, 5}, {}, {2});
-    layer("lenet fc1" + at, {b, 400}, {120, 400});
-    layer("lenet fc2" + at, {b, 120}, {84, 120});
-    layer("resnet8 conv 3-16" + at, {b, 3, 32, 32}, {16, 3, 3, 3}, {.padding = {1}});
-    layer("resnet8 conv 16-16" + at, {b, 16, 32, 32}, {16, 16, 3, 3}, {.padding = {1}});
-    layer("resnet8 conv 16-32 s2" + at, {b, 16, 32, 32}, {32, 16, 3, 3}, {.stride = {2}, .padding = {1}});
-    layer("resnet8 conv 32-32" + at, {b, 32, 16, 16}, {32, 32, 3, 3}, {.padding = {1}});
-    layer("resnet8 conv 64-64" + at, {b, 64, 8, 8}, {64, 64, 3, 3}, {.padding = {1}});
+  if (!networks_only) {
+    for (const int64_t n : sizes) product(n);
+    for (const int64_t b : {1, 64}) {
+      const std::string at = " b" + std::to_string(b);
+      layer("lenet conv1" + at, {b, 3, 32, 32}, {6, 3, 5, 5}, {}, {2});
+      layer("lenet conv2" + at, {b, 6, 14, 14}, {16, 6, 5, 5}, {}, {2});
+      layer("lenet fc1" + at, {b, 400}, {120, 400});
+      layer("lenet fc2" + at, {b, 120}, {84, 120});
+      layer("resnet8 conv 3-16" + at, {b, 3, 32, 32}, {16, 3, 3, 3}, {.padding = {1}});
+      layer("resnet8 conv 16-16" + at, {b, 16, 32, 32}, {16, 16, 3, 3}, {.padding = {1}});
+      layer("resnet8 conv 16-32 s2" + at, {b, 16, 32, 32}, {32, 16, 3, 3}, {.stride = {2}, .padding = {1}});
+      layer("resnet8 conv 32-32" + at, {b, 32, 16, 16}, {32, 32, 3, 3}, {.padding = {1}});
+      layer("resnet8 conv 64-64" + at, {b, 64, 8, 8}, {64, 64, 3, 3}, {.padding = {1}});
+    }
   }
   nn::LeNet lenet;
   nn::ResNet resnet{{.depth = 8}};
   for (const int64_t b : {1, 64}) network("lenet executor", lenet, b), network("resnet8 executor", resnet, b);
+  if (!json.empty()) {
+    results.settings.set("seconds", seconds_a_row).set("target", target).set("threads", num_threads());
+    train::save_json(json, results);
+  }
   return 0;
 }

@@ -1,13 +1,18 @@
 #pragma once
-// What the ops on codes compute, in plain loops in 64 bits and more: for tests. Nothing of the library's arithmetic is
-// used.
+// What the ops on packed weights compute, in plain loops over the stored values: scalar references, written apart from
+// the kernels, with nothing of the library's arithmetic. A kernel for a new target is right when it agrees with these:
+// on integers (8 and 4 bits) to the bit, in f32 (sparse weights, codebooks) as sums in f64 do.
 
 #include <algorithm>
 #include <vector>
 
-#include "hone/hone.h"
+#include "hone/ops/conv.h"
+#include "hone/ops/packed/int8.h"
+#include "hone/ops/pool.h"
 
-namespace hone::test {
+namespace hone::reference {
+
+// ---- integers
 
 using Codes = std::vector<int64_t>;
 
@@ -100,4 +105,43 @@ inline Codes max_pooled(const Codes& x, const Shape& shape, const Shape& kernel,
   return y;
 }
 
-}  // namespace hone::test
+// ---- f32
+
+/// x [batch, cols] by a weight of w.rows and w.cols whose w.each(f) calls f(row, column, value) for what it stores;
+/// bias may be undefined. f32.
+template <class W> Tensor linear(const Tensor& x, const W& w, const Tensor& bias) {
+  const int64_t batch = x.size(0);
+  const std::vector<double> in = x.to_vector<double>();
+  const std::vector<double> b = bias.defined() ? bias.to_vector<double>() : std::vector<double>(w.rows);
+  std::vector<double> y;
+  for (int64_t n = 0; n < batch; ++n) y.insert(y.end(), b.begin(), b.end());
+  w.each([&](int64_t row, int64_t col, float v) {
+    for (int64_t n = 0; n < batch; ++n) y[n * w.rows + row] += double{v} * in[n * w.cols + col];
+  });
+  return tensor(std::vector<float>(y.begin(), y.end()), {batch, w.rows});
+}
+
+/// x [N, C, H, W]; `a` as conv2d's, with the kernel as its size; y's height and width are oh and ow.
+template <class W>
+Tensor conv2d(const Tensor& x, const W& w, const Tensor& bias, const ConvAttrs& a, int64_t oh, int64_t ow) {
+  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+  const std::vector<double> in = x.to_vector<double>();
+  const std::vector<double> b = bias.defined() ? bias.to_vector<double>() : std::vector<double>(w.rows);
+  std::vector<double> y(images * w.rows * oh * ow);
+  for (size_t i = 0; i < y.size(); ++i) y[i] = b[i / (oh * ow) % w.rows];
+  w.each([&](int64_t row, int64_t col, float v) {
+    const int64_t q = col % a.size_w, p = col / a.size_w % a.size_h;
+    const int64_t c = row / (w.rows / a.groups) * (channels / a.groups) + col / (a.size_w * a.size_h);
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t i = 0; i < oh; ++i)
+        for (int64_t j = 0; j < ow; ++j) {
+          const int64_t h = i * a.stride_h - a.pad_h + p * a.dilation_h,
+                        k = j * a.stride_w - a.pad_w + q * a.dilation_w;
+          if (h < 0 || h >= height || k < 0 || k >= width) continue;
+          y[((n * w.rows + row) * oh + i) * ow + j] += double{v} * in[((n * channels + c) * height + h) * width + k];
+        }
+  });
+  return tensor(std::vector<float>(y.begin(), y.end()), {images, w.rows, oh, ow});
+}
+
+}  // namespace hone::reference
