@@ -94,12 +94,18 @@ struct Figures {
     for (const double v : values) sum += v;
     return sum / static_cast<double>(values.size());
   }
-  double sd() const {  // of the sample
+  double sd() const {  // of the sample; of one value there is none: NaN
     double sum = 0;
     for (const double v : values) sum += (v - mean()) * (v - mean());
-    return values.size() < 2 ? 0 : std::sqrt(sum / static_cast<double>(values.size() - 1));
+    return values.size() < 2 ? std::nan("") : std::sqrt(sum / static_cast<double>(values.size() - 1));
   }
 };
+/// The mean and, of several seeds, the standard deviation of shares, in hundredths: "90.43 +- 0.12".
+inline std::string points(const Figures& f, int decimals = 2) {
+  if (f.values.empty()) return "";
+  return hone::train::format_number(100 * f.mean(), decimals) +
+         (f.values.size() > 1 ? " +- " + hone::train::format_number(100 * f.sd(), decimals) : "");
+}
 
 /// Parses the command line, runs the body; 0, or an error in one line and a status that is not 0.
 template <class Body> int run_example(CLI::App& app, int argc, char** argv, const CommonOptions& common, Body&& body) {

@@ -280,10 +280,9 @@ void compress_subject(const Options& o, const Subject& subject, train::Results& 
   }
   const std::string accuracy = o.held_out ? "validation_accuracy" : "test_accuracy";
   const auto times = [&](const Figures& bytes) { return static_cast<double>(weight_bytes) / bytes.mean(); };
-  std::printf("\n%s, %lld seeds: %lld bytes of weights, %.2f ± %.2f %%\n", subject.name.c_str(),
-              static_cast<long long>(o.seeds), static_cast<long long>(weight_bytes), 100 * dense.mean(),
-              100 * dense.sd());
-  std::printf("%-28s %7s %5s %16s %16s %8s %8s %8s %15s %13s %7s\n", "file", "kept", "bits", "bytes (times)",
+  std::printf("\n%s, %lld seeds: %lld bytes of weights, %s %%\n", subject.name.c_str(), static_cast<long long>(o.seeds),
+              static_cast<long long>(weight_bytes), points(dense).c_str());
+  std::printf("%-28s %7s %5s %16s %16s %8s %8s %8s %14s %14s %7s\n", "file", "kept", "bits", "bytes (times)",
               "Huffman (times)", "pruned", "shared", "trained", "accuracy", "lost", "us");
   results.rows.emplace_back()
       .set("name", subject.name)
@@ -292,12 +291,11 @@ void compress_subject(const Options& o, const Subject& subject, train::Results& 
       .set(accuracy + "_sd", dense.sd());
   for (size_t i = 0; i < levels.size(); ++i) {
     const Row& r = rows[i];
-    std::printf(
-        "%-28s %5.1f %% %5.2f %7.0f (%5.1f) %8.0f (%5.1f) %8.2f %8.2f %8.2f %6.2f ± %4.2f %5.2f ± %4.2f %7.1f\n",
-        levels[i].name.c_str(), 100 * r.density.mean(), r.bits.mean(), r.range_bytes.mean(), times(r.range_bytes),
-        r.huffman_bytes.mean(), times(r.huffman_bytes), 100 * r.pruned.mean(), 100 * r.shared.mean(),
-        100 * r.retrained.mean(), 100 * r.accuracy.mean(), 100 * r.accuracy.sd(), 100 * r.drop.mean(),
-        100 * r.drop.sd(), r.microseconds.mean());
+    std::printf("%-28s %5.1f %% %5.2f %7.0f (%5.1f) %8.0f (%5.1f) %8.2f %8.2f %8.2f %14s %14s %7.1f\n",
+                levels[i].name.c_str(), 100 * r.density.mean(), r.bits.mean(), r.range_bytes.mean(),
+                times(r.range_bytes), r.huffman_bytes.mean(), times(r.huffman_bytes), 100 * r.pruned.mean(),
+                100 * r.shared.mean(), 100 * r.retrained.mean(), points(r.accuracy).c_str(), points(r.drop).c_str(),
+                r.microseconds.mean());
     train::Record& row = results.rows.emplace_back();
     row.set("name", levels[i].name).set("density", r.density.mean()).set("code_entropy_bits", r.bits.mean());
     row.set("bytes_mean", r.range_bytes.mean())

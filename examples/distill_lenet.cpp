@@ -318,7 +318,7 @@ void report(const Row& row, const Row* baseline, train::Results& results) {
   std::printf("%-36s %6lld", row.name.c_str(), static_cast<long long>(row.steps));
   const auto put = [&](const char* what, const Figures& f, double unit) {
     to.set(str(what, "_mean"), unit * f.mean()).set(str(what, "_sd"), unit * f.sd());
-    std::printf("   %6.2f +- %.2f", 100 * f.mean(), 100 * f.sd());
+    std::printf("   %14s", points(f).c_str());
   };
   put("validation_accuracy", row.held_out, 1);
   if (!row.test.values.empty()) put("test_accuracy", row.test, 1);

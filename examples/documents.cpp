@@ -265,7 +265,7 @@ void run(const Options& o) {
     if (wanted("3")) o.as_written ? distillation_as_written(desk) : distillation(desk);
   }
   train::Results results{.job = "documents", .figures = {}, .settings = {}, .rows = {}};
-  std::printf("\n%-58s %8s %6s %8s\n", o.as_written ? "as written" : "corrected", "test %", "sd", "bytes");
+  std::printf("\n%-58s %14s %8s\n", o.as_written ? "as written" : "corrected", "test %", "bytes");
   for (const Row& r : rows) {
     train::Record& row = results.rows.emplace_back().set("name", r.name);
     if (!r.means.empty()) row.set("means", r.means);
@@ -277,8 +277,7 @@ void run(const Options& o) {
     row.set("test_accuracy_mean", r.accuracy.mean())
         .set("test_accuracy_sd", r.accuracy.sd())
         .set("file_bytes", r.file_bytes.mean());
-    std::printf("%-58s %8.2f %6.2f %8.0f\n", r.name.c_str(), 100 * r.accuracy.mean(), 100 * r.accuracy.sd(),
-                r.file_bytes.mean());
+    std::printf("%-58s %14s %8.0f\n", r.name.c_str(), points(r.accuracy).c_str(), r.file_bytes.mean());
   }
   results.settings.set("as_written", o.as_written)
       .set("program", o.program)

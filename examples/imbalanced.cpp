@@ -146,7 +146,7 @@ void run(const Options& o) {
   }
   std::printf("training images a class:");
   for (const int64_t n : tasks[0].counts) std::printf(" %lld", static_cast<long long>(n));
-  std::printf("\n%-40s %10s %18s %7s %7s %7s %8s\n", "", "held out", o.tune ? "" : "test, balanced", "many", "medium",
+  std::printf("\n%-40s %14s %16s %7s %7s %7s %8s\n", "%", "held out", o.tune ? "" : "test, balanced", "many", "medium",
               "few", "seconds");
 
   train::Results results{.job = "imbalanced", .figures = {}, .settings = {}, .rows = {}};
@@ -172,15 +172,15 @@ void run(const Options& o) {
       row.set("name", o.tune ? label : m.name);
       if (!m.setting.empty()) row.set(m.setting, value);
       row.set("validation_balanced_accuracy_mean", held.mean()).set("validation_balanced_accuracy_sd", held.sd());
-      std::printf("%-40s %10.4f", label.c_str(), held.mean());
+      std::printf("%-40s %14s", label.c_str(), points(held).c_str());
       if (!o.tune) {
         row.set("balanced_accuracy_mean", balanced.mean())
             .set("balanced_accuracy_sd", balanced.sd())
             .set("many_shot_recall_mean", many.mean())
             .set("medium_shot_recall_mean", medium.mean())
             .set("few_shot_recall_mean", few.mean());
-        std::printf("   %.4f +- %.4f %7.3f %7.3f %7.3f", balanced.mean(), balanced.sd(), many.mean(), medium.mean(),
-                    few.mean());
+        std::printf("   %14s %7.2f %7.2f %7.2f", points(balanced).c_str(), 100 * many.mean(), 100 * medium.mean(),
+                    100 * few.mean());
         if (m.name == "cross_entropy") baseline = balanced.mean();
         best = std::max(best, balanced.mean());
       }

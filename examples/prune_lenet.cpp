@@ -35,12 +35,6 @@ std::vector<Row> chosen_rows(const PruneLeNetOptions& o, const std::vector<Case>
   return rows;
 }
 
-std::string points(const Figures& f, int decimals = 2) {
-  if (f.values.empty()) return "";
-  return train::format_number(100 * f.mean(), decimals) +
-         (f.values.size() > 1 ? " +- " + train::format_number(100 * f.sd(), decimals) : "");
-}
-
 void print(const Row& r) {
   const std::string name = r.of.method.substr(0, 40);
   std::printf("%-40s %5g %%", name.c_str(), 100 * r.of.size);

@@ -313,11 +313,10 @@ struct Row {
 };
 
 void print(const std::vector<Row>& rows) {
-  std::printf("\n%-40s %6s %9s %9s %6s %7s %8s %8s\n", "method", "bits", "at once", "retrained", "sd", "drop", "bytes",
-              "µs");
+  std::printf("\n%-40s %6s %14s %14s %14s %8s %8s\n", "method", "bits", "at once", "retrained", "drop", "bytes", "µs");
   for (const Row& r : rows)
-    std::printf("%-40s %6.2f %9.2f %9.2f %6.2f %7.2f %8.0f %8.1f\n", r.name.c_str(), r.bits, 100 * r.before.mean(),
-                100 * r.after.mean(), 100 * r.after.sd(), 100 * r.drop.mean(), r.file_bytes.mean(), r.microseconds);
+    std::printf("%-40s %6.2f %14s %14s %14s %8.0f %8.1f\n", r.name.c_str(), r.bits, points(r.before).c_str(),
+                points(r.after).c_str(), points(r.drop).c_str(), r.file_bytes.mean(), r.microseconds);
 }
 
 void run(const Options& o) {
