@@ -337,8 +337,8 @@ TEST(Int8Conv, FewChannelsOfSquareKernelsHaveTheReferencesBits) {
     Rng rng(13);
     int fast = 0;
     for (int i = 0; i < 60 && !::testing::Test::HasFatalFailure(); ++i) {
-      const int64_t groups = rng() % 5 ? 1 : 2, c = rng() % 4 ? upto(rng, 4) : upto(rng, 9), o = upto(rng, 14);
       const int64_t kernel = rng() % 3 ? 5 : 3, ph = below(rng, 4), pw = below(rng, 6);
+      const int64_t groups = rng() % 5 ? 1 : 2, c = kernel == 5 ? upto(rng, 4) : 3 + upto(rng, 6), o = upto(rng, 14);
       const int64_t w = std::max<int64_t>(rng() % 3 ? 26 + below(rng, 10) - 2 * pw + kernel : upto(rng, 90), kernel);
       const int64_t h = kernel + (rng() % 4 ? below(rng, 20) : 90), n = upto(rng, 2);
       const int64_t bits = rng() % 4 ? 8 : 4, most = bits == 8 ? 127 : 7;
@@ -434,6 +434,59 @@ TEST(Int8Conv, SumsOfMostWinogradTapsStayExact) {
                        {.conv = {.padding = {1}}, .x_zero_point = 255}};
       EXPECT_EQ(k.way(), has_sixteen_bits() ? Way::winograd : Way::plain);
       k.check(rng);
+    }
+  });
+}
+
+TEST(Int8Add, HasTheFormulasBitsOnEveryTarget) {
+  on_every_int8_target([](int64_t) {
+    Rng rng(15);
+    for (int i = 0; i < 120; ++i) {
+      const int64_t n = i % 2 ? below(rng, 200) : 16 * below(rng, 20);
+      const auto ratio = [&] {
+        if (rng() % 8 == 0) return rng() % 2 ? 0.0 : 8191.99;
+        return std::ldexp(1 + static_cast<double>(below(rng, 1000)) / 1000, static_cast<int>(below(rng, 33)) - 20);
+      };
+      const double a_ratio = ratio(), b_ratio = ratio();
+      const int64_t za = below(rng, 256), zb = below(rng, 256), low = below(rng, 256),
+                    high = low + below(rng, 256 - low);
+      const Int8Range range{below(rng, 256), i % 3 ? 0 : low, i % 3 ? 255 : high};
+      const Tensor a = codes(rng, {n}, u8, 0, 255), b = codes(rng, {n}, u8, 0, 255);
+      const Tensor y = int8_add(a, za, a_ratio, b, zb, b_ratio, range);
+      const FixedPair f = fixed_pair(a_ratio, b_ratio);
+      for (int64_t k = 0; k < n; ++k) {
+        const int64_t sum = (a.data<uint8_t>()[k] - za) * f.first + (b.data<uint8_t>()[k] - zb) * f.second;
+        const int64_t code = std::clamp(range.zero_point + rescaled(sum, 1, f.shift), range.low, range.high);
+        ASSERT_EQ(y.data<uint8_t>()[k], code) << k << " of " << n << " factors " << f.first << " " << f.second
+                                              << " / 2^" << f.shift << " zero points " << za << " " << zb;
+      }
+    }
+  });
+}
+
+TEST(Int8Quantize, RoundsTiesToEvenOnEveryTarget) {
+  const float inf = INFINITY, nan = std::nanf("");
+  on_every_int8_target([&](int64_t) {
+    Rng rng(16);
+    for (int i = 0; i < 60; ++i) {
+      const float scale = std::ldexp(1.0f, static_cast<int>(below(rng, 40)) - 30) * (i % 2 ? 1.0f : 1.3f);
+      const int64_t low = below(rng, 256), high = low + below(rng, 256 - low), n = below(rng, 150);
+      const Int8Range range{below(rng, 256), i % 3 ? 0 : low, i % 3 ? 255 : high};
+      const Tensor x = empty({n});
+      for (int64_t k = 0; k < n; ++k) {
+        const float special[] = {inf, -inf, nan, -nan, 0.0f, -0.0f, 3e38f, -3e38f, 1e-40f, 0.5f * scale, -1.5f * scale};
+        const float ties = (static_cast<float>(below(rng, 600)) - 300.0f + 0.5f) * scale;
+        x.data<float>()[k] = rng() % 4 == 0 ? special[rng() % 11] : rng() % 2 ? ties : ties * 0.317f;
+      }
+      const Tensor y = int8_quantize(x, scale, range);
+      const auto inverse = static_cast<float>(1 / double{scale});
+      for (int64_t k = 0; k < n; ++k) {
+        const float v = x.data<float>()[k] * inverse;
+        const double code = std::isnan(v) ? -1e9 : std::nearbyint(double{v}) + static_cast<double>(range.zero_point);
+        ASSERT_EQ(y.data<uint8_t>()[k],
+                  std::clamp(code, static_cast<double>(range.low), static_cast<double>(range.high)))
+            << x.data<float>()[k] << " / " << scale;
+      }
     }
   });
 }

@@ -27,22 +27,13 @@ constexpr int64_t kBandQuads = 6144;     // that is larger where these are used
 
 bool has_quads() { return simd::quad_kernels().product != nullptr; }
 
-/// Steps of a pair of rows: of rows alone and, where the kernel is square, of tiles; the better is taken. Tiles have a
-/// combination of columns to make at each step, and more to add up behind them.
-struct RowCost {
-  int64_t rows, tiles;
-};
-RowCost cost_of(const ConvGeometry& s) {
-  const RowConv by_rows{s.c, s.h, s.w, s.kh, s.kw, 0, 0, 0, 0, s.ow, s.o, false, kRowBlock};
-  const int64_t rows = by_rows.padded_cols() * by_rows.steps();
-  if (s.kh != s.kw || s.taps() > simd::kMostTileTaps) return {rows, rows};
-  const int64_t blocks = ceil_div(s.ow, simd::kTileColumns);
-  return {rows, blocks * kRowBlock * simd::TileSteps{s.kh, s.c}.steps() * 6 / 5};
+RowConv by_rows(const ConvGeometry& s, bool pools) {
+  return {s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools, kRowBlock};
 }
 
 /// The bands of the output, `rows` of the convolution each, of which the last may have fewer.
 RowConv band_of(const ConvGeometry& s, bool pools) {
-  RowConv band{s.c, s.h, s.w, s.kh, s.kw, s.pad_h, s.pad_w, 0, 0, s.ow, s.o, pools, kRowBlock};
+  RowConv band = by_rows(s, pools);
   if (!has_quads() && int8_tiles_fit(s)) band.across = simd::kTileColumns;
   const int64_t fit =
       (has_quads() ? kBandQuads / simd::quad_row(band) : kBandElements / (band.planes() * band.line())) - s.kh;
@@ -151,8 +142,9 @@ class TileSums {
     weights_ = workspace.once<int32_t>(s.groups * s.o * steps, [&](int32_t* to) {
       const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
       const int8_t* const panels = bytes_of(s, w, workspace);
+      auto* const all = workspace.get<CombinedWeights>(7 * s.c);
       for (int64_t g = 0; g < s.groups; ++g)
-        tile_weights(panels + g * size, depth, kernels_.together, to + g * s.o * steps);
+        tile_weights(panels + g * size, depth, kernels_.together, all, to + g * s.o * steps);
     });
     offsets_ = workspace.once<TileOffsets>(steps, [&](TileOffsets* to) {
       // x_0 − x_2 and so on; even columns lie before odd ones.
@@ -179,35 +171,29 @@ class TileSums {
   }
 
  private:
-  /// Weights of one group, 8 bits in panels, as the kernel reads them.
-  void tile_weights(const int8_t* panels, int64_t depth, int64_t together, int32_t* to) const {
-    const int64_t step_of_row = depth / tiles_.kernel * kBlock;
+  /// Weights of one group, 8 bits in panels, as the kernel reads them. all: room for 7 a channel.
+  void tile_weights(const int8_t* panels, int64_t depth, int64_t together, CombinedWeights* all, int32_t* to) const {
+    const int64_t kernel = tiles_.kernel, step_of_row = depth / kernel * kBlock;
     for (int64_t first = 0; first < outs_; first += together, to += together * tiles_.steps()) {
       const int64_t outs = std::min(together, outs_ - first);
       for (int64_t o = 0; o < outs; ++o) {
         const int64_t out = first + o;
         const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
-        // Of a channel: combined along columns, then rows.
-        const auto combined = [&](int64_t c, int64_t row, int64_t column) {
-          return simd::combined_weights(
-                     tiles_.kernel,
-                     [&](int64_t i) {
-                       return simd::combined_weights(
-                                  tiles_.kernel,
-                                  [&](int64_t j) {
-                                    const int64_t k = j * tiles_.c + c;
-                                    return int32_t{panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group]};
-                                  })
-                           .product[column];
-                     })
-              .product[row];
-        };
+        for (int64_t c = 0; c < tiles_.c; ++c) {  // combined along columns, then rows
+          CombinedWeights rows[5] = {}, *const columns = all + c * 7;
+          for (int64_t i = 0; i < kernel; ++i)
+            rows[i] = simd::combined_weights(kernel, [&](int64_t j) {
+              const int64_t k = j * tiles_.c + c;
+              return panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group];
+            });
+          for (int64_t j = 0; j < simd::combined_count(kernel); ++j)
+            columns[j] = simd::combined_weights(kernel, [&](int64_t i) { return rows[i].product[j]; });
+        }
         tiles_.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
+          const auto weight = [&](int64_t c, int64_t i) { return all[c * 7 + column].product[i]; };
           const bool two = plane < tiles_.planes();
-          const int32_t low = combined(2 * plane, row, column);
-          const int32_t high = two           ? combined(2 * plane + 1, row, column)
-                               : second >= 0 ? combined(2 * plane, second, column)
-                                             : 0;
+          const int32_t low = weight(2 * plane, row);
+          const int32_t high = two ? weight(2 * plane + 1, row) : second >= 0 ? weight(2 * plane, second) : 0;
           to[step * outs + o] = static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
         });
       }
@@ -308,8 +294,12 @@ void run_rows(const SumsOfBand& sums_of_band, const ConvGeometry& s, const RowCo
 }  // namespace
 
 bool int8_tiles_fit(const ConvGeometry& s) {
-  const RowCost cost = cost_of(s);
-  return cost.tiles < cost.rows;
+  if (s.kh != s.kw || (s.kh != 3 && s.kh != 5) || s.taps() > simd::kMostTileTaps) return false;
+  // Tiles combine columns at each step, one operation beside twelve products, and have more to add up behind the steps:
+  // with six outputs at a time, AVX2 takes as long for that as for 24 steps, and by rows for 8.
+  const int64_t rows = by_rows(s, false).padded_cols() * (by_rows(s, false).steps() + 8);
+  const int64_t blocks = ceil_div(s.ow, simd::kTileColumns), steps = simd::TileSteps{s.kh, s.c}.steps();
+  return blocks * kRowBlock * (steps * 13 / 12 + 24) < rows;
 }
 
 bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
@@ -324,11 +314,10 @@ bool int8_rows_fit(const ConvGeometry& s, const FusedPoolAttrs& pool) {
     return s.c <= simd::kMostQuadChannels && s.ow >= 1 && vectors <= plain;
   }
   if (simd::int8_kernels().element != 2 || (s.kh != 3 && s.kh != 5) || s.taps() > simd::kMostRowTaps) return false;
-  const RowCost cost = cost_of(s);
   const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1);
-  const int64_t by_rows = ceil_div(s.oh, 2) * std::min(cost.rows, cost.tiles) * s.o;
+  const int64_t rows = ceil_div(s.oh, 2) * by_rows(s, false).padded_cols() * by_rows(s, false).steps() * s.o;
   const int64_t plain = s.oh * s.ow * depth * 2 * ceil_div(s.o, 8) * 8;
-  return 10 * by_rows <= 9 * plain;
+  return 10 * rows <= 9 * plain;
 }
 
 void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,

@@ -11,6 +11,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "hone/ops/simd/pairs-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace hone::simd {
 namespace HWY_NAMESPACE {
@@ -72,20 +74,50 @@ void dequantize_run(const uint8_t* x, int64_t n, float scale, int32_t zero_point
   for (; i < n; ++i) y[i] = static_cast<float>(x[i] - zero_point) * scale;
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// The bytes that 16-bit lanes in [0, 255] hold: block by block, low's and then high's.
+HWY_INLINE hn::Vec<hn::ScalableTag<uint8_t> > bytes_of(Halves low, Halves high) {
+#if HWY_TARGET == HWY_AVX2
+  return hn::Vec<hn::ScalableTag<uint8_t> >{_mm256_packus_epi16(low.raw, high.raw)};
+#elif HWY_TARGET == HWY_AVX3
+  return hn::Vec<hn::ScalableTag<uint8_t> >{_mm512_packus_epi16(low.raw, high.raw)};
+#else
+  const hn::ScalableTag<uint8_t> d;
+  static_assert(HWY_LANES(uint8_t) <= 16);
+  return hn::ConcatEven(d, hn::BitCast(d, high), hn::BitCast(d, low));
+#endif
+}
+#endif
+
 void add_run(const uint8_t* a, int32_t a_zero_point, const uint8_t* b, int32_t b_zero_point, const FixedPair& f,
              int64_t n, const CodeRange& r, uint8_t* y) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
+  // a and b lie side by side in each lane's halves, as their factors do; what saturates on the way to 16 bits is beyond
+  // the range. Blocks of 16 bytes stay apart until the end, which has them in order again.
   const D d;
+  const hn::ScalableTag<uint8_t> bytes;
+  const hn::ScalableTag<int16_t> halves;
+  constexpr auto kBytes = static_cast<int64_t>(HWY_LANES(uint8_t));
+  const auto nothing = hn::Zero(bytes);
+  const auto factors =
+      hn::BitCast(halves, hn::Set(d, (f.first & 0xffff) | static_cast<int32_t>(static_cast<uint32_t>(f.second) << 16)));
   // The zero points and the half go into one constant.
-  const auto first = hn::Set(d, f.first), second = hn::Set(d, f.second);
   const auto constant = hn::Set(d, (1 << (f.shift - 1)) - a_zero_point * f.first - b_zero_point * f.second);
-  const auto zero = hn::Set(d, r.zero_point), low = hn::Set(d, r.low), high = hn::Set(d, r.high);
-  for (; i + kLanes <= n; i += kLanes) {
-    const auto p = hn::Mul(hn::PromoteTo(d, hn::LoadU(Bytes(), a + i)), first);
-    const auto q = hn::Mul(hn::PromoteTo(d, hn::LoadU(Bytes(), b + i)), second);
-    const auto sum = hn::ShiftRightSame(hn::Add(hn::Add(p, q), constant), f.shift);
-    hn::StoreU(hn::DemoteTo(Bytes(), hn::Min(hn::Max(hn::Add(sum, zero), low), high)), Bytes(), y + i);
+  const auto zero = hn::Set(halves, static_cast<int16_t>(r.zero_point));
+  const auto low = hn::Set(halves, static_cast<int16_t>(r.low)), high = hn::Set(halves, static_cast<int16_t>(r.high));
+  const auto sum = [&](auto pairs) HWY_ATTR {
+    return hn::ShiftRightSame(add_pairs(constant, hn::BitCast(halves, pairs), factors), f.shift);
+  };
+  const auto codes = [&](auto pairs) HWY_ATTR {
+    const auto made = hn::ReorderDemote2To(halves, sum(hn::InterleaveLower(bytes, pairs, nothing)),
+                                           sum(hn::InterleaveUpper(bytes, pairs, nothing)));
+    return hn::Min(hn::Max(hn::SaturatedAdd(made, zero), low), high);
+  };
+  for (; i + kBytes <= n; i += kBytes) {
+    const auto p = hn::LoadU(bytes, a + i), q = hn::LoadU(bytes, b + i);
+    hn::StoreU(bytes_of(codes(hn::InterleaveLower(bytes, p, q)), codes(hn::InterleaveUpper(bytes, p, q))), bytes,
+               y + i);
   }
 #endif
   for (; i < n; ++i) y[i] = requantize_sum(a[i] - a_zero_point, b[i] - b_zero_point, f, r.zero_point, r.low, r.high);
