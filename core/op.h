@@ -90,8 +90,9 @@ class Blocks {
   ~Blocks();
   /// The next one, with room for n bytes; what is in it stays where it had.
   void* next(size_t n);
-  void rewind() { used_ = 0; }
   size_t used() const { return used_; }
+  void rewind(size_t used) { used_ = used; }
+  bool next_has(size_t n) const { return used_ < blocks_.size() && blocks_[used_].second >= n; }
   size_t bytes() const;  ///< of all of them
 
  private:
@@ -103,9 +104,12 @@ class Blocks {
 /// Memory for one run of an op; it is freed when the run ends, or handed out again by whoever runs many.
 class Workspace {
  public:
-  /// What once() made for one op with the same attributes, shapes and inputs but the first: kept from run to run.
+  /// What once() made for one op with the same attributes, shapes and inputs but the first, on one SIMD target: kept
+  /// from run to run.
   class Kept {
    public:
+    Kept() = default;
+    Kept(Kept&& other) noexcept : blocks_(std::move(other.blocks_)), filled_(std::exchange(other.filled_, 0)) {}
     size_t bytes() const { return blocks_.bytes(); }
 
    private:
@@ -125,16 +129,16 @@ class Workspace {
   /// where the inputs are wrong, and not call once().
   template <class T, class Fill> const T* once(int64_t n, const Fill& fill) {
     static_assert(std::is_trivially_destructible_v<T>);
-    if (!kept_) {
-      T* const to = get<T>(n);
-      fill(to);
-      return to;
-    }
-    T* const to = static_cast<T*>(kept_->blocks_.next(static_cast<size_t>(n) * sizeof(T)));
-    if (kept_->blocks_.used() > kept_->filled_) {
-      fill(to);
-      ++kept_->filled_;
-    }
+    const size_t bytes = static_cast<size_t>(n) * sizeof(T);
+    detail::Blocks& from = kept_ ? kept_->blocks_ : scratch_;
+    const bool filled = kept_ && from.used() < kept_->filled_;
+    HONE_ASSERT(!filled || from.next_has(bytes));
+    T* const to = static_cast<T*>(from.next(bytes));
+    if (filled) return to;
+    const size_t used = scratch_.used();  // what fill takes is free again behind it, as in runs without it
+    fill(to);
+    scratch_.rewind(used);
+    if (kept_) ++kept_->filled_;
     return to;
   }
   /// Runs a check of those inputs as once() does.
@@ -146,8 +150,8 @@ class Workspace {
   }
   /// Begins another run, which finds what `kept` has of former ones; null: a run that keeps nothing.
   void reuse(Kept* kept) {
-    scratch_.rewind();
-    if ((kept_ = kept)) kept->blocks_.rewind();
+    scratch_.rewind(0);
+    if ((kept_ = kept)) kept->blocks_.rewind(0);
   }
 
  private:

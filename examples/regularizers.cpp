@@ -152,8 +152,8 @@ void run(const Options& o) {
       test.values.push_back(r.test_accuracy);
       gap.values.push_back(r.train_accuracy - r.test_accuracy);
     }
-    std::printf("%-24s %6.2f +- %-7.2f %6.2f +- %-7.2f %6.2f +- %.2f\n", m.name.c_str(), 100 * train.mean(),
-                100 * train.sd(), 100 * test.mean(), 100 * test.sd(), 100 * gap.mean(), 100 * gap.sd());
+    std::printf("%-24s %-17s %-17s %s\n", m.name.c_str(), points(train).c_str(), points(test).c_str(),
+                points(gap).c_str());
     std::fflush(stdout);
     results.rows.emplace_back()
         .set("name", m.name)

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "graph_support.h"
+#include "simd_targets.h"
 
 namespace hone::test {
 namespace {
@@ -114,17 +115,49 @@ TEST(Executor, KeepsWhatIsMadeOfWeights) {
   nn::LeNet lenet;
   nn::ResNet resnet{{.depth = 8, .in = 3, .width = 16}};
   disturb_norms(resnet);
+  const auto data = compress::quantize::calibration({randn({4, 3, 32, 32})});
   for (nn::Module* module : {static_cast<nn::Module*>(&lenet), static_cast<nn::Module*>(&resnet)}) {
     const nn::ModeScope eval(*module, false);
-    for (const int64_t batch : {1, 3}) {
-      const Shape shape{batch, 3, 32, 32};
-      const Network net = graph::trace(*module, randn(shape));
-      const auto data = compress::quantize::calibration({randn({16, 3, 32, 32})});
-      expect_kept(graph::optimize(net), shape, "panels");
-      expect_kept(compress::quantize::quantize_static(net, data), shape, "8 bits");
-      expect_kept(compress::quantize::quantize_static(net, data, {.bits = 4}), shape, "4 bits");
-    }
+    const Network net = graph::trace(*module, randn({1, 3, 32, 32}));
+    const Network panels = graph::optimize(net), eight = compress::quantize::quantize_static(net, data),
+                  four = compress::quantize::quantize_static(net, data, {.bits = 4});
+    on_every_int8_target([&](int64_t) {
+      for (const int64_t batch : {1, 3}) {
+        const Shape shape{batch, 3, 32, 32};
+        expect_kept(panels, shape, "panels");
+        expect_kept(eight, shape, "8 bits");
+        expect_kept(four, shape, "4 bits");
+      }
+    });
   }
+}
+
+/// Convolutions and layers on weights of every sparse form, and codebooks.
+struct Stored : nn::Module {
+  CsrMatrix csr = CsrMatrix::pack(kept({6, 3 * 9})), csr_fc = CsrMatrix::pack(kept({20, 96}));
+  BlockSparseMatrix blocks = BlockSparseMatrix::pack(kept({8, 6 * 9}), 4, 1),
+                    blocks_fc = BlockSparseMatrix::pack(kept({24, 20}), 8, 1);
+  NMMatrix n_m = NMMatrix::pack(randn({6, 8 * 9}), 2, 4), n_m_fc = NMMatrix::pack(randn({16, 24}), 2, 4);
+  CodebookMatrix codes = CodebookMatrix::pack(round(randn({6, 6, 3, 3}))),
+                 codes_fc = CodebookMatrix::pack(round(randn({5, 16})));
+  static Tensor kept(const Shape& shape) { return where(lt(rand(shape), 0.3), randn(shape), zeros(shape)); }
+  Tensor forward(const Tensor& x) {
+    Tensor h = csr_conv2d(x, csr, {3}, {}, {.conv = {.padding = {1}}, .activation = Activation::relu});
+    h = block_sparse_conv2d(h, blocks, {3}, {}, {.conv = {.padding = {1}}, .pool = {2}});
+    h = n_m_conv2d(h, n_m, {3}, {}, {.conv = {.padding = {1}}});
+    h = flatten(codebook_conv2d(h, codes, {}, {.conv = {.padding = {1}}, .pool = {2}}), 1);
+    return codebook_linear(n_m_linear(block_sparse_linear(csr_linear(h, csr_fc), blocks_fc), n_m_fc), codes_fc);
+  }
+  HONE_MODULE(Stored)
+};
+TEST(Executor, KeepsWhatIsMadeOfStoredWeights) {
+  manual_seed(17);
+  Stored module;
+  NoGrad no_grad;
+  const Network net = graph::trace(module, randn({1, 3, 16, 16}));
+  on_every_target([&](int64_t) {
+    for (const int64_t batch : {1, 2, 40}) expect_kept(net, {batch, 3, 16, 16}, str("batch ", batch));
+  });
 }
 
 /// Layers on packed weights that depend on the input: nothing may be kept of them.

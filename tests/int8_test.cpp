@@ -363,6 +363,11 @@ TEST(Int8Conv, ImagesOfNoColumnsAreAllPadding) {
                        {.conv = {.padding = {1, 8}}, .x_zero_point = 200}};
       EXPECT_EQ(k.way(), has_sixteen_bits() || has_quads() ? Way::rows : Way::plain);
       k.check(rng);
+      const ConvCase wide{empty({1, c, 9, 0}, u8),  // more padding on a side than a vector has lanes
+                          codes(rng, {3, c, 5, 5}, i8, -127, 127),
+                          {.conv = {.padding = {2, 37}}, .x_zero_point = 200}};
+      EXPECT_TRUE(wide.way() == Way::tiles || !has_sixteen_bits());
+      wide.check(rng);
     }
   });
 }

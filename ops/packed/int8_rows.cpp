@@ -54,8 +54,9 @@ template <class F> void each_pair(const RowConv& s, const F& f) {
 void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t together, int32_t* to) {
   const SumOrder order = simd::sum_order(s.kh);
   const int64_t step = depth / s.kh * kBlock, taps = s.row_taps();
-  for (int64_t first = 0; first < s.outs; first += together, to += together * s.steps()) {
+  for (int64_t first = 0; first < s.outs; first += together) {
     const int64_t outs = std::min(together, s.outs - first);
+    int32_t* const made = to + first * s.steps();
     for (int64_t o = 0; o < outs; ++o) {
       const int64_t out = first + o;
       const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
@@ -68,8 +69,39 @@ void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t
         const CombinedWeights low = tap(c, j);
         const CombinedWeights high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : CombinedWeights{};
         for (int64_t i = 0; i < s.combined(); ++i)
-          to[(i * taps + p) * outs + o] = static_cast<int32_t>(
+          made[(i * taps + p) * outs + o] = static_cast<int32_t>(
               (low.product[order.product[i]] & 0xffff) | static_cast<uint32_t>(high.product[order.product[i]]) << 16);
+      });
+    }
+  }
+}
+
+/// The same for tiles. all: room for 7 a channel.
+void tile_weights(const ConvGeometry& s, const int8_t* panels, int64_t together, CombinedWeights* all, int32_t* to) {
+  const simd::TileSteps tiles{s.kh, s.c};
+  const int64_t kernel = s.kh, depth = int8_depth(s.c, s.kh, s.kw, 1), step_of_row = depth / kernel * kBlock;
+  for (int64_t first = 0; first < s.o; first += together) {
+    const int64_t outs = std::min(together, s.o - first);
+    int32_t* const made = to + first * tiles.steps();
+    for (int64_t o = 0; o < outs; ++o) {
+      const int64_t out = first + o;
+      const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
+      for (int64_t c = 0; c < s.c; ++c) {  // combined along columns, then rows
+        CombinedWeights rows[5] = {}, *const columns = all + c * 7;
+        for (int64_t i = 0; i < kernel; ++i)
+          rows[i] = simd::combined_weights(kernel, [&](int64_t j) {
+            const int64_t k = j * s.c + c;
+            return panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group];
+          });
+        for (int64_t j = 0; j < simd::combined_count(kernel); ++j)
+          columns[j] = simd::combined_weights(kernel, [&](int64_t i) { return rows[i].product[j]; });
+      }
+      tiles.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
+        const auto weight = [&](int64_t c, int64_t i) { return all[c * 7 + column].product[i]; };
+        const bool two = plane < tiles.planes();
+        const int32_t low = weight(2 * plane, row);
+        const int32_t high = two ? weight(2 * plane + 1, row) : second >= 0 ? weight(2 * plane, second) : 0;
+        made[step * outs + o] = static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
       });
     }
   }
@@ -83,138 +115,116 @@ template <class T> const T* spread(const T* table, int64_t n, int64_t times, Wor
   });
 }
 
-/// The panels with 8 bits.
-const int8_t* bytes_of(const ConvGeometry& s, const Int8Weight& w, Workspace& workspace) {
-  if (w.bits == 8) return w.panels;
-  const int64_t blocks = s.groups * simd::int8_columns(s.o) / kInt8Outs * int8_depth(s.c, s.kh, s.kw, 1);
-  auto* const unpacked = workspace.get<int8_t>(blocks * kBlock);
-  simd::int8_kernels().unpack4(w.panels, blocks, unpacked);
-  return unpacked;
+int64_t panel_bytes(const ConvGeometry& s) {  // of one group, with 8 bits
+  return simd::int8_columns(s.o) * int8_depth(s.c, s.kh, s.kw, 1) * kInt8Group;
+}
+void unpack(const ConvGeometry& s, const Int8Weight& w, int8_t* to) {
+  simd::int8_kernels().unpack4(w.panels, s.groups * panel_bytes(s) / kBlock, to);
 }
 
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 
-/// Sums by pairs of rows: the band's pairs, combined rows, and what the kernel adds up are its scratch.
-class PairSums {
+/// Sums of combined rows: the band's pairs, the rows, and what the kernel adds up are its scratch.
+template <class Kernels, class Offset> class CombinedSums {
  public:
-  PairSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
-      : start_(w.start), outs_(s.o), steps_(whole.steps()) {
-    const int64_t line = whole.line(), planes = whole.planes();
-    weights_ = workspace.once<int32_t>(s.groups * s.o * steps_, [&](int32_t* to) {
-      const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
-      const int8_t* const panels = bytes_of(s, w, workspace);
-      for (int64_t g = 0; g < s.groups; ++g)
-        pair_weights(whole, panels + g * size, depth, kernels_.together, to + g * s.o * steps_);
+  /// weights(panels of a group, to) makes a group's [outs, steps], offsets(to) those of the steps; rows, room:
+  /// elements.
+  template <class Weights, class Offsets>
+  CombinedSums(const Kernels& kernels, const ConvGeometry& s, const RowConv& whole, int64_t steps, int64_t rows,
+               int64_t room, const Int8Weight& w, Workspace& workspace, const Weights& weights, const Offsets& offsets)
+      : kernels_(kernels),
+        start_(w.start),
+        outs_(s.o),
+        steps_(steps),
+        pairs_(aligned((whole.rows + s.kh) * whole.planes() * whole.line() * 4)),
+        rows_(aligned(rows * 4)),
+        room_(aligned(room * 4)) {
+    weights_ = workspace.once<int32_t>(s.groups * s.o * steps, [&](int32_t* to) {
+      const int8_t* panels = w.panels;
+      if (w.bits == 4) {
+        auto* const unpacked = workspace.get<int8_t>(s.groups * panel_bytes(s));
+        unpack(s, w, unpacked);
+        panels = unpacked;
+      }
+      for (int64_t g = 0; g < s.groups; ++g) weights(panels + g * panel_bytes(s), to + g * s.o * steps);
     });
-    offsets_ = workspace.once<int32_t>(steps_, [&](int32_t* to) {
-      const SumOrder order = simd::sum_order(s.kh);
-      each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
-        for (int64_t i = 0; i < whole.combined(); ++i)
-          to[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
-      });
-    });
-    pairs_ = aligned((whole.rows + s.kh) * planes * line * 4);
-    combined_ = aligned(whole.combined() * planes * line * 4);
-    room_ = aligned(kernels_.together * kRowBlock * 4);
+    offsets_ = workspace.once<Offset>(steps, offsets);
   }
-  int64_t scratch() const { return pairs_ + combined_ + room_; }
+  int64_t scratch() const { return pairs_ + rows_ + room_; }
   void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
                   int32_t* y) const {
     auto* const pairs = reinterpret_cast<int32_t*>(scratch);
     kernels_.pack(band, x, zero_point, pairs);
     kernels_.product(band, pairs, offsets_, weights_ + group * outs_ * steps_, start_ + group * outs_,
-                     reinterpret_cast<int32_t*>(scratch + pairs_),
-                     reinterpret_cast<int32_t*>(scratch + pairs_ + combined_), y);
+                     reinterpret_cast<int32_t*>(scratch + pairs_), reinterpret_cast<int32_t*>(scratch + pairs_ + rows_),
+                     y);
   }
 
  private:
-  const simd::RowKernels& kernels_ = simd::row_kernels();
-  const int32_t *start_, *weights_ = nullptr, *offsets_ = nullptr;
-  int64_t outs_, steps_, pairs_ = 0, combined_ = 0, room_ = 0;
-};
-
-/// Sums by pairs of rows and of columns: likewise.
-class TileSums {
- public:
-  TileSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
-      : start_(w.start), outs_(s.o), tiles_{s.kh, s.c} {
-    const int64_t line = whole.line(), half = line / 2, steps = tiles_.steps();
-    weights_ = workspace.once<int32_t>(s.groups * s.o * steps, [&](int32_t* to) {
-      const int64_t depth = int8_depth(s.c, s.kh, s.kw, 1), size = simd::int8_columns(s.o) * depth * kInt8Group;
-      const int8_t* const panels = bytes_of(s, w, workspace);
-      auto* const all = workspace.get<CombinedWeights>(7 * s.c);
-      for (int64_t g = 0; g < s.groups; ++g)
-        tile_weights(panels + g * size, depth, kernels_.together, all, to + g * s.o * steps);
-    });
-    offsets_ = workspace.once<TileOffsets>(steps, [&](TileOffsets* to) {
-      // x_0 − x_2 and so on; even columns lie before odd ones.
-      const int64_t places[][2] = {{0, 1},        {half, 1}, {1, half},    {half + 1, half},
-                                   {half + 1, 2}, {2, 2},    {half + 2, 2}};
-      tiles_.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t) {
-        const int64_t at = plane < tiles_.planes() ? (row * tiles_.planes() + plane) * line
-                                                   : (tiles_.rows() - simd::kSumPlaces + row) * line;
-        to[step] = {static_cast<int32_t>(at + places[column][0]), static_cast<int32_t>(at + places[column][1])};
-      });
-    });
-    pairs_ = aligned((whole.rows + s.kh) * whole.planes() * line * 4);
-    combined_ = aligned(tiles_.rows() * line * 4);
-    room_ = aligned(simd::kTileRoom * kernels_.together * 4);
-  }
-  int64_t scratch() const { return pairs_ + combined_ + room_; }
-  void operator()(const RowConv& band, const uint8_t* x, uint8_t zero_point, int64_t group, std::byte* scratch,
-                  int32_t* y) const {
-    auto* const pairs = reinterpret_cast<int32_t*>(scratch);
-    kernels_.pack(band, x, zero_point, pairs);
-    kernels_.product(band, pairs, offsets_, weights_ + group * outs_ * tiles_.steps(), start_ + group * outs_,
-                     reinterpret_cast<int32_t*>(scratch + pairs_),
-                     reinterpret_cast<int32_t*>(scratch + pairs_ + combined_), y);
-  }
-
- private:
-  /// Weights of one group, 8 bits in panels, as the kernel reads them. all: room for 7 a channel.
-  void tile_weights(const int8_t* panels, int64_t depth, int64_t together, CombinedWeights* all, int32_t* to) const {
-    const int64_t kernel = tiles_.kernel, step_of_row = depth / kernel * kBlock;
-    for (int64_t first = 0; first < outs_; first += together, to += together * tiles_.steps()) {
-      const int64_t outs = std::min(together, outs_ - first);
-      for (int64_t o = 0; o < outs; ++o) {
-        const int64_t out = first + o;
-        const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
-        for (int64_t c = 0; c < tiles_.c; ++c) {  // combined along columns, then rows
-          CombinedWeights rows[5] = {}, *const columns = all + c * 7;
-          for (int64_t i = 0; i < kernel; ++i)
-            rows[i] = simd::combined_weights(kernel, [&](int64_t j) {
-              const int64_t k = j * tiles_.c + c;
-              return panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group];
-            });
-          for (int64_t j = 0; j < simd::combined_count(kernel); ++j)
-            columns[j] = simd::combined_weights(kernel, [&](int64_t i) { return rows[i].product[j]; });
-        }
-        tiles_.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
-          const auto weight = [&](int64_t c, int64_t i) { return all[c * 7 + column].product[i]; };
-          const bool two = plane < tiles_.planes();
-          const int32_t low = weight(2 * plane, row);
-          const int32_t high = two ? weight(2 * plane + 1, row) : second >= 0 ? weight(2 * plane, second) : 0;
-          to[step * outs + o] = static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
-        });
-      }
-    }
-  }
-
-  const simd::TileKernels& kernels_ = simd::tile_kernels();
+  const Kernels& kernels_;
   const int32_t *start_, *weights_ = nullptr;
-  const TileOffsets* offsets_ = nullptr;
-  int64_t outs_, pairs_ = 0, combined_ = 0, room_ = 0;
-  simd::TileSteps tiles_;
+  const Offset* offsets_ = nullptr;
+  int64_t outs_, steps_, pairs_, rows_, room_;
 };
+
+/// By pairs of rows.
+CombinedSums<simd::RowKernels, int32_t> pair_sums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w,
+                                                  Workspace& workspace) {
+  const simd::RowKernels& kernels = simd::row_kernels();
+  const int64_t line = whole.line(), planes = whole.planes(), depth = int8_depth(s.c, s.kh, s.kw, 1);
+  return {kernels,
+          s,
+          whole,
+          whole.steps(),
+          whole.combined() * planes * line,
+          kernels.together * kRowBlock,
+          w,
+          workspace,
+          [&](const int8_t* panels, int32_t* to) { pair_weights(whole, panels, depth, kernels.together, to); },
+          [&](int32_t* to) {
+            const SumOrder order = simd::sum_order(s.kh);
+            each_pair(whole, [&](int64_t p, int64_t c, int64_t j) {
+              for (int64_t i = 0; i < whole.combined(); ++i)
+                to[i * whole.row_taps() + p] = static_cast<int32_t>((order.product[i] * planes + c / 2) * line + j);
+            });
+          }};
+}
+
+/// By pairs of rows and of columns.
+CombinedSums<simd::TileKernels, TileOffsets> tile_sums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w,
+                                                       Workspace& workspace) {
+  const simd::TileKernels& kernels = simd::tile_kernels();
+  const simd::TileSteps tiles{s.kh, s.c};
+  const int64_t line = whole.line(), half = line / 2;
+  return {kernels,
+          s,
+          whole,
+          tiles.steps(),
+          tiles.rows() * line,
+          simd::kTileRoom * kernels.together,
+          w,
+          workspace,
+          [&](const int8_t* panels, int32_t* to) {
+            tile_weights(s, panels, kernels.together, workspace.get<CombinedWeights>(7 * s.c), to);
+          },
+          [&](TileOffsets* to) {
+            // x_0 − x_2 and so on; even columns lie before odd ones.
+            const int64_t places[][2] = {{0, 1},        {half, 1}, {1, half},    {half + 1, half},
+                                         {half + 1, 2}, {2, 2},    {half + 2, 2}};
+            tiles.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t) {
+              const int64_t at = plane < tiles.planes() ? (row * tiles.planes() + plane) * line
+                                                        : (tiles.rows() - simd::kSumPlaces + row) * line;
+              to[step] = {static_cast<int32_t>(at + places[column][0]), static_cast<int32_t>(at + places[column][1])};
+            });
+          }};
+}
 
 /// Sums by quads, from the panels as they are: the band's elements and quads are its scratch.
 class QuadSums {
  public:
   QuadSums(const ConvGeometry& s, const RowConv& whole, const Int8Weight& w, Workspace& workspace)
-      : start_(w.start),
-        panels_(bytes_of(s, w, workspace)),
-        outs_(s.o),
-        size_(simd::int8_columns(s.o) * int8_depth(s.c, s.kh, s.kw, 1) * kInt8Group) {
+      : start_(w.start), panels_(w.panels), outs_(s.o), size_(panel_bytes(s)) {
+    if (w.bits == 4) panels_ = workspace.once<int8_t>(s.groups * size_, [&](int8_t* to) { unpack(s, w, to); });
     // Vectors of positions and their last group read past the elements; packing writes past them.
     packed_ = aligned((whole.rows + s.kh) * (s.w + 2 * s.pad_w) * s.c + 16 * s.c + 64 + simd::kInt8Slack);
     quads_ = aligned((whole.rows + s.kh) * simd::quad_row(whole) * 4);
@@ -326,9 +336,9 @@ void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point
   if (has_quads()) {
     run_rows(QuadSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
   } else if (whole.across == simd::kTileColumns) {
-    run_rows(TileSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
+    run_rows(tile_sums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
   } else {
-    run_rows(PairSums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
+    run_rows(pair_sums(s, whole, w, workspace), s, whole, x, x_zero_point, pools, r, workspace);
   }
 }
 

@@ -41,7 +41,7 @@ bool int8_tiles_fit(const ConvGeometry& s);
 void run_int8_rows(const ConvGeometry& s, const uint8_t* x, uint8_t x_zero_point, const Int8Weight& w, bool pools,
                    const Int8Result& r, Workspace& workspace);
 /// Whether Winograd's way, which goes before rows, is shorter than the plain one: no more than 2/3 of the products,
-/// with what tiles and panels have too much, and enough tiles for bringing the weights to its form at each call.
+/// with what tiles and panels have too much, and enough tiles to pay for bringing the weights to its form.
 bool int8_winograd_fits(const ConvGeometry& s);
 /// Whether places in its scratch memory fit 32 bits.
 bool int8_conv_fits(const ConvGeometry& s, const FusedPoolAttrs& pool);

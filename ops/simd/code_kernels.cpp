@@ -79,7 +79,7 @@ void dequantize_run(const uint8_t* x, int64_t n, float scale, int32_t zero_point
 HWY_INLINE hn::Vec<hn::ScalableTag<uint8_t> > bytes_of(Halves low, Halves high) {
 #if HWY_TARGET == HWY_AVX2
   return hn::Vec<hn::ScalableTag<uint8_t> >{_mm256_packus_epi16(low.raw, high.raw)};
-#elif HWY_TARGET == HWY_AVX3
+#elif HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3  // and better ones, which have smaller numbers
   return hn::Vec<hn::ScalableTag<uint8_t> >{_mm512_packus_epi16(low.raw, high.raw)};
 #else
   const hn::ScalableTag<uint8_t> d;

@@ -30,8 +30,6 @@ const RowKernels* kernels() {
 using D = hn::ScalableTag<int32_t>;
 using D16 = hn::ScalableTag<int16_t>;
 constexpr int kLanes = static_cast<int>(HWY_LANES(int32_t)), kVectors = static_cast<int>(kRowBlock) / kLanes;
-// Sums, one block of inputs and one weight fill the registers.
-constexpr int kTogether = HWY_TARGET == HWY_AVX3 ? 12 : HWY_TARGET == HWY_NEON ? 6 : kVectors == 2 ? 6 : 2;
 
 // to[i] = low[i] + 2^16 high[i].
 HWY_INLINE void join(const uint8_t* low, const uint8_t* high, int64_t n, int32_t* to) {
@@ -72,23 +70,15 @@ void pack(const RowConv& s, const uint8_t* x, uint8_t code, int32_t* pairs) {
 }
 
 // The combined rows of the two output rows that begin with x's row 0; n elements a row.
-void combine(const int32_t* x, int64_t kh, int64_t n, int32_t* to) {
+template <int kTaps> void combine_rows(const int32_t* x, int64_t n, int32_t* to) {
+  constexpr int kCombined = static_cast<int>(combined_count(kTaps));
   const D d;
-  const D16 halves;
-  const auto row = [&](int64_t r, int64_t i) HWY_ATTR { return hn::BitCast(halves, hn::LoadU(d, x + r * n + i)); };
   for (int64_t first = 0; first < n; first += kLanes) {
     const int64_t i = std::min(first, n - kLanes);
-    const auto put = [&](int64_t r, Halves v) HWY_ATTR { hn::StoreU(hn::BitCast(d, v), d, to + r * n + i); };
-    const Halves x1 = row(1, i), x2 = row(2, i), x3 = row(3, i);
-    put(0, hn::Sub(row(0, i), x2));
-    put(1, hn::Add(x1, x2));
-    put(2, hn::Sub(x2, x1));
-    put(3, hn::Sub(x3, x1));
-    if (kh == 3) continue;
-    const Halves x4 = row(4, i);
-    put(4, hn::Sub(x3, x4));
-    put(5, x4);
-    put(6, hn::Sub(row(5, i), x4));
+    Halves made[kCombined];
+    combine<kTaps>([&](int64_t r) HWY_ATTR { return hn::BitCast(D16(), hn::LoadU(d, x + r * n + i)); }, made);
+#pragma GCC unroll 7
+    for (int k = 0; k < kCombined; ++k) hn::StoreU(hn::BitCast(d, made[k]), d, to + k * n + i);
   }
 }
 
@@ -192,22 +182,22 @@ void product(const RowConv& s, const int32_t* pairs, const int32_t* offsets, con
   for (int64_t k = 0; k <= kSumPlaces; ++k) first[k] = order.first[k] * s.row_taps();
   Block block{nullptr, offsets, nullptr, first, nullptr, &s, plane, false, room, nullptr};
   for (int64_t r = 0; r < (s.pools ? s.rows - 1 : s.rows); r += 2) {
-    combine(pairs + r * n, s.kh, n, combined);
+    s.kh == 3 ? combine_rows<3>(pairs + r * n, n, combined) : combine_rows<5>(pairs + r * n, n, combined);
     block.below = r + 1 < s.rows;
     int32_t* const to = y + (s.pools ? r / 2 : r) * s.pitch();
     for (int64_t j = 0; j < s.cols; j += kRowBlock) {
       block.x = combined + j;
-      for (int64_t o = 0; o < s.outs; o += kTogether) {
+      for (int64_t o = 0; o < s.outs; o += kSumsTogether) {
         block.w = w + o * s.steps(), block.start = start + o;
         block.y = to + o * plane + (s.pools ? j / 2 : j);
-        block_of<kTogether>(std::min<int64_t>(kTogether, s.outs - o), block);
+        block_of<kSumsTogether>(std::min<int64_t>(kSumsTogether, s.outs - o), block);
       }
     }
   }
 }
 
 const RowKernels* kernels() {
-  static constexpr RowKernels table = {kTogether, pack, product};
+  static constexpr RowKernels table = {kSumsTogether, pack, product};
   return &table;
 }
 

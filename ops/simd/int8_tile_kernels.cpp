@@ -30,8 +30,6 @@ const TileKernels* kernels() {
 using D = hn::ScalableTag<int32_t>;
 using D16 = hn::ScalableTag<int16_t>;
 constexpr int kLanes = static_cast<int>(HWY_LANES(int32_t)), kVectors = static_cast<int>(kRowBlock) / kLanes;
-// Sums, one block of inputs and one weight fill the registers.
-constexpr int kTogether = HWY_TARGET == HWY_AVX3 ? 12 : HWY_TARGET == HWY_NEON ? 6 : kVectors == 2 ? 6 : 2;
 
 // Columns 0, 2, … of the n bytes at `low` as pairs with those at `high`, or with 0, to `even`; 1, 3, … to `odd`.
 template <bool kTwo>
@@ -79,15 +77,7 @@ void pack(const RowConv& s, const uint8_t* x, uint8_t code, int32_t* pairs) {
   }
 }
 
-// The combinations of rows that begin with x's row 0.
-template <int kTaps, class Row> HWY_INLINE void combine(const Row& row, Halves (&to)[combined_count(kTaps)]) {
-  const Halves x1 = row(1), x2 = row(2), x3 = row(3);
-  to[0] = hn::Sub(row(0), x2), to[1] = hn::Add(x1, x2), to[2] = hn::Sub(x2, x1), to[3] = hn::Sub(x3, x1);
-  if constexpr (kTaps == 5) {
-    const Halves x4 = row(4);
-    to[4] = hn::Sub(x3, x4), to[5] = x4, to[6] = hn::Sub(row(5), x4);
-  }
-}
+// Rows that begin with x's row 0, combined.
 template <int kTaps> void combine_rows(const RowConv& s, const int32_t* x, int32_t* to) {
   constexpr int kCombined = static_cast<int>(combined_count(kTaps));
   const D d;
@@ -243,17 +233,17 @@ void product(const RowConv& s, const int32_t* pairs, const TileOffsets* offsets,
     int32_t* const to = y + (s.pools ? r / 2 : r) * s.pitch();
     for (int64_t j = 0; j < s.cols; j += kTileColumns) {
       block.x = combined + j / 2;
-      for (int64_t o = 0; o < s.outs; o += kTogether) {
+      for (int64_t o = 0; o < s.outs; o += kSumsTogether) {
         block.w = w + o * tiles.steps(), block.start = start + o;
         block.y = to + o * block.plane + (s.pools ? j / 2 : j);
-        block_of<kTogether>(std::min<int64_t>(kTogether, s.outs - o), block);
+        block_of<kSumsTogether>(std::min<int64_t>(kSumsTogether, s.outs - o), block);
       }
     }
   }
 }
 
 const TileKernels* kernels() {
-  static constexpr TileKernels table = {kTogether, pack, product};
+  static constexpr TileKernels table = {kSumsTogether, pack, product};
   return &table;
 }
 

@@ -10,6 +10,8 @@
 
 #include <hwy/highway.h>
 
+#include "hone/ops/simd/two_outputs.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace hone::simd {
 namespace HWY_NAMESPACE {
@@ -42,6 +44,23 @@ HWY_INLINE Sums add_pairs(Sums sums, Halves x, Halves w) {
   return hn::Add(sums, hn::Add(hn::Mul(low(x), low(w)), hn::Mul(high(x), high(w))));
 #endif
 }
+
+/// What products take from the inputs of two outputs (two_outputs.h), combined_count(kTaps) values: row(i) is x_i.
+template <int kTaps, class Row, class V> HWY_INLINE void combine(const Row& row, V* to) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const V x1 = row(1), x2 = row(2), x3 = row(3);
+  to[0] = hn::Sub(row(0), x2), to[1] = hn::Add(x1, x2), to[2] = hn::Sub(x2, x1), to[3] = hn::Sub(x3, x1);
+  if constexpr (kTaps == 5) {
+    const V x4 = row(4);
+    to[4] = hn::Sub(x3, x4), to[5] = x4, to[6] = hn::Sub(row(5), x4);
+  }
+}
+
+/// Outputs, or tiles, whose sums in 16 lanes fill the registers with one block of inputs and one weight.
+constexpr int kSumsTogether = HWY_TARGET == HWY_AVX3    ? 12
+                              : HWY_TARGET == HWY_NEON  ? 6
+                              : HWY_LANES(int32_t) == 8 ? 6
+                                                        : 2;
 
 #endif
 

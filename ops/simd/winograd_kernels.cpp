@@ -32,18 +32,10 @@ constexpr int kSide = static_cast<int>(kSumPlaces), kPlaces = static_cast<int>(k
 constexpr int64_t kOuts = 16;  // of a panel
 using D = hn::ScalableTag<int32_t>;
 constexpr int kLanes = static_cast<int>(HWY_LANES(int32_t)), kVectors = static_cast<int>(kOuts) / kLanes;
-// Sums, weights and one input fill the registers.
-constexpr int kTogether = HWY_TARGET == HWY_AVX3 ? 12 : HWY_TARGET == HWY_NEON ? 6 : kVectors == 2 ? 6 : 2;
 
 using D16 = hn::CappedTag<int16_t, kOuts>;
 using V16 = hn::Vec<D16>;
 constexpr auto kChannels = static_cast<int64_t>(std::min<size_t>(HWY_LANES(int16_t), 16));
-
-// The combinations of kSpan inputs.
-template <int kSpan, class V> HWY_INLINE void combine(const V* x, V* to) {
-  to[0] = hn::Sub(x[0], x[2]), to[1] = hn::Add(x[1], x[2]), to[2] = hn::Sub(x[2], x[1]), to[3] = hn::Sub(x[3], x[1]);
-  if constexpr (kSpan == 6) to[4] = hn::Sub(x[3], x[4]), to[5] = x[4], to[6] = hn::Sub(x[5], x[4]);
-}
 
 // The combinations of one tile's columns, kLanes16 channels: x and `to` begin with its first.
 template <int kSpan, int kLanes16>
@@ -51,13 +43,13 @@ HWY_INLINE void input_tile(const int16_t* x, int64_t c, int64_t line, int64_t pi
   constexpr int kCombined = static_cast<int>(combined_count(kSpan - 1));
   const hn::CappedTag<int16_t, kLanes16> d;
   using V = hn::Vec<decltype(d)>;
-  const int64_t apart = kTogether * pitch;
+  const int64_t apart = kSumsTogether * pitch;
 #pragma GCC unroll 1
   for (int i = 0; i < kCombined; ++i, x += line) {
     V in[kSpan], out[kCombined];
 #pragma GCC unroll 6
     for (int j = 0; j < kSpan; ++j) in[j] = hn::LoadU(d, x + j * c);
-    combine<kSpan>(in, out);
+    combine<kSpan - 1>([&](int64_t j) HWY_ATTR { return in[j]; }, out);
 #pragma GCC unroll 7
     for (int j = 0; j < kCombined; ++j, to += apart) hn::StoreU(out[j], d, to);
   }
@@ -73,13 +65,13 @@ void inputs_of(const int16_t* x, int64_t line, const WinogradPlane& plane, int16
       V16 in[kSpan], out[kCombined];
 #pragma GCC unroll 6
       for (int i = 0; i < kSpan; ++i) in[i] = hn::LoadU(d, x + i * line + k);
-      combine<kSpan>(in, out);
+      combine<kSpan - 1>([&](int64_t j) HWY_ATTR { return in[j]; }, out);
 #pragma GCC unroll 7
       for (int i = 0; i < kCombined; ++i) hn::StoreU(out[i], d, rows + i * made + k);
     }
     for (int64_t col = 0; col < across; ++col, ++tile) {
       const int16_t* const from = rows + col * 2 * c;
-      int16_t* const to = v + (tile / kTogether * plane.values() * kTogether + tile % kTogether) * pitch;
+      int16_t* const to = v + (tile / kSumsTogether * plane.values() * kSumsTogether + tile % kSumsTogether) * pitch;
       if (c < 16) {
         for (int64_t k = 0; k < c; k += 8) input_tile<kSpan, 8>(from + k, c, made, pitch, to + k);
         continue;
@@ -191,7 +183,7 @@ struct Block {
   int32_t* room;
 };
 
-// room [16, kTogether, 16] = the sums of places, for the first P tiles of a block.
+// room [16, kSumsTogether, 16] = the sums of places, for the first P tiles of a block.
 template <int P> HWY_NOINLINE void tiles(const Block& a) {
   const D d;
   const hn::ScalableTag<int16_t> pairs;
@@ -201,7 +193,7 @@ template <int P> HWY_NOINLINE void tiles(const Block& a) {
   const int16_t* HWY_RESTRICT u = a.u;
   const int32_t* HWY_RESTRICT offsets = a.offsets;
   int32_t* HWY_RESTRICT room = a.room;
-  for (int i = 0; i < kPlaces; ++i, room += kTogether * kOuts) {
+  for (int i = 0; i < kPlaces; ++i, room += kSumsTogether * kOuts) {
     Sums sums[P][kVectors];
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p)
@@ -243,7 +235,7 @@ HWY_INLINE void outputs(const int32_t* m, const int32_t* start, bool below, bool
     for (int j = 0; j < kSide; ++j) {
       Sums s[kSide];
 #pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) s[i] = hn::LoadU(d, m + (i * kSide + j) * kTogether * kOuts + o);
+      for (int i = 0; i < kSide; ++i) s[i] = hn::LoadU(d, m + (i * kSide + j) * kSumsTogether * kOuts + o);
       half[0][j] = hn::Add(hn::Add(s[0], s[1]), s[2]);
       half[1][j] = hn::Add(hn::Sub(s[1], s[2]), s[3]);
     }
@@ -268,9 +260,10 @@ void product(const int16_t* v, const int16_t* u, const int32_t* offsets, const W
   static constexpr WinogradOrder of_3(3), of_5(5);
   Block block{v, u, offsets, plane.pitch(), plane.pairs(), plane.kernel == 3 ? &of_3 : &of_5, room};
   int64_t row = 0, col = 0;
-  for (int64_t tile = 0; tile < count; tile += kTogether, block.v += plane.values() * kTogether * plane.pitch()) {
-    const int64_t n = std::min<int64_t>(kTogether, count - tile);
-    tiles_of<kTogether>(n, block);
+  for (int64_t tile = 0; tile < count;
+       tile += kSumsTogether, block.v += plane.values() * kSumsTogether * plane.pitch()) {
+    const int64_t n = std::min<int64_t>(kSumsTogether, count - tile);
+    tiles_of<kSumsTogether>(n, block);
     for (int64_t p = 0; p < n; ++p) {
       outputs(room + p * kOuts, start, row + 1 < plane.rows, col + 1 < plane.cols, pitch,
               y + row * pitch + col * kOuts);
@@ -280,7 +273,7 @@ void product(const int16_t* v, const int16_t* u, const int32_t* offsets, const W
 }
 
 const WinogradKernels* kernels() {
-  static constexpr WinogradKernels table = {kTogether, weights, inputs, product};
+  static constexpr WinogradKernels table = {kSumsTogether, weights, inputs, product};
   return &table;
 }
 
