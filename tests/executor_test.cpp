@@ -137,10 +137,16 @@ struct Stored : nn::Module {
   CsrMatrix csr = CsrMatrix::pack(kept({6, 3 * 9})), csr_fc = CsrMatrix::pack(kept({20, 96}));
   BlockSparseMatrix blocks = BlockSparseMatrix::pack(kept({8, 6 * 9}), 4, 1),
                     blocks_fc = BlockSparseMatrix::pack(kept({24, 20}), 8, 1);
-  NMMatrix n_m = NMMatrix::pack(randn({6, 8 * 9}), 2, 4), n_m_fc = NMMatrix::pack(randn({16, 24}), 2, 4);
+  NMMatrix n_m = NMMatrix::pack(two_of_four({6, 8 * 9}), 2, 4), n_m_fc = NMMatrix::pack(two_of_four({16, 24}), 2, 4);
   CodebookMatrix codes = CodebookMatrix::pack(round(randn({6, 6, 3, 3}))),
                  codes_fc = CodebookMatrix::pack(round(randn({5, 16})));
   static Tensor kept(const Shape& shape) { return where(lt(rand(shape), 0.3), randn(shape), zeros(shape)); }
+  static Tensor two_of_four(const Shape& shape) {
+    Tensor w = randn(shape);
+    for (int64_t i = 0; i < w.numel(); ++i)
+      if (i % 4 >= 2) w.data<float>()[i] = 0;
+    return w;
+  }
   Tensor forward(const Tensor& x) {
     Tensor h = csr_conv2d(x, csr, {3}, {}, {.conv = {.padding = {1}}, .activation = Activation::relu});
     h = block_sparse_conv2d(h, blocks, {3}, {}, {.conv = {.padding = {1}}, .pool = {2}});
