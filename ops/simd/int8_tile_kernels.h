@@ -6,6 +6,7 @@
 // place adds up. Columns are combined as they are read.
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "hone/ops/simd/int8_row_kernels.h"
 
