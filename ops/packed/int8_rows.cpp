@@ -50,61 +50,60 @@ template <class F> void each_pair(const RowConv& s, const F& f) {
     for (int64_t j = 0; j < s.kw; j += c + 1 < s.c ? 1 : 2) f(p++, c, j);
 }
 
-/// Weights of one group, 8 bits in panels, as the kernel reads them.
+/// f(panel, place of weight) for each output of a group, whose weights of 8 bits begin at `panel`: as kernels that take
+/// outputs `together` read them, step k's weight is at to[place(k)].
+template <class F>
+void each_output(int64_t outs, int64_t depth, int64_t steps, int64_t together, const int8_t* panels, const F& f) {
+  for (int64_t o = 0; o < outs; ++o) {
+    const int64_t first = o / together * together, width = std::min(together, outs - first);
+    f(panels + o / kInt8Outs * depth * kBlock + o % kInt8Outs * kInt8Group,
+      [=](int64_t step) { return first * steps + step * width + o - first; });
+  }
+}
+/// Weight k of a row of the kernel, from the row's first.
+const int8_t* tap_of(const int8_t* row, int64_t k) { return row + k / kInt8Group * kBlock + k % kInt8Group; }
+int32_t pair_of(int32_t low, int32_t high) {
+  return static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
+}
+
+/// Weights of one group as the kernel of rows reads them.
 void pair_weights(const RowConv& s, const int8_t* panels, int64_t depth, int64_t together, int32_t* to) {
   const SumOrder order = simd::sum_order(s.kh);
-  const int64_t step = depth / s.kh * kBlock, taps = s.row_taps();
-  for (int64_t first = 0; first < s.outs; first += together) {
-    const int64_t outs = std::min(together, s.outs - first);
-    int32_t* const made = to + first * s.steps();
-    for (int64_t o = 0; o < outs; ++o) {
-      const int64_t out = first + o;
-      const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
-      const auto tap = [&](int64_t c, int64_t j) {
-        const int64_t k = j * s.c + c;
-        const int8_t* const column = panel + k / kInt8Group * kBlock + k % kInt8Group;
-        return simd::combined_weights(s.kh, [&](int64_t i) { return column[i * step]; });
-      };
-      each_pair(s, [&](int64_t p, int64_t c, int64_t j) {
-        const CombinedWeights low = tap(c, j);
-        const CombinedWeights high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : CombinedWeights{};
-        for (int64_t i = 0; i < s.combined(); ++i)
-          made[(i * taps + p) * outs + o] = static_cast<int32_t>(
-              (low.product[order.product[i]] & 0xffff) | static_cast<uint32_t>(high.product[order.product[i]]) << 16);
-      });
-    }
-  }
+  const int64_t row = depth / s.kh * kBlock, taps = s.row_taps();
+  each_output(s.outs, depth, s.steps(), together, panels, [&](const int8_t* panel, const auto& place) {
+    const auto tap = [&](int64_t c, int64_t j) {
+      const int8_t* const column = tap_of(panel, j * s.c + c);
+      return simd::combined_weights(s.kh, [&](int64_t i) { return column[i * row]; });
+    };
+    each_pair(s, [&](int64_t p, int64_t c, int64_t j) {
+      const CombinedWeights low = tap(c, j);
+      const CombinedWeights high = c + 1 < s.c ? tap(c + 1, j) : j + 1 < s.kw ? tap(c, j + 1) : CombinedWeights{};
+      for (int64_t i = 0; i < s.combined(); ++i)
+        to[place(i * taps + p)] = pair_of(low.product[order.product[i]], high.product[order.product[i]]);
+    });
+  });
 }
 
 /// The same for tiles. all: room for 7 a channel.
 void tile_weights(const ConvGeometry& s, const int8_t* panels, int64_t together, CombinedWeights* all, int32_t* to) {
   const simd::TileSteps tiles{s.kh, s.c};
-  const int64_t kernel = s.kh, depth = int8_depth(s.c, s.kh, s.kw, 1), step_of_row = depth / kernel * kBlock;
-  for (int64_t first = 0; first < s.o; first += together) {
-    const int64_t outs = std::min(together, s.o - first);
-    int32_t* const made = to + first * tiles.steps();
-    for (int64_t o = 0; o < outs; ++o) {
-      const int64_t out = first + o;
-      const int8_t* const panel = panels + out / kInt8Outs * depth * kBlock + out % kInt8Outs * kInt8Group;
-      for (int64_t c = 0; c < s.c; ++c) {  // combined along columns, then rows
-        CombinedWeights rows[5] = {}, *const columns = all + c * 7;
-        for (int64_t i = 0; i < kernel; ++i)
-          rows[i] = simd::combined_weights(kernel, [&](int64_t j) {
-            const int64_t k = j * s.c + c;
-            return panel[i * step_of_row + k / kInt8Group * kBlock + k % kInt8Group];
-          });
-        for (int64_t j = 0; j < simd::combined_count(kernel); ++j)
-          columns[j] = simd::combined_weights(kernel, [&](int64_t i) { return rows[i].product[j]; });
-      }
-      tiles.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
-        const auto weight = [&](int64_t c, int64_t i) { return all[c * 7 + column].product[i]; };
-        const bool two = plane < tiles.planes();
-        const int32_t low = weight(2 * plane, row);
-        const int32_t high = two ? weight(2 * plane + 1, row) : second >= 0 ? weight(2 * plane, second) : 0;
-        made[step * outs + o] = static_cast<int32_t>((low & 0xffff) | static_cast<uint32_t>(high) << 16);
-      });
+  const int64_t kernel = s.kh, depth = int8_depth(s.c, s.kh, s.kw, 1), row_of_kernel = depth / kernel * kBlock;
+  each_output(s.o, depth, tiles.steps(), together, panels, [&](const int8_t* panel, const auto& place) {
+    for (int64_t c = 0; c < s.c; ++c) {  // combined along columns, then rows
+      CombinedWeights rows[5] = {}, *const columns = all + c * 7;
+      for (int64_t i = 0; i < kernel; ++i)
+        rows[i] =
+            simd::combined_weights(kernel, [&](int64_t j) { return *tap_of(panel + i * row_of_kernel, j * s.c + c); });
+      for (int64_t j = 0; j < simd::combined_count(kernel); ++j)
+        columns[j] = simd::combined_weights(kernel, [&](int64_t i) { return rows[i].product[j]; });
     }
-  }
+    tiles.each([&](int64_t step, int64_t column, int64_t plane, int64_t row, int64_t second) {
+      const auto weight = [&](int64_t c, int64_t i) { return all[c * 7 + column].product[i]; };
+      const bool two = plane < tiles.planes();
+      const int32_t high = two ? weight(2 * plane + 1, row) : second >= 0 ? weight(2 * plane, second) : 0;
+      to[place(step)] = pair_of(weight(2 * plane, row), high);
+    });
+  });
 }
 
 /// Each value of a table `times` times: kernels that take a factor for each of so many outputs see one output's
